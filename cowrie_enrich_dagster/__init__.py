@@ -1,0 +1,1 @@
+"""Cowrie honeypot logs in, enriched attacker sessions out."""
