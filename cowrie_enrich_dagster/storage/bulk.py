@@ -1,0 +1,141 @@
+"""Bulk writes: COPY on PostgreSQL, one prepared statement on SQLite; no row is handled by an ORM."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, datetime, timezone
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql
+
+from cowrie_enrich_dagster.storage.json_text import to_json
+
+CHUNK_ROWS = 20_000
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": None})
+
+Row = Sequence[Any]
+
+
+def insert_rows(connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[Row]) -> int:
+    """Insert rows (values in the order of `columns`); returns how many. Any conflict is an error."""
+    return _write(connection, table, columns, rows, conflict="")
+
+
+def upsert_rows(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    *,
+    key: Sequence[str],
+    keep: Sequence[str] = (),
+    only_if: str = "",
+) -> int:
+    """Insert rows, replacing those with the same `key` atomically; returns how many rows were sent.
+
+    Columns in `keep` stay as they are on replacement. `only_if` is an SQL condition on the table's name (old
+    row) and `excluded` (new row), such as `excluded.fetched_at > enrichment_cache.fetched_at`. A batch must
+    not hold one key twice.
+    """
+    changed = [name for name in columns if name not in key and name not in keep]
+    update = ", ".join(f"{name} = excluded.{name}" for name in changed)
+    where = f" WHERE {only_if}" if only_if else ""
+    action = f"DO UPDATE SET {update}{where}" if changed else "DO NOTHING"
+    return _write(connection, table, columns, rows, conflict=f" ON CONFLICT ({', '.join(key)}) {action}")
+
+
+def _write(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[Row], *, conflict: str
+) -> int:
+    write = _copy_chunk if connection.dialect.name == "postgresql" else _execute_chunk
+    total = 0
+    for chunk in _chunks(rows):
+        write(connection, table, columns, chunk, conflict)
+        total += len(chunk)
+    return total
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, CHUNK_ROWS)):
+        yield chunk
+
+
+def _names(table: Table, columns: Sequence[str]) -> tuple[str, str]:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    quote = dialect.identifier_preparer.quote
+    return quote(table.name), ", ".join(quote(name) for name in columns)
+
+
+def _copy_chunk(
+    connection: Connection, table: Table, columns: Sequence[str], rows: list[Row], conflict: str
+) -> None:
+    name, column_list = _names(table, columns)
+    lines = "\n".join("\t".join(map(_copy_text, row)) for row in rows) + "\n"
+    cursor = connection.connection.cursor()
+    try:
+        if not conflict:
+            cursor.copy_expert(f"COPY {name} ({column_list}) FROM STDIN", io.StringIO(lines))
+            return
+        cursor.execute("DROP TABLE IF EXISTS pg_temp.bulk_rows")
+        cursor.execute(
+            f"CREATE TEMP TABLE bulk_rows ON COMMIT DROP AS SELECT {column_list} FROM {name} WHERE false"  # noqa: S608
+        )
+        cursor.copy_expert(f"COPY bulk_rows ({column_list}) FROM STDIN", io.StringIO(lines))
+        cursor.execute(f"INSERT INTO {name} ({column_list}) SELECT {column_list} FROM bulk_rows{conflict}")  # noqa: S608
+    finally:
+        cursor.close()
+
+
+def _execute_chunk(
+    connection: Connection, table: Table, columns: Sequence[str], rows: list[Row], conflict: str
+) -> None:
+    name, column_list = _names(table, columns)
+    marks = ", ".join("?" * len(columns))
+    cursor = connection.connection.cursor()
+    try:
+        cursor.executemany(
+            f"INSERT INTO {name} ({column_list}) VALUES ({marks}){conflict}",  # noqa: S608
+            [tuple(map(_sqlite_value, row)) for row in rows],
+        )
+    finally:
+        cursor.close()
+
+
+def _copy_text(value: Any) -> str:
+    if value is None:
+        return "\\N"
+    encode = _COPY_ENCODERS.get(type(value))
+    return encode(value) if encode else str(value).translate(_COPY_ESCAPES)
+
+
+def _utc_text(value: datetime) -> str:
+    return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+_COPY_ENCODERS: dict[type, Callable[[Any], str]] = {
+    int: str,
+    float: repr,
+    bool: lambda value: "t" if value else "f",
+    datetime: lambda value: _utc_text(value) + "+00",
+    date: date.isoformat,
+    dict: lambda value: to_json(value).translate(_COPY_ESCAPES),
+    list: lambda value: to_json(value).translate(_COPY_ESCAPES),
+}
+
+
+def _sqlite_value(value: Any) -> Any:
+    encode = _SQLITE_ENCODERS.get(type(value))
+    return encode(value) if encode else value
+
+
+_SQLITE_ENCODERS: dict[type, Callable[[Any], Any]] = {
+    str: lambda value: value.replace("\x00", "") if "\x00" in value else value,
+    datetime: _utc_text,  # the text that SQLAlchemy's own DateTime writes and reads
+    date: date.isoformat,
+    dict: to_json,
+    list: to_json,
+}

@@ -1,0 +1,117 @@
+"""The database: one engine, explicit read and write transactions, one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from cowrie_enrich_dagster.storage.json_text import from_json, to_json
+from cowrie_enrich_dagster.vocabulary import Clock, utc_now
+
+SQLITE_BUSY_TIMEOUT_S = 60.0
+_IMMEDIATE = "cowrie_enrich_begin_immediate"
+
+
+def normalise_url(url: str) -> URL:
+    """The SQLAlchemy URL for what operators write: `postgres://` and `postgresql://` mean psycopg2.
+
+    Raises `ValueError` for a URL that cannot be parsed or an engine other than PostgreSQL and SQLite; the
+    message never shows the URL, which may hold a password.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError(
+            "DATABASE_URL is not a database URL (expected postgresql://... or sqlite:///...)"
+        ) from None
+    backend = parsed.drivername.split("+")[0]
+    if backend in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg2")
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite+pysqlite")
+    raise ValueError(f"DATABASE_URL names {backend!r}; supported are postgresql and sqlite")
+
+
+class Database:
+    """A PostgreSQL or SQLite database.
+
+    `clock` replaces the database's own clock (tests). Safe to share between threads, not between forks.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        self.url = normalise_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._clock = clock
+        self.engine = self._sqlite_engine() if self.is_sqlite else self._postgres_engine()
+
+    def _postgres_engine(self) -> Engine:
+        return create_engine(
+            self.url,
+            pool_pre_ping=True,
+            pool_size=10,
+            max_overflow=20,
+            json_serializer=to_json,
+            json_deserializer=from_json,
+            connect_args={"connect_timeout": 10, "options": "-c timezone=utc"},
+        )
+
+    def _sqlite_engine(self) -> Engine:
+        if self.url.database and self.url.database != ":memory:":
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            self.url,
+            json_serializer=to_json,
+            json_deserializer=from_json,
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S},
+        )
+
+        @event.listens_for(engine, "connect")
+        def _prepare(connection: Any, record: ConnectionPoolEntry) -> None:
+            # The driver's own implicit BEGIN is deferred: two writers would then fail on upgrade with
+            # SQLITE_BUSY at once instead of queueing. We begin ourselves, below.
+            connection.isolation_level = None
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA temp_store=MEMORY")
+            cursor.close()
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            immediate = connection.get_execution_options().get(_IMMEDIATE, False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+        return engine
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes; on SQLite it waits for the write lock before its first statement."""
+        with self.engine.connect().execution_options(**{_IMMEDIATE: True}) as connection, connection.begin():
+            yield connection
+
+    def now(self, connection: Connection) -> datetime:
+        """The moment on the clock that all workers of this database share."""
+        if self._clock is not None:
+            return self._clock()
+        if self.is_sqlite:  # one file, one machine: its clock is the shared one
+            return utc_now()
+        moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return moment
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()

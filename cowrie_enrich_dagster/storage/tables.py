@@ -1,0 +1,243 @@
+"""Every table of the project, for PostgreSQL and SQLite alike.
+
+Moments are aware UTC datetimes everywhere (`timestamptz`; text on SQLite) except in `service_limits`, where
+they are seconds since the epoch: the limiter does arithmetic on them on the database's own clock.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone
+from typing import Any
+
+from sqlalchemy import BigInteger, Date, DateTime, Float, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import JSON, TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime on every engine (SQLite itself keeps no zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a moment without a time zone cannot be stored: {value!r}")
+        value = value.astimezone(timezone.utc)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+BigId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER keys count up by themselves on SQLite
+
+
+class Base(DeclarativeBase):
+    """Declarative base; `Base.metadata` is what the migrations are compared with in the tests."""
+
+
+class SessionRecord(Base):
+    """One Cowrie session on one sensor; `day` is the UTC day it started."""
+
+    __tablename__ = "sessions"
+    sensor: Mapped[str] = mapped_column(Text, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, index=True)
+    src_ip: Mapped[str | None] = mapped_column(Text)
+    src_port: Mapped[int | None] = mapped_column(Integer)
+    dst_port: Mapped[int | None] = mapped_column(Integer)
+    protocol: Mapped[str | None] = mapped_column(Text)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    duration_ms: Mapped[int] = mapped_column(BigInteger)
+    has_connect: Mapped[bool]
+    has_closed: Mapped[bool]
+    event_count: Mapped[int] = mapped_column(Integer)
+    login_failures: Mapped[int] = mapped_column(Integer)
+    login_successes: Mapped[int] = mapped_column(Integer)
+    commands: Mapped[int] = mapped_column(Integer)
+    commands_failed: Mapped[int] = mapped_column(Integer)
+    downloads: Mapped[int] = mapped_column(Integer)
+    uploads: Mapped[int] = mapped_column(Integer)
+    tunnel_requests: Mapped[int] = mapped_column(Integer)
+    tunnel_data: Mapped[int] = mapped_column(Integer)
+    username: Mapped[str | None] = mapped_column(Text)
+    password: Mapped[str | None] = mapped_column(Text)
+    client_version: Mapped[str | None] = mapped_column(Text)
+    hassh: Mapped[str | None] = mapped_column(Text)
+    arch: Mapped[str | None] = mapped_column(Text)
+    terminal_width: Mapped[int | None] = mapped_column(Integer)
+    terminal_height: Mapped[int | None] = mapped_column(Integer)
+    ja4h: Mapped[str | None] = mapped_column(Text)
+    file_hashes: Mapped[list[str] | None] = mapped_column(Json)
+    urls: Mapped[list[str] | None] = mapped_column(Json)
+    passwords_sha1: Mapped[list[str] | None] = mapped_column(Json)
+
+
+class SessionIp(Base):
+    """One source address on one day, whether it may be asked about (`scope`) and how much it is worth."""
+
+    __tablename__ = "session_ips"
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    src_ip: Mapped[str] = mapped_column(Text, primary_key=True)
+    sessions: Mapped[int] = mapped_column(Integer)
+    sensors: Mapped[int] = mapped_column(Integer)
+    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    login_failures: Mapped[int] = mapped_column(Integer)
+    login_successes: Mapped[int] = mapped_column(Integer)
+    commands: Mapped[int] = mapped_column(Integer)
+    downloads: Mapped[int] = mapped_column(Integer)
+    uploads: Mapped[int] = mapped_column(Integer)
+    scope: Mapped[str] = mapped_column(String(16))
+    priority: Mapped[int] = mapped_column(Integer)
+
+    __table_args__ = (Index("ix_session_ips_src_ip", "src_ip"),)
+
+
+class EnrichmentCache(Base):
+    """L2: the latest answer of one service about one key. Age counts from `fetched_at`, in every tier."""
+
+    __tablename__ = "enrichment_cache"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    service: Mapped[str] = mapped_column(String(64))
+    cache_key: Mapped[str] = mapped_column(Text)
+    cache_value: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    status: Mapped[str] = mapped_column(String(32))
+    fetched_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    accessed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    hit_count: Mapped[int] = mapped_column(BigInteger, default=0)
+
+    __table_args__ = (
+        UniqueConstraint("service", "cache_key", name="uq_enrichment_cache_service_key"),
+        Index("ix_enrichment_cache_expires_at", "expires_at"),
+    )
+
+
+class EnrichedSession(Base):
+    """One row per session, enriched or not; ECS field names with underscores.
+
+    `intel` maps each service to `{status, fetched_at, stale, answer}`. `knowledge` says when what we know of
+    the source was learned: `before`, `during` or `N days after` the session, or `unknown`.
+    """
+
+    __tablename__ = "enriched_sessions"
+    sensor: Mapped[str] = mapped_column(Text, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, index=True)
+    event_start: Mapped[datetime] = mapped_column(UtcDateTime)
+    event_end: Mapped[datetime] = mapped_column(UtcDateTime)
+    event_duration_ms: Mapped[int] = mapped_column(BigInteger)
+    network_protocol: Mapped[str | None] = mapped_column(Text)
+    source_ip: Mapped[str | None] = mapped_column(Text, index=True)
+    source_port: Mapped[int | None] = mapped_column(Integer)
+    destination_port: Mapped[int | None] = mapped_column(Integer)
+    user_name: Mapped[str | None] = mapped_column(Text)
+    login_failures: Mapped[int] = mapped_column(Integer)
+    login_successes: Mapped[int] = mapped_column(Integer)
+    commands: Mapped[int] = mapped_column(Integer)
+    downloads: Mapped[int] = mapped_column(Integer)
+    uploads: Mapped[int] = mapped_column(Integer)
+    source_scope: Mapped[str] = mapped_column(String(16))
+    source_as_number: Mapped[int | None] = mapped_column(BigInteger)
+    source_as_organization_name: Mapped[str | None] = mapped_column(Text)
+    source_geo_country_iso_code: Mapped[str | None] = mapped_column(String(2))
+    source_is_scanner: Mapped[bool | None]
+    source_reports: Mapped[int | None] = mapped_column(BigInteger)
+    intel: Mapped[dict[str, Any]] = mapped_column(Json)
+    knowledge: Mapped[str] = mapped_column(String(32))
+
+
+class Lookup(Base):
+    """The lookup queue and its single-flight: one row per (service, key), ever.
+
+    A row is open while `next_attempt_at` is set, and being asked while `claim_expires_at` lies ahead. An
+    answered row keeps `valid_until`, so that a second planner cannot reopen what was just answered.
+    """
+
+    __tablename__ = "lookups"
+    service: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    status: Mapped[str] = mapped_column(String(32))
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    valid_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    claimed_by: Mapped[str | None] = mapped_column(Text)
+    claim_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (Index("ix_lookups_open", "service", "next_attempt_at", "priority"),)
+
+
+class ServiceLimit(Base):
+    """What is known of one service's limit, shared by every worker: the one authority for pacing.
+
+    Moments are seconds since the epoch on the database's clock. `windows` maps minute/day/month to
+    `{started_at, used, limit, resets_at}`; `learning` is the state of the rate search after a 429.
+    """
+
+    __tablename__ = "service_limits"
+    service: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tat: Mapped[float] = mapped_column(Float(53), default=0.0)
+    cooldown_until: Mapped[float] = mapped_column(Float(53), default=0.0)
+    cooldown_reason: Mapped[str | None] = mapped_column(Text)
+    consecutive_failures: Mapped[int] = mapped_column(Integer, default=0)
+    configured_rate: Mapped[float | None] = mapped_column(Float(53))
+    configured_burst: Mapped[int | None] = mapped_column(Integer)
+    learned_rate: Mapped[float | None] = mapped_column(Float(53))
+    learning: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    windows: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    recent: Mapped[list[float] | None] = mapped_column(Json)
+    credential: Mapped[str | None] = mapped_column(String(16))
+    requests_total: Mapped[int] = mapped_column(BigInteger, default=0)
+    limited_total: Mapped[int] = mapped_column(BigInteger, default=0)
+    updated_at: Mapped[float] = mapped_column(Float(53), default=0.0)
+
+
+class QuarantinedLine(Base):
+    """A log line that could not be used, and why. `line` 0 stands for the file itself."""
+
+    __tablename__ = "quarantined_lines"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    path: Mapped[str] = mapped_column(Text)
+    line: Mapped[int] = mapped_column(BigInteger)
+    byte_offset: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(Text)
+    excerpt: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (Index("ix_quarantined_lines_path_line", "path", "line"),)
+
+
+class EnrichmentRun(Base):
+    """One run of the pipeline or of a part of it, with its report."""
+
+    __tablename__ = "enrichment_runs"
+    run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    first_day: Mapped[date | None] = mapped_column(Date)
+    last_day: Mapped[date | None] = mapped_column(Date)
+    status: Mapped[str] = mapped_column(String(16))
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    report: Mapped[dict[str, Any] | None] = mapped_column(Json)
+
+
+class LogFile(Base):
+    """Where each day begins and ends in one log file, so that an unchanged file is scanned once."""
+
+    __tablename__ = "log_files"
+    path: Mapped[str] = mapped_column(Text, primary_key=True)
+    file_index: Mapped[dict[str, Any]] = mapped_column(Json)

