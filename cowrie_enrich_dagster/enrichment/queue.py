@@ -1,0 +1,251 @@
+"""The lookup queue: the single-flight through which every question to a service goes.
+
+One row per (service, key) in `lookups`. A row is opened when an answer is missing, claimed by one worker at a
+time, and closed in the same transaction that stores the answer; so a key is asked once, whoever asks. A
+claim lives for `CLAIM_TTL` unless its worker renews it: a killed worker's keys are free again after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.sql.elements import TextClause
+
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.tables import UtcDateTime
+from cowrie_enrich_dagster.vocabulary import LookupStatus
+
+CLAIM_TTL = timedelta(seconds=30)
+_MOMENTS = ("now", "until", "next_attempt_at", "valid_until", "claim_expires_at")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one claimed lookup ended.
+
+    An answer carries `valid_until`; anything else carries `next_attempt_at`, when it may be tried again.
+    """
+
+    key: str
+    status: LookupStatus
+    valid_until: datetime | None = None
+    next_attempt_at: datetime | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class OpenLookups:
+    """The open rows among some keys: how many are due, being asked right now, or waiting for their time."""
+
+    due: int
+    claimed: int
+    later: int
+    next_attempt_at: datetime | None
+
+    @property
+    def total(self) -> int:
+        return self.due + self.claimed + self.later
+
+
+def _sql(statement: str) -> TextClause:
+    clause = text(statement)
+    moments = [name for name in _MOMENTS if f":{name}" in statement]
+    return clause.bindparams(*(bindparam(name, type_=UtcDateTime()) for name in moments))
+
+
+class LookupQueue:
+    """The queue in one database, shared by every thread, process and container that uses it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        if database.is_sqlite:
+            self._rows = (
+                "SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS priority "
+                "FROM json_each(:rows)"
+            )
+            self._among = "key IN (SELECT value FROM json_each(:keys))"
+            self._lock = self._skip_locked = ""
+        else:
+            self._rows = (
+                "SELECT item->>0 AS key, (item->>1)::int AS priority "
+                "FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS item"
+            )
+            self._among = "key IN (SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)))"
+            self._lock, self._skip_locked = "FOR UPDATE", "FOR UPDATE SKIP LOCKED"
+
+    def open(self, service: str, wanted: Mapping[str, int]) -> set[str]:
+        """Open a row for each key of `wanted` (key -> priority) that is neither open nor validly answered.
+
+        Returns the keys that another worker answered since the caller looked into the cache.
+        """
+        if not wanted:
+            return set()
+        reopen = (
+            "lookups.next_attempt_at IS NULL "
+            "AND (lookups.valid_until IS NULL OR lookups.valid_until <= excluded.updated_at)"
+        )
+        # Sorted by key: two planners that lock the same rows in one order cannot deadlock.
+        statement = f"""
+            INSERT INTO lookups
+                (service, key, priority, status, attempts, next_attempt_at, created_at, updated_at)
+            SELECT :service, key, priority, 'deferred', 0, :now, :now, :now
+            FROM ({self._rows}) AS wanted WHERE true ORDER BY key
+            ON CONFLICT (service, key) DO UPDATE SET
+                priority = CASE WHEN excluded.priority > lookups.priority
+                                THEN excluded.priority ELSE lookups.priority END,
+                status = CASE WHEN {reopen} THEN excluded.status ELSE lookups.status END,
+                attempts = CASE WHEN {reopen} THEN 0 ELSE lookups.attempts END,
+                next_attempt_at = CASE WHEN {reopen} THEN excluded.next_attempt_at
+                                       ELSE lookups.next_attempt_at END,
+                updated_at = CASE WHEN {reopen} THEN excluded.updated_at ELSE lookups.updated_at END
+        """
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            rows = to_json([[key, priority] for key, priority in wanted.items()])
+            connection.execute(_sql(statement), {"service": service, "rows": rows, "now": now})
+            answered = connection.execute(
+                text(
+                    "SELECT key FROM lookups "
+                    f"WHERE service = :service AND next_attempt_at IS NULL AND {self._among}"
+                ),
+                {"service": service, "keys": to_json(list(wanted))},
+            )
+            return set(answered.scalars())
+
+    def reopen(self, service: str, keys: Iterable[str]) -> None:
+        """Open closed rows whatever they say: their answers are no longer in the cache."""
+        statement = f"""
+            UPDATE lookups
+            SET next_attempt_at = :now, valid_until = NULL, status = 'deferred', updated_at = :now
+            WHERE service = :service AND key IN (
+                SELECT key FROM lookups WHERE service = :service AND next_attempt_at IS NULL AND {self._among}
+                ORDER BY key {self._lock}
+            )
+        """
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            connection.execute(_sql(statement), {"service": service, "keys": to_json(list(keys)), "now": now})
+
+    def claim(
+        self, service: str, worker: str, limit: int, *, among: Sequence[str] | None = None
+    ) -> list[str]:
+        """Take up to `limit` due keys for `worker`, most valuable first; `among` restricts the choice."""
+        statement = f"""
+            WITH chosen AS (
+                SELECT service, key FROM lookups
+                WHERE service = :service AND next_attempt_at <= :now
+                  AND (claim_expires_at IS NULL OR claim_expires_at <= :now)
+                  {"AND " + self._among if among is not None else ""}
+                ORDER BY priority DESC, next_attempt_at, key LIMIT :limit {self._skip_locked}
+            )
+            UPDATE lookups SET claimed_by = :worker, claim_expires_at = :until
+            WHERE service = :service AND key IN (SELECT key FROM chosen)
+            RETURNING key, priority
+        """
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            parameters = {
+                "service": service, "worker": worker, "limit": limit, "now": now, "until": now + CLAIM_TTL,
+                **({"keys": to_json(list(among))} if among is not None else {}),
+            }  # fmt: skip
+            rows = connection.execute(_sql(statement), parameters).all()
+        return [key for key, _ in sorted(rows, key=lambda row: (-row.priority, row.key))]
+
+    def renew(self, worker: str) -> None:
+        """Extend all of the worker's claims; called by a living worker well within `CLAIM_TTL`."""
+        # A row that somebody else holds for the moment is left for the next renewal: no wait, no deadlock.
+        self._for_claims_of(worker, "claim_expires_at = :until", self._skip_locked)
+
+    def release(self, worker: str) -> None:
+        """Give back every claim of the worker, unasked."""
+        self._for_claims_of(worker, "claimed_by = NULL, claim_expires_at = NULL", self._lock)
+
+    def _for_claims_of(self, worker: str, change: str, lock: str) -> None:
+        statement = f"""
+            UPDATE lookups SET {change} WHERE claimed_by = :worker AND (service, key) IN (
+                SELECT service, key FROM lookups WHERE claimed_by = :worker ORDER BY service, key {lock}
+            )
+        """
+        with self._database.write() as connection:
+            until = self._database.now(connection) + CLAIM_TTL
+            parameters = {"worker": worker} | ({"until": until} if ":until" in change else {})
+            connection.execute(_sql(statement), parameters)
+
+    def finish(self, connection: Connection, service: str, outcomes: Iterable[Outcome]) -> None:
+        """Close (answers) or put off (everything else) claimed rows, in the caller's transaction.
+
+        `deferred` means that nothing was asked and does not count as an attempt.
+        """
+        statement = _sql(
+            """
+            UPDATE lookups SET
+                status = :status, next_attempt_at = :next_attempt_at, valid_until = :valid_until,
+                claimed_by = NULL, claim_expires_at = NULL, last_error = :detail, updated_at = :now,
+                attempts = attempts + :tried
+            WHERE service = :service AND key = :key
+            """
+        )
+        now = self._database.now(connection)
+        rows = [
+            {
+                "service": service, "key": outcome.key, "status": outcome.status.value, "now": now,
+                "next_attempt_at": outcome.next_attempt_at, "valid_until": outcome.valid_until,
+                "detail": outcome.detail[:500] or None,
+                "tried": 0 if outcome.status is LookupStatus.DEFERRED else 1,
+            }
+            for outcome in sorted(outcomes, key=lambda outcome: outcome.key)
+        ]  # fmt: skip
+        if rows:
+            connection.execute(statement, rows)
+
+    def attempts(self, service: str, keys: Sequence[str]) -> dict[str, int]:
+        """How often each open key was asked in vain so far."""
+        statement = f"SELECT key, attempts FROM lookups WHERE service = :service AND {self._among}"
+        with self._database.read() as connection:
+            rows = connection.execute(text(statement), {"service": service, "keys": to_json(list(keys))})
+            return {row.key: row.attempts for row in rows}
+
+    def open_among(self, service: str, keys: Sequence[str] | None = None) -> OpenLookups:
+        """Count the open rows of a service, or of some keys of it."""
+        statement = f"""
+            SELECT
+                coalesce(sum(CASE WHEN claim_expires_at > :now THEN 1 ELSE 0 END), 0) AS claimed,
+                coalesce(sum(CASE WHEN (claim_expires_at IS NULL OR claim_expires_at <= :now)
+                              AND next_attempt_at <= :now THEN 1 ELSE 0 END), 0) AS due,
+                count(*) AS total,
+                min(CASE WHEN next_attempt_at > :now THEN next_attempt_at END) AS next_attempt_at
+            FROM lookups WHERE service = :service AND next_attempt_at IS NOT NULL
+            {"AND " + self._among if keys is not None else ""}
+        """
+        with self._database.read() as connection:
+            parameters: dict[str, object] = {"service": service, "now": self._database.now(connection)}
+            if keys is not None:
+                parameters["keys"] = to_json(list(keys))
+            clause = _sql(statement).columns(next_attempt_at=UtcDateTime())
+            row = connection.execute(clause, parameters).one()
+        return OpenLookups(
+            due=int(row.due),
+            claimed=int(row.claimed),
+            later=int(row.total) - int(row.due) - int(row.claimed),
+            next_attempt_at=row.next_attempt_at,
+        )
+
+    def statuses(self, service: str, keys: Sequence[str]) -> dict[str, LookupStatus]:
+        """The last known status of each key that has ever been queued."""
+        statement = f"SELECT key, status FROM lookups WHERE service = :service AND {self._among}"
+        with self._database.read() as connection:
+            rows = connection.execute(text(statement), {"service": service, "keys": to_json(list(keys))})
+            return {row.key: LookupStatus(row.status) for row in rows}
+
+    def backlog(self) -> dict[str, OpenLookups]:
+        """The open rows of every service that has any."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                text("SELECT DISTINCT service FROM lookups WHERE next_attempt_at IS NOT NULL")
+            )
+            services = sorted(rows.scalars())
+        return {service: self.open_among(service) for service in services}
