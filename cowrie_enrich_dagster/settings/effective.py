@@ -1,0 +1,58 @@
+"""The settings in force, for people to read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import make_url
+
+from cowrie_enrich_dagster.settings.catalogue import Setting, all_settings
+from cowrie_enrich_dagster.settings.model import Settings, Source
+
+
+@dataclass(frozen=True)
+class EffectiveSetting:
+    """One setting: `name` is its variable or key in sensors.toml; secrets in `value` are masked."""
+
+    name: str
+    value: str
+    source: Source
+
+
+def effective(settings: Settings) -> list[EffectiveSetting]:
+    """Every setting with its value and where that came from, without anything secret."""
+    return [
+        EffectiveSetting(
+            name=setting.label,
+            value=_shown(setting, reduce(_step, setting.path, settings)),
+            source=settings.sources.get(setting.dotted, "default"),
+        )
+        for setting in all_settings(tuple(settings.services))
+    ]
+
+
+def _step(value: Any, name: str) -> Any:
+    return value[name] if isinstance(value, dict) else getattr(value, name)
+
+
+def _shown(setting: Setting, value: Any) -> str:
+    if value is None:
+        return f"({setting.unset})"
+    if isinstance(value, SecretStr):
+        return _masked_url(value) if setting.path == ("database_url",) else "********"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or f"({setting.unset})"
+    return str(value)
+
+
+def _masked_url(secret: SecretStr) -> str:
+    url = make_url(secret.get_secret_value())
+    # libpq takes passwords as query parameters too (password, sslpassword).
+    hidden = {key: "hidden" for key in url.query if re.search("pass|secret|token|key", key, re.IGNORECASE)}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)

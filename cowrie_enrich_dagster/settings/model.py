@@ -1,0 +1,191 @@
+"""What can be set: one annotated field per setting, with where it is read from and what it accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from cowrie_enrich_dagster.settings.values import (
+    AbsolutePath,
+    ApiUrl,
+    DatabaseUrl,
+    HeaderSecret,
+    IsoDay,
+    Networks,
+    ServiceNames,
+)
+
+DEFAULT_SERVICE_NAMES = (
+    "dshield",
+    "virustotal",
+    "urlhaus",
+    "spur",
+    "greynoise",
+    "abuseipdb",
+    "hibp",
+    "cymru",
+    "maxmind",
+)
+
+Source = Literal["environment", "sensors.toml", "default"]
+
+
+@dataclass(frozen=True)
+class From:
+    """Where a field is read. In a service's field, `{SERVICE}` and `{service}` stand for its name.
+
+    `toml` is the table under `[enrichment]` and the key in it; `accepts` completes "accepted: ..." (switches
+    state it themselves); `unset` is what None means; `only` names the one service that has the field.
+    """
+
+    env: str | None = None
+    toml: tuple[str, str] | None = None
+    accepts: str = ""
+    unset: str = "not set"
+    only: str | None = None
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class RedisSettings(_Frozen):
+    """The L1 cache. `max_memory` is what the operator says the server is limited to; nothing enforces it."""
+
+    enabled: Annotated[bool, From(env="ENABLE_REDIS_CACHE", toml=("cache", "redis_enabled"))] = True
+    host: Annotated[
+        str,
+        Field(pattern=r"^([^\s/@:]+|[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}(%\w+)?)$"),
+        From(
+            env="REDIS_HOST", toml=("cache", "redis_host"), accepts="a host name or address, without a port"
+        ),
+    ] = "localhost"
+    port: Annotated[
+        int,
+        Field(ge=1, le=65535),
+        From(env="REDIS_PORT", toml=("cache", "redis_port"), accepts="a whole number from 1 to 65535"),
+    ] = 6379
+    password: Annotated[SecretStr | None, From(env="REDIS_PASSWORD", accepts="text")] = None
+    db: Annotated[int, Field(ge=0), From(env="REDIS_DB", accepts="a whole number, 0 or more")] = 0
+    tls: Annotated[bool, From(env="REDIS_TLS")] = False
+    ttl_seconds: Annotated[
+        int,
+        Field(ge=1, le=2**31 - 1),
+        From(toml=("cache", "redis_ttl_seconds"), accepts="a whole number of seconds, 1 or more"),
+    ] = 3600
+    max_memory: Annotated[
+        str | None,
+        Field(pattern=r"^(?i:[0-9]+([kmg]b?|b)?)$"),
+        From(toml=("cache", "redis_max_memory"), accepts='a size as Redis writes it, such as "256mb"'),
+    ] = None
+
+
+class ServiceSettings(_Frozen):
+    """One intelligence service. None for `api_url`, `rate`, `burst` means the service's own default."""
+
+    api_url: Annotated[
+        ApiUrl | None,
+        From(
+            env="{SERVICE}_API_URL",
+            accepts="an http:// or https:// URL without credentials, query or fragment"
+            " (cymru: also whois://host:port)",
+            unset="the service's own",
+        ),
+    ] = None
+    # The lower bound keeps 1/rate within what a date can hold.
+    rate: Annotated[
+        float | None,
+        Field(ge=1e-6, allow_inf_nan=False),
+        From(
+            env="{SERVICE}_RATE_LIMIT",
+            toml=("rate_limits", "{service}_rate"),
+            accepts="requests per second, a number greater than 0 (at least 0.000001)",
+            unset="the service's own",
+        ),
+    ] = None
+    burst: Annotated[
+        int | None,
+        Field(ge=1, le=1_000_000),
+        From(
+            env="{SERVICE}_BURST",
+            toml=("rate_limits", "{service}_burst"),
+            accepts="a whole number of requests from 1 to 1000000",
+            unset="the service's own",
+        ),
+    ] = None
+    api_key: Annotated[
+        HeaderSecret | None, From(env="{SERVICE}_API_KEY", accepts="printable ASCII without spaces")
+    ] = None
+    email: Annotated[
+        str | None,
+        Field(pattern=r"^[!-?A-~]+@[!-?A-~]+$"),  # it is sent in a header: no spaces, no line breaks
+        From(env="{SERVICE}_EMAIL", accepts="an e-mail address", only="dshield"),
+    ] = None
+    respect_retry_after: Annotated[
+        bool, From(env="RESPECT_RETRY_AFTER", toml=("rate_limits", "{service}_respect_retry_after"))
+    ] = True
+
+
+class Settings(_Frozen):
+    """All settings of one process. Secrets are `SecretStr`; nothing here prints them."""
+
+    home: Annotated[AbsolutePath, From(env="COWRIE_ENRICH_HOME", accepts="a directory")]
+    log_dir: Annotated[AbsolutePath | None, From(env="COWRIE_LOG_DIR", accepts="a directory")] = None
+    database_url: Annotated[
+        DatabaseUrl,
+        From(env="DATABASE_URL", accepts="postgresql://user:password@host/name or sqlite:///file"),
+    ]
+    embedded_database: bool = False
+    """Whether `database_url` is the SQLite file under `home`, because DATABASE_URL is not set."""
+    cache_dir: Annotated[
+        AbsolutePath | None, From(env="CACHE_DIR", accepts="a directory", unset="no filesystem tier")
+    ] = None
+    """Base of the filesystem tier; None when that tier is off."""
+    cache_enabled: Annotated[bool, From(toml=("cache", "enabled"))] = True
+    """Off: no filesystem tier, and no Redis either unless ENABLE_REDIS_CACHE asks for it."""
+    redis: RedisSettings = RedisSettings()
+    max_wait_s: Annotated[
+        float,
+        Field(ge=0, le=1e9),
+        From(env="ENRICH_MAX_WAIT_SECONDS", accepts="a number of seconds from 0 to 1000000000"),
+    ] = 120.0
+    """How long one run waits for a service before it defers the lookup, in seconds."""
+    start_day: Annotated[IsoDay, From(env="ENRICH_START_DAY", accepts="a day written YYYY-MM-DD")] = date(
+        2025, 1, 1
+    )
+    """The first Dagster partition."""
+    own_networks: Annotated[
+        Networks, From(env="ENRICH_OWN_NETWORKS", accepts="a comma list of addresses and CIDR networks")
+    ] = ()
+    """Networks of ours: their addresses are never sent to a service."""
+    enabled_services: Annotated[
+        ServiceNames | None,
+        From(env="ENRICH_SERVICES", accepts="a comma list of {services}", unset="those that are configured"),
+    ] = None
+    sensors_toml: Annotated[AbsolutePath | None, From(env="SENSORS_TOML", accepts="a TOML file")] = None
+    """The file that was read, if any."""
+    services: Mapping[str, ServiceSettings]
+    warnings: tuple[str, ...] = ()
+    """What the operator should know but need not fix, a line each."""
+    sources: Mapping[str, Source] = Field(default={}, repr=False)
+    """Where each value that is not a default came from, by dotted path such as `redis.host`."""
+
+    def service(self, name: str) -> ServiceSettings:
+        """The settings of one service. Raises `KeyError` for a name that was not given to `load_settings`."""
+        return self.services[name]
+
+    def services_to_ask(self, needs_key: Mapping[str, bool]) -> tuple[str, ...]:
+        """The services to ask, given which of them are useless without a key.
+
+        ENRICH_SERVICES decides when it is set, even for a service whose key is missing (its lookups end as
+        `skipped_no_key`); otherwise every service in `needs_key` that needs no key or has one.
+        """
+        if self.enabled_services is not None:
+            return self.enabled_services
+        return tuple(
+            name for name, needed in needs_key.items() if not needed or self.service(name).api_key is not None
+        )

@@ -1,0 +1,138 @@
+"""The kinds of value a setting may hold, each parsed from text and checked.
+
+Validators reject with `PydanticCustomError` of type `REJECTED`; those messages may be shown to the operator,
+so they quote nothing of a value that may be secret.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from datetime import date
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, TypedDict, cast
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
+from pydantic_core import PydanticCustomError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+REJECTED = "setting_rejected"
+
+Network = IPv4Network | IPv6Network
+
+
+class Context(TypedDict, total=False):
+    """What a value's meaning may depend on, given to pydantic as validation context."""
+
+    cwd: Path
+    service: str
+    services: tuple[str, ...]
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """`(did you mean 'x'?)` with a leading space, or nothing when no known word is close."""
+    close = get_close_matches(word, known, n=1, cutoff=0.75)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _reject(why: str) -> PydanticCustomError:
+    return PydanticCustomError(REJECTED, "{why}", {"why": why})
+
+
+def _context(info: ValidationInfo) -> Context:
+    return cast(Context, info.context or {})
+
+
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    cwd = _context(info).get("cwd") or Path.cwd()
+    # os.path, for pathlib's expanduser raises where there is no home and resolve() follows symbolic links.
+    return Path(os.path.abspath(cwd / os.path.expanduser(path)))  # noqa: PTH100, PTH111
+
+
+def _iso_day(value: object) -> object:
+    # pydantic alone would take "1735689600" for a day.
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise _reject("it is not YYYY-MM-DD")
+    return value
+
+
+def _split(value: object) -> object:
+    return [word for item in value.split(",") if (word := item.strip())] if isinstance(value, str) else value
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    networks = []
+    for item in cast("list[str]", _split(value)):
+        try:
+            networks.append(ip_network(item, strict=False))
+        except ValueError:
+            raise _reject(f"{item!r} is neither an address nor a network") from None
+    return networks
+
+
+def _service_names(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(name.lower() for name in names))
+    known = _context(info).get("services", wanted)
+    if not wanted:
+        raise _reject("it names no service")
+    for name in wanted:
+        if name not in known:
+            raise _reject(f"there is no service {name!r}{did_you_mean(name, known)}")
+    return wanted
+
+
+def _api_url(url: str, info: ValidationInfo) -> str:
+    schemes = {"http", "https"} | ({"whois"} if _context(info).get("service") == "cymru" else set())
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its message quotes the URL
+        valid = False
+    if not valid:
+        raise _reject("it is not such a URL")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise _reject("it holds credentials, a query or a fragment")
+    # urlsplit drops line breaks silently.
+    if not re.fullmatch(r"[!-~]+", url):
+        raise _reject("it holds characters other than printable ASCII")
+    return url.rstrip("/")
+
+
+def _database_url(secret: SecretStr) -> SecretStr:
+    url = secret.get_secret_value().strip()
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise _reject("it is not a database URL") from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres", "sqlite"):
+        raise _reject("its engine is neither PostgreSQL nor SQLite")
+    if "@" in (parsed.host or ""):
+        raise _reject("an '@' within the password must be written %40")
+    return SecretStr(url)
+
+
+def _header_secret(secret: SecretStr) -> SecretStr:
+    # An HTTP client refuses anything else in a header, and its refusal quotes the value.
+    if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
+        raise _reject("it holds spaces, line breaks or characters that are not ASCII")
+    return secret
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+"""A path, made absolute against the context's `cwd`; `~` is expanded."""
+IsoDay = Annotated[date, BeforeValidator(_iso_day)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+"""Networks; an address with host bits and a prefix length means its whole network."""
+ServiceNames = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_service_names)]
+"""Lower-case service names, each once, in the order given."""
+ApiUrl = Annotated[str, AfterValidator(_api_url)]
+"""A service's base URL without trailing slash and without anything secret in it."""
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
