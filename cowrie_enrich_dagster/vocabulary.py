@@ -5,8 +5,9 @@ They are stored in the database as their values, so a rename is a migration.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
 from enum import Enum
 
 Clock = Callable[[], datetime]
@@ -63,3 +64,30 @@ class Subject(_Word):
     IP = "ip"
     FILE_SHA256 = "file_sha256"
     PASSWORD_SHA1_PREFIX = "password_sha1_prefix"  # noqa: S105 (the name of a kind of key, not a password)
+
+
+@dataclass(frozen=True)
+class Days:
+    """A range of UTC days, both ends included."""
+
+    first: date
+    last: date
+
+    @classmethod
+    def parse(cls, text: str) -> Days:
+        """Read `2025-11-01` or `2025-11-01..2025-11-03`; raises `ValueError` saying what is expected."""
+        first, _, last = text.partition("..")
+        try:
+            days = cls(date.fromisoformat(first), date.fromisoformat(last or first))
+        except ValueError:
+            raise ValueError(f"{text!r} is not a day (YYYY-MM-DD) or a range (A..B)") from None
+        if days.last < days.first:
+            raise ValueError(f"{text!r} ends before it begins")
+        return days
+
+    def __iter__(self) -> Iterator[date]:
+        for offset in range((self.last - self.first).days + 1):
+            yield self.first + timedelta(days=offset)
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first}..{self.last}"

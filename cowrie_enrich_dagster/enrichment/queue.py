@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.sql.elements import TextClause
 
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
 from cowrie_enrich_dagster.vocabulary import LookupStatus
@@ -77,6 +77,7 @@ class LookupQueue:
             self._among = "key IN (SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)))"
             self._lock, self._skip_locked = "FOR UPDATE", "FOR UPDATE SKIP LOCKED"
 
+    @survives_outage
     def open(self, service: str, wanted: Mapping[str, int]) -> set[str]:
         """Open a row for each key of `wanted` (key -> priority) that is neither open nor validly answered.
 
@@ -87,6 +88,11 @@ class LookupQueue:
         reopen = (
             "lookups.next_attempt_at IS NULL "
             "AND (lookups.valid_until IS NULL OR lookups.valid_until <= excluded.updated_at)"
+        )
+        # Whoever plans again after a fault or a refused key may have mended the cause; a limit they cannot.
+        again = (
+            "lookups.next_attempt_at IS NOT NULL AND lookups.attempts < 5 "
+            "AND lookups.status IN ('error', 'invalid_response', 'auth_failed')"
         )
         # Sorted by key: two planners that lock the same rows in one order cannot deadlock.
         statement = f"""
@@ -99,7 +105,7 @@ class LookupQueue:
                                 THEN excluded.priority ELSE lookups.priority END,
                 status = CASE WHEN {reopen} THEN excluded.status ELSE lookups.status END,
                 attempts = CASE WHEN {reopen} THEN 0 ELSE lookups.attempts END,
-                next_attempt_at = CASE WHEN {reopen} THEN excluded.next_attempt_at
+                next_attempt_at = CASE WHEN {reopen} OR {again} THEN excluded.next_attempt_at
                                        ELSE lookups.next_attempt_at END,
                 updated_at = CASE WHEN {reopen} THEN excluded.updated_at ELSE lookups.updated_at END
         """
@@ -116,6 +122,7 @@ class LookupQueue:
             )
             return set(answered.scalars())
 
+    @survives_outage
     def reopen(self, service: str, keys: Iterable[str]) -> None:
         """Open closed rows whatever they say: their answers are no longer in the cache."""
         statement = f"""
@@ -130,6 +137,7 @@ class LookupQueue:
             now = self._database.now(connection)
             connection.execute(_sql(statement), {"service": service, "keys": to_json(list(keys)), "now": now})
 
+    @survives_outage
     def claim(
         self, service: str, worker: str, limit: int, *, among: Sequence[str] | None = None
     ) -> list[str]:
@@ -155,11 +163,13 @@ class LookupQueue:
             rows = connection.execute(_sql(statement), parameters).all()
         return [key for key, _ in sorted(rows, key=lambda row: (-row.priority, row.key))]
 
+    @survives_outage
     def renew(self, worker: str) -> None:
         """Extend all of the worker's claims; called by a living worker well within `CLAIM_TTL`."""
         # A row that somebody else holds for the moment is left for the next renewal: no wait, no deadlock.
         self._for_claims_of(worker, "claim_expires_at = :until", self._skip_locked)
 
+    @survives_outage
     def release(self, worker: str) -> None:
         """Give back every claim of the worker, unasked."""
         self._for_claims_of(worker, "claimed_by = NULL, claim_expires_at = NULL", self._lock)
@@ -173,6 +183,25 @@ class LookupQueue:
         with self._database.write() as connection:
             until = self._database.now(connection) + CLAIM_TTL
             parameters = {"worker": worker} | ({"until": until} if ":until" in change else {})
+            connection.execute(_sql(statement), parameters)
+
+    @survives_outage
+    def put_off(self, service: str, status: LookupStatus, until: datetime, reason: str) -> None:
+        """Let every due key of the service that nobody is asking wait until then."""
+        statement = f"""
+            UPDATE lookups
+            SET status = :status, next_attempt_at = :until, last_error = :reason, updated_at = :now
+            WHERE service = :service AND key IN (
+                SELECT key FROM lookups WHERE service = :service AND next_attempt_at <= :now
+                  AND (claim_expires_at IS NULL OR claim_expires_at <= :now)
+                ORDER BY key {self._lock}
+            )
+        """
+        with self._database.write() as connection:
+            parameters = {
+                "service": service, "status": status.value, "until": until, "reason": reason[:500],
+                "now": self._database.now(connection),
+            }  # fmt: skip
             connection.execute(_sql(statement), parameters)
 
     def finish(self, connection: Connection, service: str, outcomes: Iterable[Outcome]) -> None:
@@ -202,6 +231,7 @@ class LookupQueue:
         if rows:
             connection.execute(statement, rows)
 
+    @survives_outage
     def attempts(self, service: str, keys: Sequence[str]) -> dict[str, int]:
         """How often each open key was asked in vain so far."""
         statement = f"SELECT key, attempts FROM lookups WHERE service = :service AND {self._among}"
@@ -209,6 +239,7 @@ class LookupQueue:
             rows = connection.execute(text(statement), {"service": service, "keys": to_json(list(keys))})
             return {row.key: row.attempts for row in rows}
 
+    @survives_outage
     def open_among(self, service: str, keys: Sequence[str] | None = None) -> OpenLookups:
         """Count the open rows of a service, or of some keys of it."""
         statement = f"""
@@ -234,6 +265,7 @@ class LookupQueue:
             next_attempt_at=row.next_attempt_at,
         )
 
+    @survives_outage
     def statuses(self, service: str, keys: Sequence[str]) -> dict[str, LookupStatus]:
         """The last known status of each key that has ever been queued."""
         statement = f"SELECT key, status FROM lookups WHERE service = :service AND {self._among}"

@@ -1,0 +1,31 @@
+"""The intelligence services: every module here that holds one is found by being here."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from cowrie_enrich_dagster.services.base import (
+    Answer,
+    Facts,
+    InvalidAnswer,
+    Limits,
+    Service,
+    ServiceConfig,
+    Window,
+)
+
+__all__ = ["ALL", "Answer", "Facts", "InvalidAnswer", "Limits", "Service", "ServiceConfig", "Window"]
+
+
+def _discover() -> dict[str, Service]:
+    services: list[Service] = [
+        import_module(f"{__name__}.{module.name}").SERVICE
+        for module in pkgutil.iter_modules(__path__)
+        if module.name != "base" and not module.name.startswith("_")
+    ]
+    return {service.name: service for service in sorted(services, key=lambda service: service.rank)}
+
+
+ALL: dict[str, Service] = _discover()
+"""Every service by its name, in the order of `Service.rank`."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from importlib import metadata
 from typing import Any, Literal, Protocol
 
 import orjson
 import requests
 
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
+
+VERSION = metadata.version("cowrie_enrich_dagster")
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """A body larger than this is not an answer: no service here sends a tenth of it."""
@@ -51,7 +54,7 @@ class ServiceConfig:
 class Answer:
     """What one service said about one key.
 
-    `payload` is the service's own JSON for FOUND (None otherwise); `detail` says in a few words what went wrong.
+    `payload` is the service's own JSON for FOUND (None otherwise); `detail` says what went wrong.
     """
 
     status: LookupStatus
@@ -74,9 +77,14 @@ class Facts:
 
 
 class Service(Protocol):
-    """One intelligence service. Implementations are stateless; one short file each."""
+    """One intelligence service. Implementations are stateless; one short file each.
+
+    A module of this package whose name has no leading underscore offers its service as `SERVICE`.
+    """
 
     name: str
+    rank: int
+    """Place among the services, lowest first; where two disagree on a shared column, it is believed."""
     subject: Subject
     ttl: timedelta
     not_found_ttl: timedelta
@@ -106,20 +114,59 @@ class InvalidAnswer(Exception):
     """A body that is not what the service documents; the message says how, without quoting the body."""
 
 
-def json_object(response: requests.Response) -> dict[str, Any]:
-    """The body as a JSON object.
+def ask(http: requests.Session, config: ServiceConfig, path: str) -> requests.Response:
+    """GET `path` below the service's URL, naming ourselves and our contact in the User-Agent.
 
-    Raises `requests.HTTPError` for a 4xx/5xx status and `InvalidAnswer` for a body that is too large, is not
-    JSON, or is JSON of another shape (an HTML error page with status 200 is common behind proxies).
+    Redirects are not followed: a service that moved is configured anew, not trailed with our keys. The body
+    is yet to be read (see `json_object`). Raises `requests.RequestException` when there is no answer.
     """
-    response.raise_for_status()
-    if len(response.content) > MAX_ANSWER_BYTES:
-        raise InvalidAnswer(f"body of {len(response.content)} bytes")
+    agent = f"cowrie_enrich_dagster/{VERSION}"
+    if config.contact:
+        agent += f" (+{config.contact})"
+    return http.get(
+        f"{config.api_url.rstrip('/')}{path}",
+        headers={"User-Agent": agent, "Accept": "application/json"},
+        timeout=config.timeout_s,
+        allow_redirects=False,
+        stream=True,
+    )
+
+
+def json_object(response: requests.Response) -> dict[str, Any]:
+    """The body as a JSON object; it is read here, and no further than `MAX_ANSWER_BYTES`.
+
+    Raises `requests.HTTPError` for a 4xx/5xx status and `InvalidAnswer` for a redirect or a body that is too
+    large, is not JSON, or is JSON of another shape (an HTML page with status 200 is common behind proxies).
+    """
     try:
-        body = orjson.loads(response.content)
+        content = _read(response)
+    except requests.RequestException:
+        response.raise_for_status()  # what the status says holds, even if the body behind it is broken
+        raise
+    response.raise_for_status()
+    if not 200 <= response.status_code < 300:
+        raise InvalidAnswer(f"status {response.status_code}")
+    if content is None:
+        raise InvalidAnswer(f"body of more than {MAX_ANSWER_BYTES} bytes")
+    try:
+        body = orjson.loads(content)
     except orjson.JSONDecodeError:
-        kind = response.headers.get("Content-Type", "no content type").split(";")[0][:40]
-        raise InvalidAnswer(f"body is not JSON ({kind})") from None
+        raise InvalidAnswer(f"body is not JSON ({media_type(response)})") from None
     if not isinstance(body, dict):
         raise InvalidAnswer(f"JSON {type(body).__name__} instead of an object")
     return body
+
+
+def media_type(response: requests.Response) -> str:
+    """The Content-Type without its parameters, in lower case, such as `text/html`."""
+    return response.headers.get("Content-Type", "no content type").split(";")[0].strip().lower()[:40]
+
+
+def _read(response: requests.Response) -> bytes | None:
+    content = bytearray()
+    for chunk in response.iter_content(65536):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            response.close()
+            return None
+    return bytes(content)

@@ -82,10 +82,10 @@ def _copy_chunk(
             return
         cursor.execute("DROP TABLE IF EXISTS pg_temp.bulk_rows")
         cursor.execute(
-            f"CREATE TEMP TABLE bulk_rows ON COMMIT DROP AS SELECT {column_list} FROM {name} WHERE false"  # noqa: S608
+            f"CREATE TEMP TABLE bulk_rows ON COMMIT DROP AS SELECT {column_list} FROM {name} WHERE false"
         )
         cursor.copy_expert(f"COPY bulk_rows ({column_list}) FROM STDIN", io.StringIO(lines))
-        cursor.execute(f"INSERT INTO {name} ({column_list}) SELECT {column_list} FROM bulk_rows{conflict}")  # noqa: S608
+        cursor.execute(f"INSERT INTO {name} ({column_list}) SELECT {column_list} FROM bulk_rows{conflict}")
     finally:
         cursor.close()
 
@@ -98,7 +98,7 @@ def _execute_chunk(
     cursor = connection.connection.cursor()
     try:
         cursor.executemany(
-            f"INSERT INTO {name} ({column_list}) VALUES ({marks}){conflict}",  # noqa: S608
+            f"INSERT INTO {name} ({column_list}) VALUES ({marks}){conflict}",
             [tuple(map(_sqlite_value, row)) for row in rows],
         )
     finally:
@@ -124,6 +124,7 @@ _COPY_ENCODERS: dict[type, Callable[[Any], str]] = {
     date: date.isoformat,
     dict: lambda value: to_json(value).translate(_COPY_ESCAPES),
     list: lambda value: to_json(value).translate(_COPY_ESCAPES),
+    tuple: lambda value: to_json(value).translate(_COPY_ESCAPES),
 }
 
 
@@ -138,4 +139,5 @@ _SQLITE_ENCODERS: dict[type, Callable[[Any], Any]] = {
     date: date.isoformat,
     dict: to_json,
     list: to_json,
+    tuple: to_json,
 }

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+import tenacity
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from cowrie_enrich_dagster.storage.json_text import from_json, to_json
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 SQLITE_BUSY_TIMEOUT_S = 60.0
+OUTAGE_PATIENCE_S = 60.0
 _IMMEDIATE = "cowrie_enrich_begin_immediate"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _is_outage(problem: BaseException) -> bool:
+    if not isinstance(problem, DBAPIError):
+        return False
+    if type(problem.orig).__module__.startswith("sqlite3"):
+        return "locked" in str(problem.orig)
+    return problem.connection_invalidated or isinstance(problem, (OperationalError, InterfaceError))
+
+
+def survives_outage(work: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: repeat a whole transaction while the database restarts, for up to a minute.
+
+    The last error is raised unchanged after that; an error that is no outage is raised at once.
+    """
+    return tenacity.retry(
+        retry=tenacity.retry_if_exception(_is_outage),
+        stop=tenacity.stop_after_delay(OUTAGE_PATIENCE_S),
+        wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
+        reraise=True,
+    )(work)
 
 
 def normalise_url(url: str) -> URL:

@@ -7,9 +7,20 @@ they are seconds since the epoch: the limiter does arithmetic on them on the dat
 from __future__ import annotations
 
 from datetime import date, datetime, timezone
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import BigInteger, Date, DateTime, Float, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Date,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -42,6 +53,11 @@ BigId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER keys count 
 
 class Base(DeclarativeBase):
     """Declarative base; `Base.metadata` is what the migrations are compared with in the tests."""
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table behind a model, for statements on sets of rows."""
+    return cast(Table, model.__table__)
 
 
 class SessionRecord(Base):
@@ -185,8 +201,11 @@ class Lookup(Base):
 class ServiceLimit(Base):
     """What is known of one service's limit, shared by every worker: the one authority for pacing.
 
-    Moments are seconds since the epoch on the database's clock. `windows` maps minute/day/month to
-    `{started_at, used, limit, resets_at}`; `learning` is the state of the rate search after a 429.
+    Moments are seconds since the epoch on the database's clock. `tat` is GCRA's theoretical arrival time.
+    `penalty_until`: refusals of requests sent before it belong to a failure that is counted already.
+    `windows` maps minute/day/month to `{used, limit, resets_at, told}`; `recent` holds send times where a
+    burst must fit a minute window; `learning` is the state of the rate search after a 429. `credential` is
+    the fingerprint of the one refused until `credential_blocked_until`.
     """
 
     __tablename__ = "service_limits"
@@ -194,6 +213,7 @@ class ServiceLimit(Base):
     tat: Mapped[float] = mapped_column(Float(53), default=0.0)
     cooldown_until: Mapped[float] = mapped_column(Float(53), default=0.0)
     cooldown_reason: Mapped[str | None] = mapped_column(Text)
+    penalty_until: Mapped[float] = mapped_column(Float(53), default=0.0)
     consecutive_failures: Mapped[int] = mapped_column(Integer, default=0)
     configured_rate: Mapped[float | None] = mapped_column(Float(53))
     configured_burst: Mapped[int | None] = mapped_column(Integer)
@@ -202,6 +222,7 @@ class ServiceLimit(Base):
     windows: Mapped[dict[str, Any] | None] = mapped_column(Json)
     recent: Mapped[list[float] | None] = mapped_column(Json)
     credential: Mapped[str | None] = mapped_column(String(16))
+    credential_blocked_until: Mapped[float] = mapped_column(Float(53), default=0.0)
     requests_total: Mapped[int] = mapped_column(BigInteger, default=0)
     limited_total: Mapped[int] = mapped_column(BigInteger, default=0)
     updated_at: Mapped[float] = mapped_column(Float(53), default=0.0)

@@ -1,0 +1,314 @@
+"""`cowrie-enrich`: the pipeline and its upkeep from the command line.
+
+Data goes to stdout, everything said along the way to stderr. Exit 0: done, completely or partially (deferred
+lookups are no failure); 2: bad usage or configuration; 1: anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+
+from cowrie_enrich_dagster.enrichment.doctor import examine
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.services import ALL
+from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
+from cowrie_enrich_dagster.simulator import simulate
+from cowrie_enrich_dagster.storage import migrate
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.vocabulary import Days
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+cache_app = typer.Typer(no_args_is_help=True, help="Look at, clean and fill the enrichment cache.")
+db_app = typer.Typer(no_args_is_help=True, help="The database schema: where it stands, up, down.")
+app.add_typer(cache_app, name="cache")
+app.add_typer(db_app, name="db")
+
+out = Console()
+err = Console(stderr=True)
+
+DaysOption = Annotated[str, typer.Option("--days", help="One UTC day (YYYY-MM-DD) or a range A..B.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object last on stdout.")]
+
+
+def _fail(code: int, message: str) -> NoReturn:
+    err.print(f"[red]error:[/red] {escape(message)}", highlight=False)
+    raise typer.Exit(code)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt  # a stopped container gives its claims back like Ctrl-C does
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err)])
+    try:
+        yield
+    except (ConfigError, migrate.SchemaOutdated) as problem:
+        _fail(2, str(problem))
+    except KeyboardInterrupt:
+        _fail(1, "interrupted; the next run goes on where this one stopped")
+
+
+@contextmanager
+def _enricher() -> Iterator[Enricher]:
+    with _reported():
+        signal.signal(signal.SIGTERM, _interrupt)
+        with Enricher(_settings()) as enricher:
+            yield enricher
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    for warning in settings.warnings:
+        err.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+    return settings
+
+
+def _days(text: str) -> Days:
+    try:
+        return Days.parse(text)
+    except ValueError as problem:
+        _fail(2, f"--days: {problem}")
+
+
+def _table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
+    out.print(table)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+
+
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _progress(service: str, done: int, wanted: int) -> None:
+    err.print(f"{service}: {done} of {wanted}", highlight=False)
+
+
+@app.command()
+def run(days: DaysOption, json: JsonOption = False) -> None:
+    """Logs of the days -> enriched sessions. What must wait too long is deferred and finished by `drain`."""
+    span = _days(days)
+    with _enricher() as enricher:
+        report = enricher.run(span, _progress).as_dict()
+    if json:
+        _print_json(report)
+        return
+    out.print(
+        f"[bold]{report['days']}[/bold]: {report['sessions']} sessions from {report['ips']} addresses, "
+        f"{report['status']} in {report['elapsed_s']} s; {report['quarantined']} lines quarantined",
+        highlight=False,
+    )
+    statuses = [
+        (service, status, number, report["api_calls"].get(service, 0))
+        for service, counts in report["lookups"].items()
+        for status, number in sorted(counts.items())
+    ]
+    _table(
+        "Addresses by service and status", ["service", "status", "addresses", "calls of this run"], statuses
+    )
+    if report["hits"]:
+        _table("Answered from the cache", ["tier", "keys"], sorted(report["hits"].items()))
+    if report["pending"]:
+        reasons = "; ".join(f"{service}: {why}" for service, why in report["stopped"].items())
+        out.print(
+            f"{report['pending']} lookups are pending ({escape(reasons)}); cowrie-enrich drain ends them"
+        )
+
+
+@app.command()
+def plan(days: DaysOption, json: JsonOption = False) -> None:
+    """What a run would ask, from which tiers it would be answered and how long it takes; spends nothing."""
+    span = _days(days)
+    with _enricher() as enricher:
+        found = enricher.plan(span)
+        if not found.addresses:
+            err.print(f"no addresses of {span} are known yet; `run` or Dagster reads the logs first")
+    figures = {name: service.as_dict() for name, service in found.services.items()}
+    if json:
+        _print_json({"days": str(span), "addresses": found.addresses, "services": figures})
+        return
+    tiers = ["redis", "database", "filesystem"]
+    rows = [
+        (
+            name,
+            p.keys,
+            *map(p.cached.__getitem__, tiers),
+            p.skipped.total(),
+            len(p.wanted),
+            _duration(p.eta_s),
+        )
+        for name, p in found.services.items()
+    ]
+    columns = ["service", "keys", *tiers, "never sent", "calls", "takes"]
+    _table(f"Plan for {span}", columns, rows)
+
+
+@app.command()
+def drain(json: JsonOption = False) -> None:
+    """Ask what is due in the queue, and enrich again the days that became more complete."""
+    with _enricher() as enricher:
+        reports, days = enricher.drain_and_enrich(_progress)
+        backlog = {service: left.total for service, left in enricher.queue.backlog().items()}
+    result = {
+        "lookups": {report.service: dict(report.statuses) for report in reports},
+        "api_calls": {report.service: report.api_calls for report in reports},
+        "pending": sum(backlog.values()),
+        "days": [str(day) for day in days],
+    }
+    if json:
+        _print_json(result)
+        return
+    for report in reports:
+        counts = ", ".join(f"{number} {status}" for status, number in sorted(report.statuses.items()))
+        out.print(f"{report.service}: {report.api_calls} calls; {counts}; {report.stopped_because or 'done'}")
+    out.print(f"{len(days)} days enriched again; {result['pending']} lookups still pending", highlight=False)
+
+
+@app.command()
+def quota(json: JsonOption = False) -> None:
+    """The quota ledger: used and left per window, cooldowns and why, learned rates, backlog and its end."""
+    with _enricher() as enricher:
+        entries = enricher.ledger()
+    if json:
+        _print_json([entry.as_dict() for entry in entries])
+        return
+    for entry in entries:
+        status = entry.status
+        out.print(
+            f"[bold]{status.service}[/bold]  {status.effective_rate:g} requests/s"
+            + (f" (learned; configured {status.configured_rate:g})" if status.learned_rate else "")
+            + f", backlog {entry.backlog}"
+            + (f", done in {_duration(entry.eta_s)}" if entry.backlog else ""),
+            highlight=False,
+        )
+        if status.cooldown_until:
+            out.print(f"  cooling down until {status.cooldown_until}: {escape(str(status.cooldown_reason))}")
+        for window in status.windows:
+            left = "" if window.limit is None else f", {window.left} of {window.limit} left"
+            out.print(f"  {window.name}: {window.used} used{left}, resets {window.resets_at}")
+
+
+@app.command()
+def doctor(json: JsonOption = False) -> None:
+    """Show the settings in effect (secrets masked) and whether each part answers. Exit 1 if one does not."""
+    with _reported():
+        findings = examine(_settings())
+    if json:
+        _print_json(findings.as_dict())
+    else:
+        settings = [(setting.name, setting.value, setting.source) for setting in findings.settings]
+        _table("Settings", ["name", "value", "from"], settings)
+        _table("Parts", ["part", "state", "detail"], [(p.name, p.state, p.detail) for p in findings.parts])
+    if not findings.healthy:
+        raise typer.Exit(1)
+
+
+app.command()(simulate)
+
+
+@cache_app.command("stats")
+def cache_stats(json: JsonOption = False) -> None:
+    """Entries, ages and sizes by service in the database tier."""
+    with _enricher() as enricher:
+        stats = enricher.cache.database.stats()
+    if json:
+        _print_json(stats)
+        return
+    columns = ["entries", "found", "not_found", "expired", "bytes", "oldest", "newest"]
+    rows = [(service, *(entry[c] for c in columns)) for service, entry in stats.items()]
+    _table("enrichment_cache", ["service", *columns], rows)
+
+
+@cache_app.command("cleanup")
+def cache_cleanup(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
+) -> None:
+    """Delete answers that have expired."""
+    with _enricher() as enricher:
+        counts = enricher.cache.database.cleanup_expired(dry_run=dry_run)
+    _print_json({"dry_run": dry_run, "expired": counts})
+
+
+@cache_app.command("purge")
+def cache_purge(
+    service: Annotated[str | None, typer.Option(help="Only this service.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Only these keys (needs --service).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete answers whatever their age: all, of one service, or of some keys; they will be asked again."""
+    if service is not None and service not in ALL:
+        _fail(2, f"--service: {service!r} is not one of {', '.join(ALL)}")
+    if key and service is None:
+        _fail(2, "--key needs --service")
+    if not yes:
+        typer.confirm("Answers that were paid for will be deleted. Go on?", abort=True)
+    with _enricher() as enricher:
+        _print_json({"purged": enricher.purge(service, key)})
+
+
+@cache_app.command("import")
+def cache_import(
+    folder: Annotated[Path, typer.Argument(help="The base folder of the filesystem cache.")],
+) -> None:
+    """Move a filesystem cache into the database, ages kept. May be repeated and resumed."""
+    if not folder.is_dir():
+        _fail(2, f"{folder} is not a folder")
+    with _enricher() as enricher:
+        report = enricher.import_files(folder)
+    _print_json(report.as_dict())
+
+
+@db_app.command("current")
+def db_current() -> None:
+    """The schema the database is at, and the one this version works on."""
+    with _reported(), _database() as database:
+        _print_json({"current": migrate.current(database), "head": migrate.head(database)})
+
+
+@db_app.command("upgrade")
+def db_upgrade(revision: Annotated[str, typer.Argument()] = "head") -> None:
+    """Bring the schema up to a revision."""
+    with _reported(), _database() as database:
+        migrate.upgrade(database, revision)
+        _print_json({"current": migrate.current(database)})
+
+
+@db_app.command("downgrade")
+def db_downgrade(revision: Annotated[str, typer.Argument(help="A revision such as v11, or -1.")]) -> None:
+    """Take the schema down to a revision; drops only what later revisions added."""
+    with _reported(), _database() as database:
+        migrate.downgrade(database, revision)
+        _print_json({"current": migrate.current(database)})
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
+    database = Database(_settings().database_url.get_secret_value())
+    try:
+        yield database
+    finally:
+        database.close()

@@ -1,0 +1,73 @@
+"""Attackers' addresses: one spelling for each, and whether it may be sent to third parties."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from cowrie_enrich_dagster.vocabulary import Scope
+
+Network = IPv4Network | IPv6Network
+
+# IANA special-purpose address registries for IPv4 and IPv6. Written out because `ipaddress.is_global` differs
+# between the Python releases we support. Exceptions inside these blocks that IANA calls globally reachable
+# (anycast services, Teredo, 6to4) never are an attacker's own address, so the whole blocks stay.
+_PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
+_LOOPBACK = tuple(map(ip_network, ("127.0.0.0/8", "::1/128")))
+_RESERVED = tuple(
+    map(
+        ip_network,
+        (
+            "0.0.0.0/8",
+            "100.64.0.0/10",
+            "169.254.0.0/16",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.88.99.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/3",
+            "2001::/23",
+            "2001:db8::/32",
+            "2002::/16",
+            "3fff::/20",
+        ),
+    )
+)
+_IPV6_UNICAST = IPv6Network("2000::/3")  # the only block IANA hands out; outside it nothing is routed
+
+
+@lru_cache(maxsize=65536)
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    """The address `text` spells, IPv4-mapped IPv6 as IPv4, without a zone (`%eth0`); None if it is none."""
+    try:
+        address = ip_address(text.strip().partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def address_scope(ip: str, own: Sequence[Network] = ()) -> Scope:
+    """Whether `ip` may be asked about at third parties: `GLOBAL`, or the reason why never.
+
+    `own` are the operator's networks; they come before every other reason. What is not certainly routed on
+    the public internet (link-local, multicast, documentation, carrier NAT, unassigned IPv6) is `RESERVED`.
+    """
+    address = parse_address(ip)
+    if address is None:
+        return Scope.INVALID
+    for scope, networks in (
+        (Scope.OWN, own),
+        (Scope.PRIVATE, _PRIVATE),
+        (Scope.LOOPBACK, _LOOPBACK),
+        (Scope.RESERVED, _RESERVED),
+    ):
+        if any(address in network for network in networks):
+            return scope
+    if isinstance(address, IPv6Address) and address not in _IPV6_UNICAST:
+        return Scope.RESERVED
+    return Scope.GLOBAL

@@ -1,0 +1,158 @@
+"""Which UTC days lie where in each log file, found without decoding any JSON."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from hashlib import blake2b
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from .blocks import FileFault, is_compressed, read_blocks
+from .dayscan import DayScanner, Segment
+from .discovery import LogFile, find_log_files
+
+_EVERYTHING = 1 << 62
+_HEAD_BYTES = 1024
+_UNSETTLED = -1  # in place of a modification time: no later look at the file finds it unchanged
+
+
+@dataclass(frozen=True)
+class FileIndex:
+    """What one scan of a log file learned.
+
+    `size`, `mtime_ns` and `inode` are the file's at the time; `length` counts its decompressed bytes.
+    `segments` cover all of it, in file order; they are empty if no timestamp was found ("undated"). `fault`
+    says why the file could not be read (to its end), else None. `resume` is the byte and line where the last
+    record begins, `head` a fingerprint of the first bytes: with them a grown file is scanned on from there.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+    length: int
+    segments: tuple[Segment, ...]
+    fault: str | None
+    resume: tuple[int, int]
+    head: str
+
+    @property
+    def days_touched(self) -> set[date]:
+        """The UTC days this file may hold events of."""
+        return self.days_after(0)
+
+    def days_after(self, offset: int) -> set[date]:
+        """The UTC days which the bytes from decompressed `offset` on may hold events of.
+
+        Given the `length` of an earlier index of the same file, the days touched by what was appended since.
+        """
+        return {
+            segment.first_day + timedelta(days=number)
+            for segment, following in zip_longest(self.segments, self.segments[1:])
+            if (self.length if following is None else following.offset) > offset
+            for number in range((segment.last_day - segment.first_day).days + 1)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        segments = [
+            [s.first_day.isoformat(), s.last_day.isoformat(), s.offset, s.line] for s in self.segments
+        ]
+        return {**asdict(self), "segments": segments, "resume": list(self.resume)}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> FileIndex:
+        """The inverse of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
+        segments = tuple(
+            Segment(date.fromisoformat(first), date.fromisoformat(last), int(offset), int(line))
+            for first, last, offset, line in plain["segments"]
+        )
+        offset, line = plain["resume"]
+        return cls(**{**plain, "segments": segments, "resume": (int(offset), int(line))})
+
+
+def catalogue(
+    root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
+) -> dict[LogFile, FileIndex]:
+    """The index of every log file under `root`, sorted by name.
+
+    `index_cache` (name -> `FileIndex.to_dict()`) spares scanning again what has not changed; it is brought up
+    to date, and entries of vanished files are removed. Raises FileNotFoundError if `root` is not a folder.
+    """
+    cache: MutableMapping[str, dict[str, Any]] = {} if index_cache is None else index_cache
+    indexes: dict[LogFile, FileIndex] = {}
+    for file in find_log_files(root):
+        known = _restored(cache.get(file.name))
+        index = indexes[file] = index_file(file.path, known)
+        if index is not known:
+            cache[file.name] = index.to_dict()
+    for name in set(cache) - {file.name for file in indexes}:
+        del cache[name]
+    return indexes
+
+
+def days_touched(
+    root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
+) -> dict[str, set[date]]:
+    """The UTC days each log file under `root` may hold events of; see `catalogue`."""
+    return {file.name: index.days_touched for file, index in catalogue(root, index_cache).items()}
+
+
+def index_file(path: Path, known: FileIndex | None = None) -> FileIndex:
+    """Scan one file, or only what was appended to it since `known`; `known` itself if nothing changed.
+
+    Never raises for what the file is or holds: see `FileIndex.fault`.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return FileIndex(0, _UNSETTLED, 0, 0, (), f"cannot be read: {error.strerror}", (0, 1), "")
+    if known is not None and (known.size, known.mtime_ns, known.inode) == (
+        stat.st_size,
+        stat.st_mtime_ns,
+        stat.st_ino,
+    ):
+        return known
+    scanner = DayScanner()
+    end = _EVERYTHING if is_compressed(path) else stat.st_size
+    fault, mtime_ns, head = None, stat.st_mtime_ns, ""
+    try:
+        if known is not None and known.inode == stat.st_ino and _only_grew(path, known):
+            scanner = DayScanner(known.segments, known.resume)
+        for _, block in read_blocks(path, [(scanner.length, end)]):
+            scanner.feed(block)
+        head = _head(path, scanner.length)
+    except FileFault as broken:
+        fault = str(broken)
+        mtime_ns = stat.st_mtime_ns if broken.lasting else _UNSETTLED
+    scanner.finish()
+    return FileIndex(
+        size=stat.st_size,
+        mtime_ns=mtime_ns,
+        inode=stat.st_ino,
+        length=scanner.length,
+        segments=tuple(scanner.segments),
+        fault=fault,
+        resume=scanner.record,
+        head=head,
+    )
+
+
+def _restored(plain: dict[str, Any] | None) -> FileIndex | None:
+    if plain is None:
+        return None
+    try:
+        return FileIndex.from_dict(plain)
+    except (KeyError, TypeError, ValueError):
+        return None  # written by another version
+
+
+def _only_grew(path: Path, known: FileIndex) -> bool:
+    return not is_compressed(path) and known.fault is None and _head(path, known.length) == known.head
+
+
+def _head(path: Path, length: int) -> str:
+    first = b"".join(block for _, block in read_blocks(path, [(0, min(length, _HEAD_BYTES))]))
+    return blake2b(first, digest_size=8).hexdigest()

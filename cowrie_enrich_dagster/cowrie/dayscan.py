@@ -1,0 +1,129 @@
+"""A fast pass over the bytes of a log for the UTC days in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
+
+import orjson
+
+from .timestamps import parse_moment
+
+_MAX_SEGMENTS = 512
+_OVERLAP = 4096  # longer than any "timestamp" key with its value and the blanks between them
+_KEY = rb'"timestamp"'
+_ANY_DAY = re.compile(_KEY + rb'\s*:\s*"([^"]{0,200})"')
+
+
+class Segment(NamedTuple):
+    """A stretch of a file from decompressed byte `offset`, where line `line` (from 1) begins, to the next.
+
+    Every event in it is of a UTC day from `first_day` to `last_day`, nearly always one and the same.
+    """
+
+    first_day: date
+    last_day: date
+    offset: int
+    line: int
+
+
+class DayScanner:
+    """Finds where the UTC day of the `"timestamp"` fields changes, in a file fed block by block.
+
+    After `finish`, `segments` cover the file from byte 0 (none if there is no timestamp at all), `length` is
+    the number of bytes seen, and `record` the (byte, line) where the last record begins. Given the first two
+    of an earlier scan, a new one goes on at `record` and must be fed the bytes from `length` on.
+
+    A record begins where `{` begins a line. What lies between two records goes to the first one's segment.
+    Memory: two blocks, and at most 512 segments; when days alternate more often, neighbours are merged.
+    """
+
+    def __init__(self, segments: Sequence[Segment] = (), record: tuple[int, int] = (0, 1)) -> None:
+        offset, line = record
+        self.segments = [segment for segment in segments if segment.offset < offset]
+        self.length = offset
+        self.record = record
+        self._line = line  # the line number at the start of the buffer
+        self._buffer = b""
+        self._day: date | None = None
+        self._pattern = _ANY_DAY
+        if self.segments and self.segments[-1].first_day == self.segments[-1].last_day:
+            self._expect(self.segments[-1].first_day)
+
+    def feed(self, block: bytes) -> None:
+        """Take the next bytes of the file."""
+        self._buffer += block
+        self.length += len(block)
+        self._scan(len(self._buffer) - _OVERLAP)
+
+    def finish(self) -> None:
+        """Take note that the file ends here."""
+        self._scan(len(self._buffer))
+
+    def _scan(self, limit: int) -> None:
+        """Look at the stamps that begin in the first `limit` bytes of the buffer, and drop those bytes."""
+        if limit <= 0:
+            return
+        buffer = self._buffer
+        base = self.length - len(buffer)
+        counted, line = 0, self._line  # `line` is the line number at `counted`
+
+        def note_record_before(end: int) -> None:
+            nonlocal counted, line
+            newline = buffer.rfind(b"\n{", counted, end)
+            if newline >= 0:
+                line += buffer.count(b"\n", counted, newline + 1)
+                counted = newline + 1
+                self.record = (base + counted, line)
+
+        position = 0
+        while (match := self._pattern.search(buffer, position)) and match.start() < limit:
+            position = match.end()
+            day = _utc_day(match[1])
+            if day is not None and day != self._day:
+                note_record_before(match.start())
+                stamp_before = buffer.find(_KEY, max(0, self.record[0] - base), match.start()) >= 0
+                self._begin(day, shared=stamp_before)
+        note_record_before(limit + 1)
+        self._line = line + buffer.count(b"\n", counted, limit)
+        self._buffer = buffer[limit:]
+
+    def _begin(self, day: date, *, shared: bool) -> None:
+        """Start a segment of `day` at the current record; if `shared`, that is of the day before, too."""
+        first = last = day
+        if shared and self._day is not None:
+            first, last = min(day, self._day), max(day, self._day)
+        if not self.segments:
+            self.segments.append(Segment(first, last, 0, 1))
+        elif self.segments[-1].offset == self.record[0]:
+            before = self.segments.pop()
+            self.segments.append(_merged(before, Segment(first, last, *self.record)))
+        else:
+            self.segments.append(Segment(first, last, *self.record))
+        if len(self.segments) > _MAX_SEGMENTS:
+            pairs = zip(self.segments[::2], [*self.segments[1::2], self.segments[-1]], strict=False)
+            self.segments = [_merged(left, right) for left, right in pairs]
+        self._expect(day)
+
+    def _expect(self, day: date) -> None:
+        # The regex engine passes over stamps that are plainly of the expected day, without a step of Python.
+        self._day = day
+        plain = day.isoformat().encode() + rb'[T ][0-9:.]{8,19}(?:[Zz]|[+-]00:?00)?"'
+        self._pattern = re.compile(_KEY + rb'\s*:\s*"(?!' + plain + rb')([^"]{0,200})"')
+
+
+def _merged(left: Segment, right: Segment) -> Segment:
+    first, last = min(left.first_day, right.first_day), max(left.last_day, right.last_day)
+    return Segment(first, last, left.offset, left.line)
+
+
+def _utc_day(value: bytes) -> date | None:
+    if b"\\" in value:
+        try:
+            value = orjson.loads(b'"' + value + b'"').encode()
+        except ValueError:
+            return None
+    moment = parse_moment(value.decode("utf-8", "replace"))
+    return None if moment is None else moment.date()

@@ -1,0 +1,91 @@
+"""What counts as an event."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from .fields import clean
+from .timestamps import parse_moment
+
+ID_CHARS = 64
+SENSOR_CHARS = 128
+_SORTED = orjson.OPT_SORT_KEYS
+
+
+class InvalidEvent(Exception):
+    """A JSON value is not an event; the message names the field."""
+
+
+class Event(NamedTuple):
+    """One valid event: `at` is UTC without tzinfo, `day` its date, `identity` a hash of the whole content.
+
+    `identity` has 64 bits and is the same for equal content within one process. It is Python's hash of bytes,
+    keyed at random for each process, so attackers cannot write two events that share it.
+    """
+
+    sensor: str
+    session: str
+    kind: str
+    at: datetime
+    day: date
+    identity: int
+    fields: dict[str, Any]
+
+
+_days: dict[str, date] = {}  # "2025-11-01" -> its date; at most one entry per day of the accepted years
+
+
+def parse_event(record: object, sensor: str) -> Event:
+    """Check one decoded JSON value; `sensor` is used if the event does not name its own.
+
+    Raises InvalidEvent.
+    """
+    if type(record) is not dict:
+        raise InvalidEvent("not a JSON object")
+    kind = record.get("eventid")
+    if type(kind) is not str or not kind:
+        raise InvalidEvent("eventid: missing, empty or not a string")
+    session = record.get("session")
+    if type(session) is not str or not session:
+        raise InvalidEvent("session: missing, empty or not a string")
+    if len(session) > ID_CHARS or not session.isalnum():
+        session = _session_id(session)
+    stamp = record.get("timestamp")
+    if type(stamp) is not str:
+        raise InvalidEvent("timestamp: missing or not a string")
+    try:
+        # The form of every current Cowrie, of a day met before: half the time of the general way.
+        if stamp[10:20:9] != "T." or stamp[26:] != "Z":
+            raise ValueError
+        day = _days[stamp[:10]]
+        at = datetime.fromisoformat(stamp[:26])
+        if at.tzinfo is not None:
+            raise ValueError
+    except (KeyError, ValueError):
+        at, day = _any_moment(stamp)
+    try:
+        identity = hash(orjson.dumps(record, None, _SORTED))
+    except TypeError:
+        raise InvalidEvent("nested too deep") from None
+    own = record.get("sensor")
+    if type(own) is str and own:
+        sensor = clean(own, SENSOR_CHARS) or sensor
+    return Event(sensor, session, kind, at, day, identity, record)
+
+
+def _session_id(session: str) -> str:
+    # Clipping could make two sessions one, so an id that is too long is refused.
+    cleaned = clean(session, ID_CHARS + 1)
+    if not cleaned or len(cleaned) > ID_CHARS:
+        raise InvalidEvent(f"session: longer than {ID_CHARS} characters, or without any")
+    return cleaned
+
+
+def _any_moment(stamp: str) -> tuple[datetime, date]:
+    at = parse_moment(stamp)
+    if at is None:
+        raise InvalidEvent("timestamp: not a moment between the years 2000 and 2100")
+    return at, _days.setdefault(at.date().isoformat(), at.date())

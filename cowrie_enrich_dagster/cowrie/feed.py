@@ -1,0 +1,147 @@
+"""One log file as a source of events that is read on as far as a day needs, and no byte twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from itertools import zip_longest
+from math import inf
+from typing import Any, NamedTuple
+
+from .blocks import FileFault, read_blocks
+from .catalogue import FileIndex
+from .discovery import LogFile
+from .events import parse_event
+from .reader import RecordReader
+from .reports import QuarantinedLine, ReadRange, ReadReport, excerpt
+from .sessioniser import Sessioniser
+
+_FILE_ENDS = "the file ends inside this record: it may still be being written"
+_FILE_BREAKS_OFF = "the file breaks off inside this record"
+_NEXT_STARTS = "cut off: the next record starts before this one ends"
+
+
+class _Stretch(NamedTuple):
+    first_day: date
+    start: int
+    end: int
+    first_line: int
+    last_line: int | None
+
+
+class FileFeed:
+    """Reads what may be of the days `first_day` to `last_day` in one file, and gives it to `sessions`.
+
+    The file stays open from the first `advance` to the last one needed. A file without any timestamp is read
+    whole, whatever the days. What is found wrong goes to `quarantine`, what is counted to `report`.
+    """
+
+    def __init__(
+        self,
+        file: LogFile,
+        index: FileIndex,
+        first_day: date,
+        last_day: date,
+        sessions: Sessioniser,
+        quarantine: Callable[[QuarantinedLine], None],
+        report: ReadReport,
+    ) -> None:
+        self.name = file.name
+        self._file = file
+        self._index = index
+        self._sessions = sessions
+        self._quarantine = quarantine
+        self._report = report
+        self._stretches = _stretches(index, first_day, last_day)
+        self._ranges = _joined(self._stretches)
+        self._blocks = self._read()
+        self._position = -1.0
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self._stretches)
+
+    @property
+    def size(self) -> int:
+        """How many decompressed bytes will be read in all."""
+        return sum(stretch.end - stretch.start for stretch in self._ranges)
+
+    def advance(self, day: date) -> Iterator[None]:
+        """Read on until no unread event can be of `day` or earlier; yields after each block."""
+        needed = [stretch.end for stretch in self._stretches if stretch.first_day <= day]
+        target: float = max(needed, default=-inf)
+        if all(stretch.first_day <= day + timedelta(days=1) for stretch in self._stretches):
+            target = inf  # rather a few sessions of the day after in memory than many files open
+        while self._position <= target and self._position < inf:
+            self._position = next(self._blocks, inf)
+            yield
+
+    def _read(self) -> Iterator[float]:
+        name, report = self.name, self._report
+        report.files += 1
+        report.ranges.append(ReadRange(name, 0, 0))
+        report.ranges.extend(ReadRange(name, part.first_line, part.last_line) for part in self._ranges)
+        reader = RecordReader(self._take, self._reject, report)
+        lines = {part.start: part.first_line for part in self._ranges}
+        position = -1
+        fault = self._index.fault
+        try:
+            self._check_unchanged()
+            for offset, block in read_blocks(
+                self._file.path, [(part.start, part.end) for part in self._ranges]
+            ):
+                if offset != position:
+                    reader.end(_NEXT_STARTS)
+                    reader.begin(lines[offset], offset)
+                reader.feed(block)
+                position = offset + len(block)
+                report.bytes += len(block)
+                yield position
+        except FileFault as error:
+            fault = str(error)
+        if self._ranges[-1].last_line is not None:
+            reader.end(_NEXT_STARTS)
+        else:
+            reader.end(_FILE_ENDS if fault is None else _FILE_BREAKS_OFF)
+        if fault is not None:
+            report.files_broken += 1
+            self._quarantine(QuarantinedLine(name, 0, fault, "", max(position, 0)))
+
+    def _take(self, record: Any) -> None:
+        self._sessions.add(parse_event(record, self._file.sensor))
+
+    def _reject(self, line: int, offset: int, reason: str, raw: bytes) -> None:
+        self._quarantine(QuarantinedLine(self.name, line, reason, excerpt(raw), offset))
+
+    def _check_unchanged(self) -> None:
+        # Rotation may have put another file in its place since, and the offsets are not for that one.
+        try:
+            stat = self._file.path.stat()
+        except OSError as error:
+            raise FileFault(f"cannot be read: {error.strerror}") from error
+        if stat.st_ino != self._index.inode or stat.st_size < self._index.size:
+            raise FileFault("was replaced or cut while it was being read: read its days again")
+
+
+def _stretches(index: FileIndex, first_day: date, last_day: date) -> list[_Stretch]:
+    if not index.segments:
+        return [_Stretch(first_day, 0, index.length, 1, None)]
+    stretches = []
+    for segment, following in zip_longest(index.segments, index.segments[1:]):
+        if segment.first_day <= last_day and segment.last_day >= first_day:
+            end = index.length if following is None else following.offset
+            last_line = None if following is None else following.line - 1
+            stretches.append(_Stretch(segment.first_day, segment.offset, end, segment.line, last_line))
+    return stretches
+
+
+def _joined(stretches: list[_Stretch]) -> list[_Stretch]:
+    """The same with neighbours made one."""
+    joined: list[_Stretch] = []
+    for stretch in stretches:
+        if joined and joined[-1].end == stretch.start:
+            joined[-1] = joined[-1]._replace(end=stretch.end, last_line=stretch.last_line)
+        else:
+            joined.append(stretch)
+    return joined

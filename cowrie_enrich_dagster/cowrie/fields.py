@@ -1,0 +1,91 @@
+"""Fields of events, read with care: attackers wrote them, and Cowrie's versions differ in their types."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from typing import Any
+
+from .addresses import parse_address
+
+TEXT_CHARS = 256
+_ADDRESS_CHARS = 64
+_MAX_DURATION_SECONDS = 10 * 365 * 86400
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
+
+
+def without_surrogates(text: str) -> str:
+    """`text` with U+FFFD in place of lone surrogates, which UTF-8 cannot encode."""
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def clean(text: str, limit: int) -> str:
+    """`text` without NUL and lone surrogates, at most `limit` characters: what every database can hold."""
+    return _clean_shared(text, limit) if len(text) <= TEXT_CHARS else _clean(text, limit)
+
+
+def _clean(text: str, limit: int) -> str:
+    clipped = text[: limit * 2].replace("\0", "")[:limit]
+    return clipped if clipped.isascii() else without_surrogates(clipped)
+
+
+# Most values repeat, and each comes fresh from the JSON decoder: the cache makes equal ones one object.
+_clean_shared = lru_cache(maxsize=16384)(_clean)
+
+
+def text_field(fields: dict[str, Any], name: str, limit: int = TEXT_CHARS) -> str | None:
+    """The field as text: a number as its digits; None if absent, empty or anything that is not a scalar."""
+    value = fields.get(name)
+    if type(value) is not str:
+        if not isinstance(value, (int, float)):
+            return None
+        value = str(value)
+    return clean(value, limit) or None
+
+
+def raw_text_field(fields: dict[str, Any], name: str) -> str | None:
+    """Like `text_field`, but as logged: uncut, uncleaned, perhaps empty."""
+    value = fields.get(name)
+    if isinstance(value, (int, float)):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+def int_field(fields: dict[str, Any], name: str, most: int) -> int | None:
+    """The field as an integer of 0..`most`, also if written as a string of digits; None if it is none."""
+    value = fields.get(name)
+    if type(value) is str and value.isdecimal() and len(value) <= 10:
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= most else None
+
+
+def address_field(fields: dict[str, Any], name: str) -> str | None:
+    """The field as an address in its one spelling; text that is no address stays as it is, clipped."""
+    value = fields.get(name)
+    if type(value) is not str:
+        return None
+    address = parse_address(value) if len(value) <= TEXT_CHARS else None
+    return clean(value if address is None else str(address), _ADDRESS_CHARS) or None
+
+
+def sha256_field(fields: dict[str, Any], name: str) -> str | None:
+    """The field as a lower-case SHA-256; None if it is none."""
+    value = fields.get(name)
+    return value.lower() if type(value) is str and _SHA256.fullmatch(value) else None
+
+
+def duration_field(fields: dict[str, Any]) -> int | None:
+    """A closed session's milliseconds, from `duration_ms` or, in older Cowrie, `duration` in seconds."""
+    for name, factor in (("duration_ms", 1.0), ("duration", 1000.0)):
+        value = fields.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            continue
+        try:
+            milliseconds = float(value) * factor
+        except (ValueError, OverflowError):
+            continue
+        if math.isfinite(milliseconds) and 0 <= milliseconds <= _MAX_DURATION_SECONDS * 1000:
+            return round(milliseconds)
+    return None

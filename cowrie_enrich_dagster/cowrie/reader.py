@@ -1,0 +1,194 @@
+"""Bytes of a log to records, line by line; whatever is not a record is quarantined with its reason."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import orjson
+
+from .events import InvalidEvent
+from .reports import ReadReport
+from .salvage import open_depth, split_records
+
+MAX_LINE_BYTES = 32 * 1024 * 1024
+_MAX_RECORD_LINES = 10_000
+_BOM = b"\xef\xbb\xbf"
+_FILLING = b"\0 \t\r\v\f"
+_KEPT_OF_TOO_LONG = 1024
+
+
+class _Line(NamedTuple):
+    number: int
+    offset: int
+    raw: bytes
+
+
+class RecordReader:
+    """Takes a file's bytes in blocks of any size and hands every record to `take`.
+
+    `take` gets one decoded JSON value and raises InvalidEvent if it is no event. `quarantine` gets the line
+    number, the byte offset, the reason, and the line (its beginning, if it is too long to be held). Lines are
+    counted in `report`.
+
+    A record is usually one line, but may span several (pretty-printed), and several may share a line. A line
+    that starts with `{`, without blanks before it, always starts a record, so one that was cut off costs no
+    other, and reading may begin at any such line. Memory: one line, or one record over several lines, at
+    most 32 MiB; a longer line is quarantined without being held.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[Any], None],
+        quarantine: Callable[[int, int, str, bytes], None],
+        report: ReadReport,
+    ) -> None:
+        self._take = take
+        self._quarantine = quarantine
+        self._report = report
+        self._line = 1
+        self._offset = 0
+        self._held: list[bytes] = []  # pieces of the line that is not complete yet
+        self._held_bytes = 0
+        self._too_long = False
+        self._record: list[_Line] = []  # lines of the record that is not complete yet
+        self._record_bytes = 0
+        self._depth = 0
+
+    def begin(self, line: int, offset: int) -> None:
+        """The next bytes are from byte `offset` on, where line `line` begins; nothing may be incomplete."""
+        self._line = line
+        self._offset = offset
+
+    def feed(self, block: bytes) -> None:
+        """Read the next bytes."""
+        last = block.rfind(b"\n")
+        if last < 0:
+            self._hold(block)
+            return
+        lines = block[:last].split(b"\n")
+        if self._held:
+            self._hold(lines[0])
+            if self._too_long:
+                self._drop_too_long()
+                del lines[0]
+            else:
+                lines[0] = b"".join(self._held)
+            self._forget_held()
+        self._read(lines)
+        if last + 1 < len(block):
+            self._hold(block[last + 1 :])
+
+    def end(self, reason: str) -> None:
+        """No more bytes follow these; `reason` says why what is still incomplete is not read."""
+        if self._too_long:
+            self._drop_too_long()
+        elif self._held:
+            line = b"".join(self._held)
+            self._read([line], reason)
+        self._forget_held()
+        self._settle(reason)
+
+    def _hold(self, piece: bytes) -> None:
+        self._held_bytes += len(piece)
+        if self._held_bytes > MAX_LINE_BYTES and not self._too_long:
+            self._too_long = True
+            self._held = [b"".join(self._held)[:_KEPT_OF_TOO_LONG] or piece[:_KEPT_OF_TOO_LONG]]
+        if not self._too_long:
+            self._held.append(piece)
+
+    def _forget_held(self) -> None:
+        self._held = []
+        self._held_bytes = 0
+        self._too_long = False
+
+    def _drop_too_long(self) -> None:
+        self._settle("cut off: a line that is too long follows")
+        self._report.lines_in += 1
+        self._reject(
+            _Line(self._line, self._offset, self._held[0]),
+            f"longer than {MAX_LINE_BYTES // 1024**2} MiB",
+        )
+        self._line += 1
+        self._offset += self._held_bytes + 1
+
+    def _read(self, lines: list[bytes], cut_off: str = "") -> None:
+        loads = orjson.loads
+        take = self._take
+        number, offset = self._line, self._offset
+        plain = 0
+        for line in lines:
+            try:
+                record = None if self._record else loads(line)
+            except orjson.JSONDecodeError:
+                record = None
+            if record is None:
+                self._read_hard(_Line(number, offset, line), cut_off)
+            else:
+                try:
+                    take(record)
+                    plain += 1
+                except InvalidEvent as error:
+                    self._report.lines_in += 1
+                    self._reject(_Line(number, offset, line), str(error))
+            number += 1
+            offset += len(line) + 1
+        self._line, self._offset = number, offset
+        self._report.lines_in += plain
+        self._report.lines_parsed += plain
+
+    def _read_hard(self, line: _Line, cut_off: str) -> None:
+        """A line that is not exactly one JSON value, or may belong to a record begun on an earlier line."""
+        body = line.raw.strip(_FILLING)
+        if body.startswith(_BOM):
+            body = body[len(_BOM) :].lstrip(_FILLING)
+        if not body:
+            if b"\0" in line.raw:
+                self._report.lines_in += 1
+                self._reject(line, "nothing but NUL bytes")
+            return
+        if self._record and body.startswith(b"{") and not line.raw[:1].isspace():
+            self._settle("cut off: the next record starts before this one ends")
+        self._report.lines_in += 1
+        self._record.append(line)
+        self._record_bytes += len(body)
+        depth = open_depth(body)
+        self._depth += depth or 0
+        if depth is None or self._depth <= 0:
+            self._settle(cut_off)
+        elif len(self._record) > _MAX_RECORD_LINES or self._record_bytes > MAX_LINE_BYTES:
+            self._settle("a record over too many lines")
+
+    def _settle(self, incomplete: str) -> None:
+        """Read the lines held as one record; `incomplete` is the reason if that cannot be all of it."""
+        lines, self._record = self._record, []
+        self._record_bytes = self._depth = 0
+        if not lines:
+            return
+        texts = [line.raw.decode("utf-8", "replace") for line in lines]
+        starts = list(accumulate((len(text) + 1 for text in texts), initial=0))
+        faults: dict[int, str] = {}
+        for piece in split_records("\n".join(texts)):
+            reason = piece.reason
+            if piece.record is not None:
+                try:
+                    self._take(piece.record)
+                    continue
+                except InvalidEvent as error:
+                    reason = str(error)
+            elif incomplete:
+                reason = incomplete
+            first, last = bisect_right(starts, piece.start) - 1, bisect_right(starts, piece.end - 1) - 1
+            for index in range(first, last + 1):
+                faults.setdefault(index, reason)
+        for index, line in enumerate(lines):
+            if index in faults:
+                self._reject(line, faults[index])
+            else:
+                self._report.lines_parsed += 1
+
+    def _reject(self, line: _Line, reason: str) -> None:
+        self._report.lines_quarantined += 1
+        self._quarantine(line.number, line.offset, reason, line.raw)

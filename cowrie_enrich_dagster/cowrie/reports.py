@@ -1,0 +1,86 @@
+"""What a reading of logs tells about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from typing import NamedTuple
+
+_EXCERPT_CHARS = 200
+
+
+class QuarantinedLine(NamedTuple):
+    """A line that could not be (wholly) read; readable records on the same line were still used.
+
+    `path` is relative to the log root; `line` counts from 1, and 0 means the file itself, which is broken at
+    decompressed byte `byte_offset`. `excerpt` is printable, at most 200 characters.
+    """
+
+    path: str
+    line: int
+    reason: str
+    excerpt: str
+    byte_offset: int
+
+
+class ReadRange(NamedTuple):
+    """Lines of a file that were read, both ends included; `last_line` None: to its end and all beyond.
+
+    Each file that was opened also has the range 0..0, for what may be wrong with the file itself.
+    """
+
+    path: str
+    first_line: int
+    last_line: int | None
+
+
+class ReadProgress(NamedTuple):
+    """How far a reading is; bytes are decompressed ones."""
+
+    path: str
+    files_done: int
+    files: int
+    bytes_done: int
+    bytes: int
+    events: int
+
+
+@dataclass(slots=True)
+class DayCounts:
+    """The sessions which began on one UTC day, and the events in them."""
+
+    sessions: int = 0
+    events: int = 0
+
+
+@dataclass(slots=True)
+class ReadReport:
+    """Counts of one reading; final once the stream is exhausted.
+
+    `files` were read, of the `files_found`; `files_broken` could not be read to their end. `bytes` are
+    decompressed. Always `lines_in == lines_parsed + lines_quarantined`; blank lines count in none of them.
+    `events` are the valid events read. Three kinds of them are in no session: `duplicate_events` repeated
+    another one, `events_beyond_horizon` came later than the day after their session's start, and
+    `events_of_other_days` were of none of the days asked for and their neighbours.
+    """
+
+    files_found: int = 0
+    files: int = 0
+    files_broken: int = 0
+    bytes: int = 0
+    lines_in: int = 0
+    lines_parsed: int = 0
+    lines_quarantined: int = 0
+    events: int = 0
+    duplicate_events: int = 0
+    events_beyond_horizon: int = 0
+    events_of_other_days: int = 0
+    days: dict[date, DayCounts] = field(default_factory=dict)
+    ranges: list[ReadRange] = field(default_factory=list)
+
+
+def excerpt(raw: bytes) -> str:
+    """The beginning of `raw`, printable whatever it holds."""
+    text = raw[: _EXCERPT_CHARS * 4].decode("utf-8", "backslashreplace")
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown[:_EXCERPT_CHARS]

@@ -1,0 +1,25 @@
+"""The entry point that Dagster loads."""
+
+from dagster import Definitions, multiprocess_executor
+
+from cowrie_enrich_dagster.defs.assets import assets
+from cowrie_enrich_dagster.defs.jobs import (
+    cleanup_cache,
+    drain_lookups,
+    enrich_day,
+    import_filesystem_cache,
+    refresh_stale,
+)
+from cowrie_enrich_dagster.defs.resources import resources
+from cowrie_enrich_dagster.defs.schedules import schedules
+from cowrie_enrich_dagster.defs.sensors import sensors
+
+defs = Definitions(
+    assets=assets,
+    jobs=[enrich_day, drain_lookups, refresh_stale, cleanup_cache, import_filesystem_cache],
+    schedules=schedules,
+    sensors=sensors,
+    resources=resources,
+    # Fetching is waiting: one step per service may wait at the same time, whatever the number of cores.
+    executor=multiprocess_executor.configured({"max_concurrent": 10}),
+)

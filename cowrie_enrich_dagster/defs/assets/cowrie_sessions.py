@@ -1,0 +1,87 @@
+"""Log files -> `sessions`."""
+
+from __future__ import annotations
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetSpec,
+    MaterializeResult,
+    asset,
+)
+
+from cowrie_enrich_dagster.defs.metadata import table
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.enrichment.ingest import IngestReport
+
+cowrie_logs = AssetSpec(
+    "cowrie_logs",
+    group_name="logs",
+    description="Cowrie's JSON logs under COWRIE_LOG_DIR, written by the sensors.",
+    kinds={"json"},
+)
+_LINES = AssetCheckSpec(
+    "lines_accounted_for",
+    asset="cowrie_sessions",
+    description="Every line read was either parsed or quarantined (exact; no tolerance).",
+)
+_READABLE = AssetCheckSpec(
+    "lines_readable",
+    asset="cowrie_sessions",
+    description="At most 1 % of the lines had to be quarantined, and no file was broken (warning).",
+)
+MAX_QUARANTINED = 0.01
+
+
+@asset(
+    group_name="logs",
+    partitions_def=daily,
+    backfill_policy=single_run,
+    deps=[cowrie_logs],
+    check_specs=[_LINES, _READABLE],
+    kinds={"sql"},
+)
+def cowrie_sessions(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult[None]:
+    """One row per session that started on the day, from every log file that touches it."""
+    with enricher.open() as pipeline:
+        report = pipeline.ingest(days_of(context))
+    read = report.read
+    return MaterializeResult(
+        metadata={
+            "dagster/row_count": report.sessions,
+            "events": read.events,
+            "files": read.files,
+            "lines_in": read.lines_in,
+            "lines_quarantined": read.lines_quarantined,
+            "duplicate_events": read.duplicate_events,
+            "sessions_by_day": table(["day", "sessions"], sorted(report.sessions_by_day.items())),
+        },
+        check_results=[_accounted(report), _readable(report)],
+    )
+
+
+def _accounted(report: IngestReport) -> AssetCheckResult:
+    read = report.read
+    return AssetCheckResult(
+        check_name=_LINES.name,
+        passed=read.lines_in == read.lines_parsed + read.lines_quarantined,
+        metadata={
+            "lines_in": read.lines_in,
+            "lines_parsed": read.lines_parsed,
+            "lines_quarantined": read.lines_quarantined,
+        },
+    )
+
+
+def _readable(report: IngestReport) -> AssetCheckResult:
+    read = report.read
+    share = read.lines_quarantined / read.lines_in if read.lines_in else 0.0
+    return AssetCheckResult(
+        check_name=_READABLE.name,
+        passed=share <= MAX_QUARANTINED and not read.files_broken,
+        severity=AssetCheckSeverity.WARN,
+        metadata={"share_quarantined": share, "files_broken": read.files_broken},
+    )

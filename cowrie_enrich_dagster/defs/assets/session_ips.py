@@ -1,0 +1,30 @@
+"""`sessions` -> `session_ips`."""
+
+from __future__ import annotations
+
+from dagster import AssetExecutionContext, MaterializeResult, asset
+
+from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
+from cowrie_enrich_dagster.defs.metadata import table
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.resources import EnricherResource
+
+
+@asset(
+    group_name="enrichment",
+    partitions_def=daily,
+    backfill_policy=single_run,
+    deps=[cowrie_sessions],
+    kinds={"sql"},
+)
+def session_ips(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult[None]:
+    """The day's source addresses: how active each was, whether it may be asked about, what it is worth."""
+    with enricher.open() as pipeline:
+        report = pipeline.summarise_addresses(days_of(context))
+    return MaterializeResult(
+        metadata={
+            "dagster/row_count": report.rows,
+            "addresses": report.distinct,
+            "by_scope": table(["scope", "addresses"], sorted(report.by_scope.items())),
+        }
+    )

@@ -1,0 +1,109 @@
+"""Jobs: the assets as one selection, and the upkeep of queue and cache."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from dagster import (
+    AssetMaterialization,
+    AssetSelection,
+    Config,
+    OpExecutionContext,
+    define_asset_job,
+    job,
+    op,
+)
+from pydantic import Field
+
+from cowrie_enrich_dagster.defs.metadata import counts_table
+from cowrie_enrich_dagster.defs.resources import EnricherResource
+
+enrich_day = define_asset_job(
+    "enrich_day",
+    selection=AssetSelection.groups("logs", "enrichment"),
+    description="Logs of the chosen days -> enriched sessions.",
+)
+
+
+@op
+def drain_queue(context: OpExecutionContext, enricher: EnricherResource) -> None:
+    """Ask what is due; then enrich again the days for which answers came in."""
+    with enricher.open() as pipeline:
+        reports, days = pipeline.drain_and_enrich(
+            lambda service, done, wanted: context.log.info("%s: %d of %d answered", service, done, wanted)
+        )
+    context.add_output_metadata(
+        {
+            "asked": counts_table("service", {report.service: report.statuses for report in reports}),
+            "pending": sum(report.pending for report in reports),
+            "days": [day.isoformat() for day in days],
+        }
+    )
+    for day in days:
+        context.log_event(AssetMaterialization("enriched_sessions", partition=day.isoformat()))
+
+
+@job(description="Finish the lookups that are due, and the days that they complete.")
+def drain_lookups() -> None:
+    drain_queue()
+
+
+class RefreshConfig(Config):
+    """Which answers are refreshed: those that expire within `ahead_hours`, of addresses seen lately."""
+
+    ahead_hours: int = Field(default=24, ge=1)
+    active_days: int = Field(default=7, ge=1)
+
+
+@op
+def refresh(context: OpExecutionContext, enricher: EnricherResource, config: RefreshConfig) -> None:
+    """Ask again, before they expire, about addresses that are still active."""
+    with enricher.open() as pipeline:
+        reports = pipeline.refresh(timedelta(hours=config.ahead_hours), timedelta(days=config.active_days))
+    context.add_output_metadata(
+        {"asked": counts_table("service", {report.service: report.statuses for report in reports})}
+    )
+
+
+@job(description="Refresh answers that are about to expire, for addresses that are still active.")
+def refresh_stale() -> None:
+    refresh()
+
+
+class CleanupConfig(Config):
+    """With `dry_run` nothing is deleted, only counted."""
+
+    dry_run: bool = False
+
+
+@op
+def cleanup(context: OpExecutionContext, enricher: EnricherResource, config: CleanupConfig) -> None:
+    """Delete answers that have expired."""
+    with enricher.open() as pipeline:
+        counts = pipeline.cache.database.cleanup_expired(dry_run=config.dry_run)
+    context.add_output_metadata({"expired": sum(counts.values()), "by_service": counts})
+
+
+@job(description="Delete expired answers from the database tier.")
+def cleanup_cache() -> None:
+    cleanup()
+
+
+class ImportConfig(Config):
+    """`folder` is the base of a filesystem cache of the reference implementation (a CACHE_DIR)."""
+
+    folder: str
+
+
+@op
+def import_files(context: OpExecutionContext, enricher: EnricherResource, config: ImportConfig) -> None:
+    """Move a filesystem cache into the database, ages kept."""
+    with enricher.open() as pipeline:
+        report = pipeline.import_files(Path(config.folder))
+    context.add_output_metadata(report.as_dict())
+
+
+@job(description="Import a filesystem cache into the database; may be repeated.")
+def import_filesystem_cache() -> None:
+    import_files()

@@ -1,0 +1,346 @@
+"""The whole pipeline without Dagster: settings in, steps to call in order, each safe to repeat.
+
+logs -> `ingest` -> `summarise_addresses` -> `plan` -> `fetch` (per service) -> `enrich`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import date, timedelta
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from sqlalchemy import distinct, func, select
+
+from cowrie_enrich_dagster import services as service_registry
+from cowrie_enrich_dagster.cache import (
+    CacheEntry,
+    DatabaseCache,
+    FilesystemCache,
+    HybridEnrichmentCache,
+    ImportReport,
+    RedisCache,
+    import_directory,
+)
+from cowrie_enrich_dagster.enrichment import addresses, join
+from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source
+from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
+from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.plan import Plan, plan_service
+from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.enrichment.report import RunReport
+from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy, QuotaStatus, eta_seconds, fingerprint
+from cowrie_enrich_dagster.services import Service, ServiceConfig
+from cowrie_enrich_dagster.settings import ConfigError, Settings
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.migrate import require_current
+from cowrie_enrich_dagster.storage.tables import (
+    EnrichedSession,
+    EnrichmentCache,
+    EnrichmentRun,
+    Lookup,
+    SessionIp,
+    SessionRecord,
+    table_of,
+)
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
+
+logger = logging.getLogger(__name__)
+_RUNS = table_of(EnrichmentRun)
+_SESSIONS = table_of(SessionRecord)
+_ENRICHED = table_of(EnrichedSession)
+_ADDRESSES = table_of(SessionIp)
+_LOOKUPS = table_of(Lookup)
+_CACHE = table_of(EnrichmentCache)
+_TTLS = {name: service.ttl for name, service in service_registry.ALL.items()}
+
+
+class Enricher:
+    """The composition root. Use as a context manager; `open` checks the schema first.
+
+    Raises `ConfigError` for settings that cannot work and `SchemaOutdated` for a database to be upgraded.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.database_url.get_secret_value())
+        self.queue = LookupQueue(self.database)
+
+    def __enter__(self) -> Enricher:
+        require_current(self.database, embedded=self.settings.embedded_database)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write down what the cache counted and close every connection."""
+        with suppress(Exception):  # statistics must not hide the error that ends the run
+            self.cache.database.flush_hits()
+        self.database.close()
+
+    @cached_property
+    def services(self) -> dict[str, Service]:
+        """The services that take part, in order of trust."""
+        known = service_registry.ALL
+        names = self.settings.services_to_ask({name: known[name].needs_key for name in known})
+        if strangers := set(names) - set(known):
+            raise ConfigError(
+                f"ENRICH_SERVICES names {sorted(strangers)}; this version has {', '.join(known)}"
+            )
+        return {name: known[name] for name in known if name in names}
+
+    @cached_property
+    def cache(self) -> HybridEnrichmentCache:
+        """All tiers that the settings turn on; the database tier always is."""
+        redis, folder = self.settings.redis, self.settings.cache_dir
+        return HybridEnrichmentCache(
+            RedisCache(
+                host=redis.host,
+                port=redis.port,
+                password=redis.password.get_secret_value() if redis.password else None,
+                db=redis.db,
+                tls=redis.tls,
+                ttl_s=redis.ttl_seconds,
+            )
+            if redis.enabled
+            else None,
+            DatabaseCache(self.database),
+            FilesystemCache(folder, _TTLS) if folder else None,
+            fetch=self._fetch_entries,
+        )
+
+    def _fetch_entries(self, service: str, keys: Sequence[str]) -> dict[str, CacheEntry]:
+        self.fetch(service, dict.fromkeys(keys, 0))
+        return self.cache.database.get_many(service, keys)
+
+    def has_key(self, name: str) -> bool:
+        """Whether we hold what this service demands of those who ask."""
+        return not self.services[name].needs_key or self.settings.services[name].api_key is not None
+
+    def source(self, name: str) -> Source:
+        """A service with its configuration and its limiter."""
+        service, own = self.services[name], self.settings.services[name]
+        key = own.api_key.get_secret_value() if own.api_key else None
+        identity = key or own.email or ""
+        policy = Policy(
+            service=name,
+            rate=own.rate or service.limits.rate,
+            burst=own.burst or service.limits.burst,
+            windows={window.name: window.limit for window in service.limits.windows},
+            limit_statuses=service.limit_statuses,
+            auth_statuses=frozenset({401, 403}) - service.limit_statuses,
+            respect_retry_after=own.respect_retry_after,
+        )
+        return Source(
+            service=service,
+            config=ServiceConfig(own.api_url or service.default_url, key, own.email),
+            limiter=AdaptiveRateLimiter(self.database, policy, credential_fingerprint=fingerprint(identity)),
+            rate=policy.rate,
+        )
+
+    def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
+        """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist."""
+        return ingest_days(self.database, self._log_dir(), days, progress)
+
+    def log_days(self) -> dict[date, str]:
+        """The days in the logs, each with a fingerprint that changes when there is more of it."""
+        return day_marks(self.database, self._log_dir())
+
+    def _log_dir(self) -> Path:
+        root = self.settings.log_dir
+        if root is None or not root.is_dir():
+            where = "is not set" if root is None else f"names {root}, which is not a folder"
+            raise ConfigError(f"COWRIE_LOG_DIR {where}: set it to the folder with Cowrie's JSON logs")
+        return root
+
+    def summarise_addresses(self, days: Days) -> addresses.AddressReport:
+        """`sessions` -> `session_ips`."""
+        return addresses.summarise_addresses(self.database, days, self.settings.own_networks)
+
+    def plan(self, days: Days) -> Plan:
+        """What would be asked for `days`; spends nothing."""
+        found = addresses.addresses_of(self.database, days)
+        plans = {
+            name: plan_service(service, found, self.cache, has_key=self.has_key(name))
+            for name, service in self.services.items()
+        }
+        pace = self.quota()
+        for name, plan in plans.items():
+            if plan.wanted:
+                plan.eta_s = eta_seconds(pace[name], len(plan.wanted))
+        return Plan(days, len(found), plans)
+
+    def fetch(self, name: str, wanted: Mapping[str, int], progress: Progress | None = None) -> FetchReport:
+        """Ask one service about `wanted` (key -> priority)."""
+        return self._fetcher(name, progress).fetch(wanted)
+
+    def _fetcher(self, name: str, progress: Progress | None) -> Fetcher:
+        return Fetcher(
+            self.source(name),
+            self.database,
+            self.queue,
+            self.cache,
+            max_wait_s=self.settings.max_wait_s,
+            respect_retry_after=self.settings.services[name].respect_retry_after,
+            progress=progress,
+        )
+
+    def drain(self, progress: Progress | None = None) -> list[FetchReport]:
+        """Ask whatever is due in the queue, all services at once."""
+        names = [name for name, left in self.queue.backlog().items() if left.due and name in self.services]
+        with ThreadPoolExecutor(max(1, len(names))) as pool:
+            return list(pool.map(lambda name: self._fetcher(name, progress).drain(), names))
+
+    def enrich(self, days: Days) -> join.JoinReport:
+        """Everything known -> `enriched_sessions`."""
+        asked = [join.AskedService(service, self.has_key(name)) for name, service in self.services.items()]
+        found = addresses.addresses_of(self.database, days)
+        return join.enrich_sessions(self.database, days, found, asked, self.cache, self.queue)
+
+    def count_sessions(self, days: Days) -> int:
+        """How many sessions started on `days`."""
+        query = (
+            select(func.count()).select_from(_SESSIONS).where(_SESSIONS.c.day.between(days.first, days.last))
+        )
+        with self.database.read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def top_sources(self, days: Days) -> tuple[list[tuple[int, str, int]], list[tuple[str, int]]]:
+        """The ten networks (AS number, organization, sessions) and ten countries with the most sessions."""
+        span = _ENRICHED.c.day.between(days.first, days.last)
+        number, name = _ENRICHED.c.source_as_number, _ENRICHED.c.source_as_organization_name
+        country, sessions = _ENRICHED.c.source_geo_country_iso_code, func.count().label("sessions")
+        networks = select(number, name, sessions).where(span, number.is_not(None)).group_by(number, name)
+        countries = select(country, sessions).where(span, country.is_not(None)).group_by(country)
+        with self.database.read() as connection:
+            return (
+                [
+                    tuple(row)
+                    for row in connection.execute(networks.order_by(sessions.desc(), number).limit(10))
+                ],
+                [
+                    tuple(row)
+                    for row in connection.execute(countries.order_by(sessions.desc(), country).limit(10))
+                ],
+            )
+
+    def run(self, days: Days, progress: Progress | None = None) -> RunReport:
+        """All steps, in order; every service is asked at the same time as the others."""
+        started = time.monotonic()
+        report = RunReport(days)
+        run_id = self.begin_run("run", days)
+        ingested = self.ingest(days, progress)
+        report.events, report.quarantined = ingested.read.events, ingested.read.lines_quarantined
+        report.ips = self.summarise_addresses(days).distinct
+        plan = self.plan(days)
+        report.hits = plan.hits()
+        wanted = {name: service.wanted for name, service in plan.services.items()}
+        for fetched in self._fetch_all(wanted, progress):
+            report.add_fetch(fetched)
+        report.add_join(self.enrich(days))
+        report.cache = self.cache.metrics.as_dict()
+        report.elapsed_s = time.monotonic() - started
+        self.end_run(run_id, report)
+        return report
+
+    def _fetch_all(
+        self, wanted: Mapping[str, Mapping[str, int]], progress: Progress | None
+    ) -> list[FetchReport]:
+        names = [name for name, keys in wanted.items() if keys]
+        with ThreadPoolExecutor(max(1, len(names))) as pool:
+            return list(pool.map(lambda name: self.fetch(name, wanted[name], progress), names))
+
+    def drain_and_enrich(self, progress: Progress | None = None) -> tuple[list[FetchReport], list[date]]:
+        """Drain the queue, then enrich again every day for which a new answer came in; returns both."""
+        with self.database.read() as connection:
+            since = self.database.now(connection)
+        reports = self.drain(progress)
+        answers = [status.value for status in LookupStatus if status.is_answer]
+        query = (
+            select(distinct(_ADDRESSES.c.day))
+            .join(_LOOKUPS, _LOOKUPS.c.key == _ADDRESSES.c.src_ip)
+            .where(_LOOKUPS.c.updated_at >= since, _LOOKUPS.c.status.in_(answers))
+        )
+        with self.database.read() as connection:
+            days = sorted(connection.execute(query).scalars())
+        for day in days:
+            self.enrich(Days(day, day))
+        return reports, days
+
+    def refresh(self, ahead: timedelta, active: timedelta) -> list[FetchReport]:
+        """Ask again about the addresses seen within `active` whose answers expire within `ahead`."""
+        with self.database.read() as connection:
+            now = self.database.now(connection)
+            seen = func.max(_ADDRESSES.c.last_seen)
+            recent = (
+                select(_ADDRESSES.c.src_ip, func.max(_ADDRESSES.c.priority).label("priority"))
+                .group_by(_ADDRESSES.c.src_ip)
+                .having(seen >= now - active)
+                .subquery()
+            )
+            query = (
+                select(_CACHE.c.service, _CACHE.c.cache_key, recent.c.priority)
+                .join(recent, recent.c.src_ip == _CACHE.c.cache_key)
+                .where(_CACHE.c.expires_at <= now + ahead, _CACHE.c.service.in_(self.services))
+            )
+            wanted: dict[str, dict[str, int]] = {}
+            for row in connection.execute(query):
+                wanted.setdefault(row.service, {})[row.cache_key] = row.priority
+        for name, keys in wanted.items():
+            self.queue.reopen(name, keys)
+        return self._fetch_all(wanted, None)
+
+    def import_files(self, folder: Path) -> ImportReport:
+        """Move a filesystem cache of the reference implementation into the database, ages kept."""
+        return import_directory(folder, self.cache.database, _TTLS)
+
+    def purge(self, service: str | None = None, keys: Sequence[str] | None = None) -> dict[str, int]:
+        """Delete answers from every tier, whatever their age; returns how many each tier had."""
+        return self.cache.purge(service, keys)
+
+    def ledger(self) -> list[LedgerEntry]:
+        """Limits and backlog of every service side by side."""
+        backlog = self.queue.backlog()
+        return [LedgerEntry.of(status, backlog.get(name)) for name, status in self.quota().items()]
+
+    def quota(self) -> dict[str, QuotaStatus]:
+        """Where each service's limit stands now."""
+        return {
+            status.service: status for status in (self.source(n).limiter.snapshot() for n in self.services)
+        }
+
+    def begin_run(self, kind: str, days: Days | None) -> str:
+        """Write a row into `enrichment_runs`; returns its id."""
+        run_id = uuid.uuid4().hex
+        with self.database.write() as connection:
+            row = {
+                "run_id": run_id,
+                "kind": kind,
+                "status": "running",
+                "started_at": self.database.now(connection),
+                "first_day": days.first if days else None,
+                "last_day": days.last if days else None,
+            }
+            connection.execute(_RUNS.insert(), row)
+        return run_id
+
+    def end_run(self, run_id: str, report: RunReport) -> None:
+        """Complete the row with the report."""
+        with self.database.write() as connection:
+            connection.execute(
+                _RUNS.update().where(_RUNS.c.run_id == run_id),
+                {
+                    "status": report.status,
+                    "finished_at": self.database.now(connection),
+                    "report": report.as_dict(),
+                },
+            )

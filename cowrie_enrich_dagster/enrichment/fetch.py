@@ -1,0 +1,337 @@
+"""Asking one service: claim keys from the queue, send at the pace of the limiter, store what comes back."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import requests
+
+from cowrie_enrich_dagster.cache import CacheEntry, HybridEnrichmentCache, Unstorable
+from cowrie_enrich_dagster.enrichment.queue import CLAIM_TTL, LookupQueue, Outcome
+from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, PacedSession, SlotRefused, with_retries
+from cowrie_enrich_dagster.services import Answer, InvalidAnswer, Service, ServiceConfig
+from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.vocabulary import LookupStatus
+
+logger = logging.getLogger(__name__)
+
+MAX_WORKERS = 8
+EXPECTED_LATENCY_S = 2.0
+CLAIMED_SECONDS = 5.0  # a worker holds about as many keys as it can ask in this time: a kill costs few
+KEYS_PER_CHUNK = 500
+FAULTS_BEFORE_GIVING_UP = 5
+FIRST_BACKOFF = timedelta(minutes=1)
+MAX_BACKOFF = timedelta(days=1)
+AUTH_BACKOFF = timedelta(hours=1)
+PROGRESS_EVERY_S = 5.0
+_LEFT_OUT = Answer(LookupStatus.INVALID_RESPONSE, detail="the answer leaves this key out")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A service, how we are known to it, and the limiter that everybody shares."""
+
+    service: Service
+    config: ServiceConfig
+    limiter: AdaptiveRateLimiter
+    rate: float
+
+
+@dataclass
+class FetchReport:
+    """What one service came to: keys `cached` by tier, keys asked by status, and what is still `pending`.
+
+    `answered_elsewhere` counts the keys that other workers asked meanwhile; `retry_at` is when the next
+    pending one is due.
+    """
+
+    service: str
+    wanted: int = 0
+    api_calls: int = 0
+    answered_elsewhere: int = 0
+    cached: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    pending: int = 0
+    retry_at: datetime | None = None
+    stopped_because: str = ""
+    waited_s: float = 0.0
+    elapsed_s: float = 0.0
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with the service, the number of keys done and the number wanted, every few seconds."""
+
+
+class Fetcher:
+    """Workers of this process for one service; one use per instance.
+
+    `max_wait_s` is the run's patience: a slot further away than this defers the rest of the queue.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        database: Database,
+        queue: LookupQueue,
+        cache: HybridEnrichmentCache,
+        *,
+        max_wait_s: float,
+        respect_retry_after: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
+        self._source = source
+        self._name = source.service.name
+        self._database = database
+        self._queue = queue
+        self._cache = cache
+        self._max_wait_s = max_wait_s
+        self._respect_retry_after = respect_retry_after
+        self._progress = progress
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._faults = 0
+        self._refusal: SlotRefused | None = None
+        self._chunks: list[Sequence[str] | None] = []
+        self._last_progress = time.monotonic()
+        self._report = FetchReport(self._name)
+
+    def fetch(self, wanted: Mapping[str, int]) -> FetchReport:
+        """Get an answer for each key (key -> priority): ask, or wait for the worker who is asking.
+
+        Returns when every key is closed, or when those that are left cannot be asked within the patience.
+        """
+        keys = sorted(wanted, key=lambda key: (-wanted[key], key))
+        self._report.wanted = len(keys)
+        just_answered = list(self._queue.open(self._name, wanted))
+        gone = set(just_answered) - set(self._cache.database.get_many(self._name, just_answered))
+        if gone:
+            self._queue.reopen(self._name, gone)
+        return self._run(keys)
+
+    def drain(self) -> FetchReport:
+        """Ask whatever is due in the queue, for whichever run it was opened."""
+        self._report.wanted = self._queue.open_among(self._name).due
+        return self._run(None)
+
+    def _run(self, keys: Sequence[str] | None) -> FetchReport:
+        started = time.monotonic()
+        done = threading.Event()
+        heartbeat = threading.Thread(target=self._renew_claims, args=(done,), daemon=True)
+        heartbeat.start()
+        try:
+            self._ask_until_closed(keys)
+        finally:
+            done.set()
+            heartbeat.join()
+            self._queue.release(self._worker)
+            self._put_off_the_rest()
+        left = self._queue.open_among(self._name, keys)
+        self._report.pending = left.total
+        self._report.retry_at = left.next_attempt_at if not left.due else None
+        answers = sum(self._report.statuses[status] for status in ("found", "not_found"))
+        if keys is not None:
+            self._report.answered_elsewhere = max(0, len(keys) - answers - left.total)
+        self._report.elapsed_s = time.monotonic() - started
+        return self._report
+
+    def _put_off_the_rest(self) -> None:
+        """Where the limiter refused, the whole queue of the service waits as long as it said."""
+        if self._refusal is None:
+            return
+        refused_key = self._refusal.reason == "auth_failed"
+        status = LookupStatus.AUTH_FAILED if refused_key else LookupStatus.DEFERRED
+        self._queue.put_off(self._name, status, self._refusal.retry_at, self._report.stopped_because)
+
+    def _ask_until_closed(self, keys: Sequence[str] | None) -> None:
+        left = self._queue.open_among(self._name, keys)
+        changed_at = time.monotonic()
+        pause = 0.05
+        while left.total and not self._stop.is_set():
+            if left.due:
+                self._chunks = self._chunked(keys)
+                self._work()
+            elif left.claimed and keys is not None:
+                # Another worker is asking. Should it be dead, its claims expire and become ours.
+                if time.monotonic() - changed_at > self._max_wait_s + CLAIM_TTL.total_seconds():
+                    self._report.stopped_because = "waiting for another worker"
+                    return
+                time.sleep(pause)
+                pause = min(pause * 1.5, 1.0)
+            else:
+                return
+            before, left = left, self._queue.open_among(self._name, keys)
+            if left != before:
+                changed_at, pause = time.monotonic(), 0.05
+
+    @staticmethod
+    def _chunked(keys: Sequence[str] | None) -> list[Sequence[str] | None]:
+        if keys is None:
+            return [None]
+        return [keys[start : start + KEYS_PER_CHUNK] for start in range(0, len(keys), KEYS_PER_CHUNK)]
+
+    def _work(self) -> None:
+        workers = min(MAX_WORKERS, max(1, math.ceil(self._source.rate * EXPECTED_LATENCY_S)))
+        with ThreadPoolExecutor(workers, thread_name_prefix=f"fetch-{self._name}") as pool:
+            futures = [pool.submit(self._worker_loop) for _ in range(workers)]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                self._stop.set()
+                raise
+
+    def _worker_loop(self) -> None:
+        size = self._source.service.batch_size
+        with PacedSession(self._source.limiter, max_wait=self._max_wait_s) as http:
+            try:
+                while batch := self._claim():
+                    for start in range(0, len(batch), size):
+                        if self._stop.is_set():
+                            return
+                        self._ask(http, batch[start : start + size])
+            finally:
+                with self._lock:
+                    self._report.api_calls += http.requests_sent
+                    self._report.waited_s += http.waited_s
+
+    def _claim(self) -> list[str]:
+        size = self._source.service.batch_size
+        limit = size * min(25, max(1, int(self._source.rate * CLAIMED_SECONDS / MAX_WORKERS)))
+        while not self._stop.is_set():
+            with self._lock:
+                if not self._chunks:
+                    return []
+                chunk = self._chunks[0]
+            if keys := self._queue.claim(self._name, self._worker, limit, among=chunk):
+                return keys
+            with self._lock:
+                if self._chunks and self._chunks[0] is chunk:
+                    self._chunks.pop(0)
+        return []
+
+    def _renew_claims(self, done: threading.Event) -> None:
+        while not done.wait(CLAIM_TTL.total_seconds() / 3):
+            try:
+                self._queue.renew(self._worker)
+            except Exception:  # noqa: BLE001 (the next beat tries again; a lost claim only costs a repeated call)
+                logger.warning("%s: claims could not be renewed", self._name)
+
+    def _ask(self, http: requests.Session, keys: Sequence[str]) -> None:
+        try:
+            answers: Mapping[str, Answer] = self._send(http, keys)
+        except SlotRefused as refusal:  # nothing was asked; the keys stay ours until the end of the run
+            self._refusal = refusal
+            self._give_up(f"{refusal.reason} until {refusal.retry_at:%Y-%m-%d %H:%M:%S} UTC")
+            return
+        except InvalidAnswer as problem:
+            answers = dict.fromkeys(keys, Answer(LookupStatus.INVALID_RESPONSE, detail=str(problem)))
+        except requests.RequestException as problem:
+            answers = dict.fromkeys(keys, self._failure(problem))
+        self._store(keys, answers)
+        self._count(answers)
+
+    def _send(self, http: requests.Session, keys: Sequence[str]) -> Mapping[str, Answer]:
+        service, config = self._source.service, self._source.config
+
+        @with_retries(respect_retry_after=self._respect_retry_after, max_wait=self._max_wait_s)
+        def once() -> Mapping[str, Answer]:
+            try:
+                return service.fetch(keys, http, config)
+            except requests.HTTPError as problem:
+                failure = self._failure(problem)
+                if failure.status is LookupStatus.AUTH_FAILED:  # asking again cannot help
+                    return dict.fromkeys(keys, failure)
+                raise
+
+        return once()
+
+    def _failure(self, problem: requests.RequestException) -> Answer:
+        if problem.response is None:
+            return Answer(
+                LookupStatus.ERROR, detail=type(problem).__name__
+            )  # its text may hold a URL and a key
+        status = problem.response.status_code
+        if status in self._source.service.limit_statuses:
+            return Answer(LookupStatus.RATE_LIMITED, detail=f"HTTP {status}")
+        if status in (401, 403):
+            return Answer(LookupStatus.AUTH_FAILED, detail=f"HTTP {status}")
+        return Answer(LookupStatus.ERROR, detail=f"HTTP {status}")
+
+    def _store(self, keys: Sequence[str], answers: Mapping[str, Answer]) -> None:
+        failed = [key for key in keys if key not in answers or not answers[key].status.is_answer]
+        attempts = self._queue.attempts(self._name, failed) if failed else {}
+
+        @survives_outage
+        def save() -> list[CacheEntry]:
+            entries: list[CacheEntry] = []
+            outcomes: list[Outcome] = []
+            with self._database.write() as connection:
+                now = self._database.now(connection)
+                for key in keys:
+                    answer = answers.get(key, _LEFT_OUT)
+                    if answer.status.is_answer:
+                        try:
+                            entries.append(self._entry(key, answer, now))
+                            outcomes.append(Outcome(key, answer.status, valid_until=entries[-1].expires_at))
+                            continue
+                        except Unstorable as problem:
+                            answer = Answer(LookupStatus.INVALID_RESPONSE, detail=str(problem))
+                    again = now + self._backoff(answer.status, attempts.get(key, 0))
+                    outcomes.append(Outcome(key, answer.status, next_attempt_at=again, detail=answer.detail))
+                self._cache.database.store(connection, entries)
+                self._queue.finish(connection, self._name, outcomes)
+            return entries
+
+        entries = save()
+        if entries:
+            self._cache.remember(entries)
+
+    def _entry(self, key: str, answer: Answer, now: datetime) -> CacheEntry:
+        service = self._source.service
+        if answer.status is LookupStatus.FOUND:
+            return CacheEntry.of_answer(
+                self._name, key, answer.payload or {}, fetched_at=now, ttl=service.ttl
+            )
+        return CacheEntry.of_answer(self._name, key, None, fetched_at=now, ttl=service.not_found_ttl)
+
+    @staticmethod
+    def _backoff(status: LookupStatus, attempts: int) -> timedelta:
+        if status is LookupStatus.AUTH_FAILED:
+            return AUTH_BACKOFF
+        doublings: int = min(attempts, 16)
+        return min(FIRST_BACKOFF * (1 << doublings), MAX_BACKOFF)
+
+    def _give_up(self, reason: str) -> None:
+        with self._lock:
+            self._report.stopped_because = self._report.stopped_because or reason
+        self._stop.set()
+
+    def _count(self, answers: Mapping[str, Answer]) -> None:
+        statuses = [answer.status for answer in answers.values()]
+        with self._lock:
+            self._report.statuses.update(status.value for status in statuses)
+            done = sum(self._report.statuses.values())
+            failed = all(status is LookupStatus.ERROR for status in statuses)
+            self._faults = self._faults + 1 if failed else 0
+            faults = self._faults
+            speak = time.monotonic() - self._last_progress >= PROGRESS_EVERY_S
+            if speak:
+                self._last_progress = time.monotonic()
+        if LookupStatus.AUTH_FAILED in statuses:
+            self._give_up("the service refuses our key or contact address")
+        elif faults >= FAULTS_BEFORE_GIVING_UP:
+            self._give_up(f"{faults} lookups in a row failed")
+        if speak and self._progress:
+            self._progress(self._name, done, self._report.wanted)

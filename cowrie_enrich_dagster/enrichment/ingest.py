@@ -1,0 +1,147 @@
+"""Logs -> `sessions` and `quarantined_lines`; each day replaced as a whole."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import blake2b
+from operator import attrgetter
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+from sqlalchemy import delete, select, text
+
+from cowrie_enrich_dagster.cowrie import (
+    DayOfSessions,
+    QuarantinedLine,
+    ReadRange,
+    ReadReport,
+    catalogue,
+    days_touched,
+    read_sessions,
+)
+from cowrie_enrich_dagster.enrichment.fetch import Progress
+from cowrie_enrich_dagster.storage import tables
+from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.vocabulary import Days
+
+logger = logging.getLogger(__name__)
+
+_SESSIONS = tables.table_of(tables.SessionRecord)
+_QUARANTINE = tables.table_of(tables.QuarantinedLine)
+_FILES = tables.table_of(tables.LogFile)
+_COLUMNS = [column.name for column in _SESSIONS.columns]
+_values = attrgetter(*_COLUMNS)
+
+
+@dataclass
+class IngestReport:
+    """What was read, the sessions written by day, and the days left alone because no log file has them."""
+
+    read: ReadReport
+    sessions_by_day: dict[date, int] = field(default_factory=dict)
+    kept_days: list[date] = field(default_factory=list)
+
+    @property
+    def sessions(self) -> int:
+        return sum(self.sessions_by_day.values())
+
+
+def ingest_days(database: Database, root: Path, days: Days, progress: Progress | None = None) -> IngestReport:
+    """Replace the sessions of `days`, and the quarantine of every line that was read for them.
+
+    A day that no log file touches any more keeps its rows: deleting old logs must not delete what they said.
+    """
+    index = _load_index(database)
+    known = dict(index)
+    on_disk = set[date]().union(*days_touched(root, index).values())
+    with tempfile.TemporaryFile() as spool:
+
+        def keep(line: QuarantinedLine) -> None:
+            spool.write(orjson.dumps(line) + b"\n")
+
+        stream = read_sessions(
+            root,
+            days.first,
+            days.last,
+            index_cache=index,
+            on_quarantine=keep,
+        )
+        report = IngestReport(stream.report)
+        for of_day in stream:
+            if of_day.day not in on_disk:
+                report.kept_days.append(of_day.day)
+                continue
+            report.sessions_by_day[of_day.day] = _replace_day(database, of_day)
+            if progress:
+                progress("logs", len(report.sessions_by_day), (days.last - days.first).days + 1)
+        _replace_quarantine(database, stream.report.ranges, spool)
+    _save_index(database, known, index)
+    if report.kept_days:
+        logger.warning("no log file touches %d of the days; their rows are kept", len(report.kept_days))
+    return report
+
+
+def day_marks(database: Database, root: Path) -> dict[date, str]:
+    """For each UTC day in the logs a fingerprint of the parts of the files that may belong to it.
+
+    It is made of the files' first bytes and the (decompressed) extent of the day in them: renaming, rotating
+    or compressing a file changes no fingerprint, growth and late files change those of the days they touch.
+    Files that have not changed since the last look are not read again.
+    """
+    index = _load_index(database)
+    known = dict(index)
+    parts: dict[date, list[tuple[str, int, int]]] = {}
+    for file in catalogue(root, index).values():
+        ends = [segment.offset for segment in file.segments[1:]] + [file.length]
+        for segment, end in zip(file.segments, ends, strict=True):
+            for day in Days(segment.first_day, segment.last_day):
+                parts.setdefault(day, []).append((file.head, segment.offset, end))
+    _save_index(database, known, index)
+    return {
+        day: blake2b(orjson.dumps(sorted(places)), digest_size=8).hexdigest()
+        for day, places in sorted(parts.items())
+    }
+
+
+def _replace_day(database: Database, of_day: DayOfSessions) -> int:
+    with database.write() as connection:
+        if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessions'))"))
+        connection.execute(delete(_SESSIONS).where(_SESSIONS.c.day == of_day.day))
+        # An upsert, because a file that came late may move a session to the day before.
+        rows = map(_values, of_day.sessions)
+        return upsert_rows(connection, _SESSIONS, _COLUMNS, rows, key=("sensor", "session_id"))
+
+
+def _replace_quarantine(database: Database, ranges: list[ReadRange], spool: IO[bytes]) -> None:
+    columns = list(QuarantinedLine._fields)
+    spool.seek(0)
+    with database.write() as connection:
+        for path, first, last in ranges:
+            lines = _QUARANTINE.c.line >= first
+            if last is not None:
+                lines &= _QUARANTINE.c.line <= last
+            connection.execute(delete(_QUARANTINE).where(_QUARANTINE.c.path == path, lines))
+        insert_rows(connection, _QUARANTINE, columns, map(orjson.loads, spool))
+
+
+def _load_index(database: Database) -> dict[str, dict[str, Any]]:
+    with database.read() as connection:
+        return {row.path: row.file_index for row in connection.execute(select(_FILES))}
+
+
+def _save_index(
+    database: Database, known: dict[str, dict[str, Any]], index: dict[str, dict[str, Any]]
+) -> None:
+    changed = [(path, entry) for path, entry in index.items() if known.get(path) != entry]
+    gone = known.keys() - index.keys()
+    if not changed and not gone:
+        return
+    with database.write() as connection:
+        connection.execute(delete(_FILES).where(_FILES.c.path.in_(gone)))
+        upsert_rows(connection, _FILES, ["path", "file_index"], changed, key=["path"])

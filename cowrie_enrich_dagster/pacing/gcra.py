@@ -1,0 +1,160 @@
+"""When the next request may be sent: GCRA, cooldowns and windows. Pure: state and moment in, decision out.
+
+GCRA (the virtual scheduling algorithm of ITU-T I.371) keeps one number, the theoretical arrival time (TAT). A
+slot is taken by sending, not reserved ahead: whoever comes while the service is held learns how long to wait
+and changes nothing, so a worker that dies or dawdles leaves no stale reservation behind.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+from cowrie_enrich_dagster.pacing.learning import after_quiet, burst_in_effect, rate_in_effect
+from cowrie_enrich_dagster.pacing.model import (
+    MAX_HOLD_S,
+    WINDOW_SECONDS,
+    Grant,
+    Policy,
+    Reason,
+    State,
+    Wait,
+    WindowCount,
+)
+
+MAX_CLOCK_STEP_S = 60.0
+
+
+def spacing(state: State, policy: Policy) -> float:
+    """Seconds from one request to the next at the rate in effect, margin included."""
+    return (1 + policy.margin) / rate_in_effect(state, policy)
+
+
+def guard(state: State, policy: Policy) -> float:
+    """How much later than its slot a request may be written without crowding the next one."""
+    return policy.margin / rate_in_effect(state, policy)
+
+
+def decide(state: State, policy: Policy, now: float, *, lead: float = 0.0) -> tuple[State, Grant | Wait]:
+    """Take a slot, or learn how long to wait.
+
+    A slot that falls due within `lead` seconds is given now, for its exact moment: the time the database
+    needs to commit then passes before the slot, not after it.
+    """
+    candidate = after_quiet(state, policy, now)
+    due, reason = _due(candidate, policy, now)
+    if due - now > lead:
+        return state, Wait(due, due - now, reason)
+    at = max(now, due)
+    number = state.requests_total + 1
+    granted = replace(
+        candidate,
+        tat=max(_sane_tat(candidate, policy, now), at) + spacing(candidate, policy),
+        windows={
+            name: replace(w, used=w.used + 1) for name, w in roll_windows(candidate, policy, at).items()
+        },
+        recent=_logged(candidate.recent, policy, at),
+        configured_rate=policy.rate,
+        configured_burst=policy.burst,
+        requests_total=number,
+    )
+    return granted, Grant(at, _sane_tat(candidate, policy, now), number)
+
+
+def retake(state: State, policy: Policy, slot: Grant, now: float) -> tuple[State, Grant | None]:
+    """Move an unused slot to `now`, its sender being late; None if it is lost.
+
+    It is lost when another slot was given since or the service is held: the sender must ask for a new one
+    (the lost one stays counted, which errs on the safe side).
+    """
+    _, why = held_until(state, policy, now)
+    if state.requests_total != slot.number or why is not None:
+        return state, None
+    tat = max(slot.tat_before, now) + spacing(state, policy)
+    return replace(state, tat=tat, recent=_moved(state, policy, slot.at, now)), replace(slot, at=now)
+
+
+def sent_late(state: State, policy: Policy, slot: Grant, sent_at: float) -> State:
+    """Count the request from the moment it was really written, when that is later than `guard` allows."""
+    if sent_at - slot.at <= guard(state, policy):
+        return state
+    delay = max(slot.tat_before, sent_at) - max(slot.tat_before, slot.at)
+    return replace(state, tat=state.tat + delay, recent=_moved(state, policy, slot.at, sent_at))
+
+
+def held_until(state: State, policy: Policy, now: float) -> tuple[float, Reason | None]:
+    """Until when the service is held for other causes than our own pace (0: it is not), and why."""
+    holds: list[tuple[float, Reason]] = []
+    if now < state.cooldown_until <= now + MAX_HOLD_S:
+        holds.append((state.cooldown_until, state.cooldown_reason or Reason.RATE_LIMITED))
+    if now < state.credential_blocked_until <= now + MAX_HOLD_S and state.credential == policy.credential:
+        holds.append((state.credential_blocked_until, Reason.AUTH_FAILED))
+    return max(holds, default=(0.0, None))
+
+
+def roll_windows(state: State, policy: Policy, at: float) -> dict[str, WindowCount]:
+    """The windows as they stand at the moment `at`: those that ended begin anew, with the policy's limit."""
+    rolled = {}
+    for name, length in WINDOW_SECONDS.items():
+        window = state.windows.get(name)
+        if window is None or not at < window.resets_at <= at + length + MAX_CLOCK_STEP_S:
+            window = WindowCount(0, None, _window_end(name, at))
+        rolled[name] = window if window.told else replace(window, limit=policy.windows.get(name))
+    return rolled
+
+
+def _due(state: State, policy: Policy, now: float) -> tuple[float, Reason]:
+    tolerance = (burst_in_effect(state, policy) - 1) * spacing(state, policy)
+    due = [(_sane_tat(state, policy, now) - tolerance, Reason.SPACING), (now, Reason.SPACING)]
+    hold, why = held_until(state, policy, now)
+    if why is not None:
+        due.append((hold, why))
+    windows = roll_windows(state, policy, now)
+    due += [(w.resets_at, Reason(f"{name}_window")) for name, w in windows.items() if w.is_exhausted]
+    limit = policy.windows.get("minute")
+    if limit and len(recent := _within_minute(state.recent, policy, now)) >= limit:
+        due.append((recent[-limit] + _minute(policy), Reason.MINUTE_WINDOW))
+    return max(due, key=lambda item: item[0])
+
+
+def _sane_tat(state: State, policy: Policy, now: float) -> float:
+    """The TAT, unless only a clock that was set back can explain how far ahead it lies."""
+    furthest = policy.burst * spacing(state, policy)
+    return state.tat if state.tat - now <= max(MAX_CLOCK_STEP_S, 2 * furthest) else now
+
+
+def _needs_log(policy: Policy) -> bool:
+    """Whether spacing alone could put more requests into a minute than its window allows."""
+    limit = policy.windows.get("minute")
+    if not limit:
+        return False
+    return policy.burst > 1 or math.floor(60.0 * policy.rate / (1 + policy.margin)) + 1 > limit
+
+
+def _minute(policy: Policy) -> float:
+    return 60.0 * (1 + policy.margin)
+
+
+def _within_minute(recent: tuple[float, ...], policy: Policy, now: float) -> list[float]:
+    return sorted(moment for moment in recent if now - _minute(policy) < moment < now + MAX_CLOCK_STEP_S)
+
+
+def _logged(recent: tuple[float, ...], policy: Policy, at: float) -> tuple[float, ...]:
+    if not _needs_log(policy):
+        return ()
+    return tuple(sorted([*_within_minute(recent, policy, at), at])[-policy.windows["minute"] :])
+
+
+def _moved(state: State, policy: Policy, old: float, new: float) -> tuple[float, ...]:
+    return _logged(tuple(moment for moment in state.recent if moment != old), policy, new)
+
+
+def _window_end(name: str, at: float) -> float:
+    if name == "month":
+        first = datetime.fromtimestamp(at, timezone.utc).replace(
+            day=1, hour=0, minute=0, second=0, microsecond=0
+        )
+        return (first + timedelta(days=32)).replace(day=1).timestamp()
+    length = WINDOW_SECONDS[name]
+    return (math.floor(at / length) + 1) * float(length)

@@ -1,0 +1,184 @@
+"""The rate limiter that every thread, process and container shares: one row per service in the database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import partial
+from types import SimpleNamespace
+
+from sqlalchemy import Connection
+
+from cowrie_enrich_dagster.pacing import feedback, gcra, rows
+from cowrie_enrich_dagster.pacing.ledger import QuotaStatus, quota_status
+from cowrie_enrich_dagster.pacing.model import Grant, Observation, Policy, Reason, State, Wait
+from cowrie_enrich_dagster.pacing.quota_headers import header_quotas
+from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
+from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+
+LEAD_S = 0.02
+"""How long before its moment a slot is taken, so that the commit does not make the request late."""
+
+POLL_S = 1.0
+"""A long wait looks at the row this often: somebody may have stopped the service, or lifted the stop."""
+
+MAX_LATENESS_S = 1.0
+"""A request later than this (or than half the spacing) asks for its slot anew before it is written."""
+
+
+class SlotRefused(Exception):
+    """No slot within the caller's patience: it is `wait_s` away, at `retry_at`, because of `reason`."""
+
+    def __init__(self, service: str, wait: Wait) -> None:
+        retry_at = datetime.fromtimestamp(wait.until, timezone.utc)
+        super().__init__(f"{service}: no request before {retry_at:%Y-%m-%d %H:%M:%S} UTC ({wait.reason})")
+        self.service = service
+        self.reason: Reason = wait.reason
+        self.retry_at = retry_at
+        self.wait_s = wait.seconds
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The right to write one request now. `waited_s` is how long it took to get it."""
+
+    grant: Grant
+    state: State
+    due: float
+    waited_s: float = 0.0
+
+
+class AdaptiveRateLimiter:
+    """Gives slots for one service, and learns from the responses what the service really allows.
+
+    Durable and shared: whoever uses the same database and service name has the same budget. Safe to share
+    between threads. `credential_fingerprint` names the credential in use (see `fingerprint`): a refused one
+    blocks only itself. `sleep` and `monotonic` replace the process's clock in tests; moments are taken from
+    the database's.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        policy: Policy,
+        *,
+        credential_fingerprint: str | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.policy = replace(policy, credential=credential_fingerprint)
+        self._database = database
+        self._sleep = sleep
+        self._monotonic = monotonic
+
+    def acquire(self, max_wait: float) -> Slot:
+        """Block until one request may be written, for at most `max_wait` seconds.
+
+        Raises `SlotRefused` as soon as the wait that is needed exceeds what is left of `max_wait`, and the
+        database's error when the database stays away for longer than a restart takes.
+        """
+        started = self._monotonic()
+        outcome = self._take()
+        while isinstance(outcome, Wait):
+            if outcome.seconds > started + max_wait - self._monotonic():
+                raise SlotRefused(self.policy.service, outcome)
+            outcome = self._after(outcome)
+        self._sleep(max(0.0, outcome.due - self._monotonic()))
+        return replace(outcome, waited_s=self._monotonic() - started)
+
+    def confirm(self, slot: Slot, max_wait: float) -> Slot:
+        """Call right before the request is written: a slot that has grown old is taken anew.
+
+        Raises what `acquire` raises.
+        """
+        patience = min(MAX_LATENESS_S, gcra.spacing(slot.state, self.policy) / 2)
+        if self._monotonic() - slot.due <= patience:
+            return slot
+        return self._retake(slot) or self.acquire(max_wait)
+
+    def mark_sent(self, slot: Slot) -> Slot:
+        """Call right after the request was written: one that was late is counted from this moment."""
+        sent_at = slot.grant.at + self._monotonic() - slot.due
+        if gcra.sent_late(slot.state, self.policy, slot.grant, sent_at) is slot.state:
+            return slot
+        return self._count_late(slot, sent_at)
+
+    def observe(self, slot: Slot, status_code: int, headers: Mapping[str, str]) -> None:
+        """Learn from a response. Writes nothing when it says nothing new."""
+        now = slot.grant.at + self._monotonic() - slot.due
+        clock = partial(datetime.fromtimestamp, now, timezone.utc)
+        seen = Observation(
+            sent_at=slot.grant.at,
+            number=slot.grant.number,
+            status=status_code,
+            retry_after=get_retry_after_seconds(SimpleNamespace(headers=headers), now=clock),
+            quotas=header_quotas(headers, now=clock),
+        )
+        if feedback.observe(slot.state, self.policy, now, seen) != slot.state:
+            self._learn(seen)
+
+    def snapshot(self) -> QuotaStatus:
+        """Where the limit stands now, as this policy and credential see it."""
+        with self._database.read() as connection:
+            now = self._now(connection)
+            state = rows.load(connection, self.policy.service)
+        return quota_status(state, self.policy, now)
+
+    def _after(self, wait: Wait) -> Slot | Wait:
+        if wait.seconds <= POLL_S:
+            self._sleep(max(0.0, wait.seconds - LEAD_S / 2))
+            return self._take()
+        self._sleep(POLL_S)
+        return self._look() or self._take()
+
+    @survives_outage
+    def _look(self) -> Wait | None:
+        with self._database.read() as connection:
+            now = self._now(connection)
+            state = rows.load(connection, self.policy.service)
+        _, decision = gcra.decide(state, self.policy, now, lead=LEAD_S)
+        return decision if isinstance(decision, Wait) else None
+
+    @survives_outage
+    def _take(self) -> Slot | Wait:
+        with self._database.write() as connection:
+            state = rows.lock(connection, self.policy.service)
+            read_at, now = self._monotonic(), self._now(connection)
+            taken, decision = gcra.decide(state, self.policy, now, lead=LEAD_S)
+            if isinstance(decision, Wait):
+                return decision
+            rows.store(connection, taken, now)
+        return Slot(decision, taken, read_at + decision.at - now)
+
+    @survives_outage
+    def _retake(self, slot: Slot) -> Slot | None:
+        with self._database.write() as connection:
+            state = rows.lock(connection, self.policy.service)
+            read_at, now = self._monotonic(), self._now(connection)
+            taken, grant = gcra.retake(state, self.policy, slot.grant, now)
+            if grant is None:
+                return None
+            rows.store(connection, taken, now)
+        return replace(slot, grant=grant, state=taken, due=read_at)
+
+    @survives_outage
+    def _count_late(self, slot: Slot, sent_at: float) -> Slot:
+        with self._database.write() as connection:
+            state = rows.lock(connection, self.policy.service)
+            counted = gcra.sent_late(state, self.policy, slot.grant, sent_at)
+            rows.store(connection, counted, self._now(connection))
+        return replace(slot, grant=replace(slot.grant, at=sent_at), due=slot.due + sent_at - slot.grant.at)
+
+    @survives_outage
+    def _learn(self, seen: Observation) -> None:
+        with self._database.write() as connection:
+            state = rows.lock(connection, self.policy.service)
+            now = self._now(connection)
+            learned = feedback.observe(state, self.policy, now, seen)
+            if learned != state:
+                rows.store(connection, learned, now)
+
+    def _now(self, connection: Connection) -> float:
+        return self._database.now(connection).timestamp()

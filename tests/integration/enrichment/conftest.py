@@ -1,0 +1,57 @@
+"""A pipeline on the sample logs, a database on each engine, and a simulated DShield over real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.settings import load_settings
+from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.migrate import upgrade
+from cowrie_enrich_dagster.vocabulary import Days
+
+SAMPLE_DAYS = Days.parse("2025-11-01..2025-11-03")
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """DShield without a limit; tests set limits and faults as they need."""
+    with Simulator(SimulatorConfig()) as running:
+        yield running
+
+
+@pytest.fixture
+def environment(database_url: str, simulator: Simulator, sample_logs: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of one worker; the database has its schema."""
+    database = Database(database_url)
+    upgrade(database)
+    database.close()
+    return {
+        "COWRIE_ENRICH_HOME": str(tmp_path),
+        "COWRIE_LOG_DIR": str(sample_logs),
+        "DATABASE_URL": database_url,
+        "DSHIELD_API_URL": simulator.url("dshield"),
+        "DSHIELD_EMAIL": "tests@example.org",
+        "DSHIELD_RATE_LIMIT": "1000",
+        "ENABLE_REDIS_CACHE": "false",
+        "ENRICH_SERVICES": "dshield",
+    }
+
+
+@pytest.fixture
+def open_enricher(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Enricher]]:
+    """Opens pipelines, each with changes to the environment; all are closed at the end."""
+    opened: list[Enricher] = []
+
+    def open_one(**changes: str) -> Enricher:
+        enricher = Enricher(load_settings({**environment, **changes}, cwd=tmp_path))
+        opened.append(enricher)
+        return enricher.__enter__()
+
+    yield open_one
+    for enricher in opened:
+        enricher.close()

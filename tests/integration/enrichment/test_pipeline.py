@@ -1,0 +1,201 @@
+"""The whole pipeline on real logs: every session has its row, every address is asked once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.settings import ConfigError
+from cowrie_enrich_dagster.simulator import Fault, Simulator
+from cowrie_enrich_dagster.storage.migrate import SchemaOutdated, downgrade
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, EnrichmentCache, SessionIp, SessionRecord
+from cowrie_enrich_dagster.vocabulary import Days
+from tests.integration.enrichment.conftest import SAMPLE_DAYS
+
+Open = Callable[..., Enricher]
+
+
+def rows(enricher: Enricher, table: Any) -> list[tuple[Any, ...]]:
+    with enricher.database.read() as connection:
+        return [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))]
+
+
+def derived(enricher: Enricher) -> list[list[tuple[Any, ...]]]:
+    return [rows(enricher, table.__table__) for table in (SessionRecord, SessionIp, EnrichedSession)]
+
+
+def test_the_sample_logs_become_enriched_sessions(open_enricher: Open, simulator: Simulator) -> None:
+    """1,400 sessions, 8,249 events, 178 addresses of which 174 may be asked; each is, once."""
+    enricher = open_enricher()
+    report = enricher.run(SAMPLE_DAYS).as_dict()
+    assert (report["sessions"], report["events"], report["ips"]) == (1400, 8249, 178)
+    assert report["status"] == "complete"
+    assert report["quarantined"] == report["pending"] == 0
+    counts = report["lookups"]["dshield"]
+    assert counts.pop("skipped_policy") == 4
+    assert sum(counts.values()) == report["api_calls"]["dshield"] == 174
+    assert set(counts) <= {"found", "not_found"}
+    assert len(simulator.requests("dshield")) == 174
+    enriched = {row[:2] for row in rows(enricher, EnrichedSession.__table__)}
+    assert enriched == {row[:2] for row in rows(enricher, SessionRecord.__table__)}
+    assert len(enriched) == 1400
+
+
+def test_a_second_run_asks_nothing_and_changes_nothing(open_enricher: Open, simulator: Simulator) -> None:
+    """The same input gives the same rows, and no call is made."""
+    first = open_enricher()
+    first.run(SAMPLE_DAYS)
+    before = derived(first)
+    second = open_enricher()
+    report = second.run(SAMPLE_DAYS).as_dict()
+    assert report["api_calls"] == {}
+    assert report["hits"] == {"database": 174}
+    assert derived(second) == before
+    assert len(simulator.requests("dshield")) == 174
+
+
+def test_with_redis_the_rows_are_the_same(open_enricher: Open, redis_port: int) -> None:
+    """Redis answers the second run; what is in the tables does not depend on it."""
+    first = open_enricher(ENABLE_REDIS_CACHE="true", REDIS_PORT=str(redis_port))
+    first.run(SAMPLE_DAYS)
+    before = derived(first)
+    second = open_enricher(ENABLE_REDIS_CACHE="true", REDIS_PORT=str(redis_port))
+    assert second.run(SAMPLE_DAYS).as_dict()["hits"] == {"redis": 174}
+    assert derived(second) == before
+
+
+def test_a_row_tells_what_is_known_and_when_it_was_learned(open_enricher: Open) -> None:
+    """AS, country and the service's own answer are in the row; a private address says why not."""
+    enricher = open_enricher()
+    enricher.run(SAMPLE_DAYS)
+    table = EnrichedSession.__table__
+    with enricher.database.read() as connection:
+        known = connection.execute(
+            select(table).where(table.c.source_as_number.is_not(None)).limit(1)
+        ).mappings().one()  # fmt: skip
+        private = connection.execute(
+            select(table).where(table.c.source_ip == "192.168.1.20").limit(1)
+        ).mappings().one()  # fmt: skip
+    answer = known["intel"]["dshield"]
+    assert answer["status"] == "found"
+    assert answer["answer"]["ip"]["as"] == known["source_as_number"]
+    assert known["knowledge"].endswith("days after")
+    assert private["source_scope"] == "private"
+    assert private["intel"] == {"dshield": {"status": "skipped_policy"}}
+    assert private["knowledge"] == "unknown"
+
+
+def test_one_day_at_a_time_gives_the_rows_of_one_range(open_enricher: Open) -> None:
+    """Sessions over midnight belong to the day they began, however the days are asked for."""
+    enricher = open_enricher()
+    enricher.run(SAMPLE_DAYS)
+    whole = derived(enricher)
+    for day in reversed(list(SAMPLE_DAYS)):
+        enricher.run(Days(day, day))
+    assert derived(enricher) == whole
+
+
+def test_failures_are_never_taken_for_clean(open_enricher: Open, simulator: Simulator) -> None:
+    """While the service is broken, statuses say so and nothing is cached; mended, it answers all."""
+    simulator.set_fault("dshield", Fault(kind="html"))
+    enricher = open_enricher()
+    report = enricher.run(SAMPLE_DAYS).as_dict()
+    assert report["status"] == "partial"
+    assert report["lookups"]["dshield"] == {"invalid_response": 174, "skipped_policy": 4}
+    assert rows(enricher, EnrichmentCache.__table__) == []
+    simulator.set_fault("dshield")
+    mended = open_enricher().run(SAMPLE_DAYS).as_dict()
+    assert mended["status"] == "complete"
+    assert mended["coverage"]["dshield"] == 1.0
+
+
+def test_a_refused_client_stops_asking_until_it_shows_other_credentials(
+    open_enricher: Open, simulator: Simulator
+) -> None:
+    """403: every lookup says why and the next run does not even try, until the contact address changes."""
+    simulator.set_fault("dshield", Fault(kind="reply", status=403, body="{}"))
+    report = open_enricher().run(SAMPLE_DAYS).as_dict()
+    assert report["lookups"]["dshield"] == {"auth_failed": 174, "skipped_policy": 4}
+    sent = len(simulator.requests("dshield"))
+    assert sent <= 8  # one per worker that was already sending
+    simulator.set_fault("dshield")
+    assert open_enricher().run(SAMPLE_DAYS).as_dict()["lookups"] == report["lookups"]
+    assert len(simulator.requests("dshield")) == sent
+    mended = open_enricher(DSHIELD_EMAIL="other@example.org").run(SAMPLE_DAYS).as_dict()
+    assert mended["coverage"]["dshield"] == 1.0
+
+
+def test_an_expired_answer_is_served_stale_when_the_service_is_down(
+    open_enricher: Open, simulator: Simulator
+) -> None:
+    """stale-if-error: the old answer stays in the rows, marked as stale."""
+    enricher = open_enricher()
+    enricher.run(SAMPLE_DAYS)
+    with enricher.database.write() as connection:
+        connection.execute(text("UPDATE enrichment_cache SET expires_at = '2025-12-01 00:00:00+00:00'"))
+        connection.execute(text("UPDATE lookups SET valid_until = '2025-12-01 00:00:00+00:00'"))
+    simulator.set_fault("dshield", Fault(kind="reply", status=403, body="{}"))
+    later = open_enricher()
+    later.run(SAMPLE_DAYS)
+    stale = [row for row in rows(later, EnrichedSession.__table__) if row[-2].get("dshield", {}).get("stale")]
+    assert len(stale) > 1000
+
+
+def test_a_purged_answer_is_asked_again(open_enricher: Open, simulator: Simulator) -> None:
+    """The queue does not insist on an answer that the cache no longer has."""
+    enricher = open_enricher()
+    enricher.run(SAMPLE_DAYS)
+    key = simulator.requests("dshield")[0].keys[0]
+    assert enricher.purge("dshield", [key])["database"] == 1
+    report = open_enricher().run(SAMPLE_DAYS).as_dict()
+    assert report["api_calls"] == {"dshield": 1}
+    assert report["status"] == "complete"
+
+
+def test_deleting_old_logs_keeps_what_they_said(
+    open_enricher: Open, sample_logs: Path, tmp_path: Path
+) -> None:
+    """A day without any log file keeps its rows; a day whose file changed is replaced."""
+    logs = tmp_path / "logs"
+    shutil.copytree(sample_logs, logs)
+    enricher = open_enricher(COWRIE_LOG_DIR=str(logs))
+    enricher.run(SAMPLE_DAYS)
+    for file in logs.rglob("cowrie.json.2025-11-0[1234]*"):
+        file.unlink()
+    assert enricher.ingest(SAMPLE_DAYS).kept_days == list(SAMPLE_DAYS)
+    assert enricher.count_sessions(SAMPLE_DAYS) == 1400
+
+
+def test_own_addresses_are_never_sent_out(open_enricher: Open, simulator: Simulator) -> None:
+    """Networks of ours are out of scope whatever they look like."""
+    enricher = open_enricher(ENRICH_OWN_NETWORKS="2001:470::/32")
+    report = enricher.run(SAMPLE_DAYS).as_dict()
+    assert report["lookups"]["dshield"]["skipped_policy"] == 8
+    assert not [record for record in simulator.requests("dshield") if record.keys[0].startswith("2001:470:")]
+
+
+def test_plan_spends_nothing_and_tells_what_a_run_will_ask(open_enricher: Open, simulator: Simulator) -> None:
+    """Calls and time are known before anything is sent."""
+    enricher = open_enricher(DSHIELD_RATE_LIMIT="1")
+    enricher.ingest(SAMPLE_DAYS)
+    enricher.summarise_addresses(SAMPLE_DAYS)
+    plan = enricher.plan(SAMPLE_DAYS).services["dshield"]
+    assert (plan.keys, len(plan.wanted)) == (178, 174)
+    assert plan.eta_s == pytest.approx(174, rel=0.03)
+    assert simulator.requests("dshield") == []
+
+
+def test_a_run_needs_a_log_folder_and_a_current_schema(open_enricher: Open) -> None:
+    """Errors name the setting or the command that mends them."""
+    with pytest.raises(ConfigError, match="COWRIE_LOG_DIR"):
+        open_enricher(COWRIE_LOG_DIR="").run(SAMPLE_DAYS)
+    enricher = open_enricher()
+    downgrade(enricher.database, "v11")
+    with pytest.raises(SchemaOutdated, match="cowrie-enrich db upgrade"):
+        open_enricher()

@@ -1,0 +1,74 @@
+"""Small Cowrie logs for the tests, and one call that reads a folder of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from cowrie_enrich_dagster.cowrie import QuarantinedLine, ReadReport, Session, read_sessions
+
+SAMPLES = Path(__file__).parents[2] / "data" / "cowrie"
+SAMPLE_DAYS = (date(2025, 11, 1), date(2025, 11, 3))
+DAY = date(2025, 11, 2)
+
+
+def event(
+    kind: str = "session.connect", session: str = "aa11", at: str = "2025-11-02T10:00:00.000000Z", **fields: Any
+) -> dict[str, Any]:
+    """An event like Cowrie's; `kind` without the leading `cowrie.`."""
+    return {"eventid": f"cowrie.{kind}", "session": session, "timestamp": at, "sensor": "hp", **fields}
+
+
+def connect(session: str = "aa11", at: str = "2025-11-02T10:00:00.000000Z", **fields: Any) -> dict[str, Any]:
+    """A connect event with both ends of the connection."""
+    ends = {"src_ip": "8.8.8.8", "src_port": 40000, "dst_port": 22, "protocol": "ssh"}
+    return event("session.connect", session, at, **{**ends, **fields})
+
+
+def line(record: dict[str, Any]) -> bytes:
+    """One event as Cowrie writes it, with its line feed."""
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+
+
+@dataclass
+class Reading:
+    """All that one reading gave."""
+
+    sessions: list[Session]
+    quarantined: list[QuarantinedLine]
+    report: ReadReport
+
+    @property
+    def ids(self) -> list[str]:
+        return [session.session_id for session in self.sessions]
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        return {line.line: line.reason for line in self.quarantined}
+
+    def counts(self) -> tuple[int, int, int]:
+        report = self.report
+        return report.lines_in, report.lines_parsed, report.lines_quarantined
+
+
+def read(root: Path, first: date = DAY, last: date | None = None, **options: Any) -> Reading:
+    """Read days of a folder; checks what must hold for every reading."""
+    quarantined: list[QuarantinedLine] = []
+    stream = read_sessions(root, first, last or first, on_quarantine=quarantined.append, **options)
+    sessions = [session for day in stream for session in day.sessions]
+    report = stream.report
+    assert report.lines_in == report.lines_parsed + report.lines_quarantined
+    assert report.lines_quarantined == sum(line.line > 0 for line in quarantined)
+    assert report.files_broken == sum(line.line == 0 for line in quarantined)
+    assert all(len(line.excerpt) <= 200 and (line.excerpt + line.reason).isprintable() for line in quarantined)
+    return Reading(sessions, quarantined, report)
+
+
+def read_bytes(folder: Path, content: bytes, name: str = "cowrie.json", **options: Any) -> Reading:
+    """Read a folder that holds one file of this content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    return read(folder, **options)
