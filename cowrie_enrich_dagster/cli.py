@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,6 +24,7 @@ from rich.table import Table
 
 from cowrie_enrich_dagster.enrichment.doctor import examine
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.report import TIERS
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
 from cowrie_enrich_dagster.simulator import simulate
@@ -36,15 +38,16 @@ db_app = typer.Typer(no_args_is_help=True, help="The database schema: where it s
 app.add_typer(cache_app, name="cache")
 app.add_typer(db_app, name="db")
 
-out = Console()
-err = Console(stderr=True)
+_WIDTH = None if sys.stdout.isatty() else 140  # a pipe has no width; tables in a log should not be folded
+out = Console(width=_WIDTH, soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 DaysOption = Annotated[str, typer.Option("--days", help="One UTC day (YYYY-MM-DD) or a range A..B.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object last on stdout.")]
 
 
 def _fail(code: int, message: str) -> NoReturn:
-    err.print(f"[red]error:[/red] {escape(message)}", highlight=False)
+    err.print(f"[red]error:[/red] {escape(message)}")
     raise typer.Exit(code)
 
 
@@ -74,7 +77,7 @@ def _enricher() -> Iterator[Enricher]:
 def _settings() -> Settings:
     settings = load_settings()
     for warning in settings.warnings:
-        err.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+        err.print(f"[yellow]warning:[/yellow] {escape(warning)}")
     return settings
 
 
@@ -104,8 +107,12 @@ def _duration(seconds: float | None) -> str | None:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _progress(service: str, done: int, wanted: int) -> None:
-    err.print(f"{service}: {done} of {wanted}", highlight=False)
+    err.print(f"{service}: {done} of {wanted}")
 
 
 @app.command()
@@ -151,7 +158,7 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
     if json:
         _print_json({"days": str(span), "addresses": found.addresses, "services": figures})
         return
-    tiers = ["redis", "database", "filesystem"]
+    tiers = list(TIERS)
     rows = [
         (
             name,
@@ -185,7 +192,7 @@ def drain(json: JsonOption = False) -> None:
     for report in reports:
         counts = ", ".join(f"{number} {status}" for status, number in sorted(report.statuses.items()))
         out.print(f"{report.service}: {report.api_calls} calls; {counts}; {report.stopped_because or 'done'}")
-    out.print(f"{len(days)} days enriched again; {result['pending']} lookups still pending", highlight=False)
+    out.print(f"{len(days)} days enriched again; {result['pending']} lookups still pending")
 
 
 @app.command()
@@ -206,10 +213,11 @@ def quota(json: JsonOption = False) -> None:
             highlight=False,
         )
         if status.cooldown_until:
-            out.print(f"  cooling down until {status.cooldown_until}: {escape(str(status.cooldown_reason))}")
+            until = _moment(status.cooldown_until)
+            out.print(f"  no request before {until}: {escape(str(status.cooldown_reason))}")
         for window in status.windows:
             left = "" if window.limit is None else f", {window.left} of {window.limit} left"
-            out.print(f"  {window.name}: {window.used} used{left}, resets {window.resets_at}")
+            out.print(f"  {window.name}: {window.used} used{left}, resets {_moment(window.resets_at)}")
 
 
 @app.command()

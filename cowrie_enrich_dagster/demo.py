@@ -22,10 +22,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 HOME = REPOSITORY / ".cowrie-enrich" / "demo"
 SAMPLE_LOGS = REPOSITORY / "tests" / "data" / "cowrie"
 FIRST_DAY, LAST_DAY = "2025-11-01", "2025-11-03"
-REQUESTS_PER_MINUTE = 1200
+REQUESTS_PER_MINUTE = 900
 
-app = typer.Typer(add_completion=False, help=__doc__)
-out = Console(highlight=False, markup=False)
+app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -35,13 +35,14 @@ def _demo_environment() -> Iterator[None]:
     shutil.copytree(SAMPLE_LOGS, logs, dirs_exist_ok=True)
     dagster_home.mkdir(parents=True, exist_ok=True)
     shutil.copy(REPOSITORY / "dagster.yaml", dagster_home)
-    limit = Limit(rules=(TokenBucket(per_minute=REQUESTS_PER_MINUTE, burst=1),))
+    limit = Limit(rules=(TokenBucket(per_minute=REQUESTS_PER_MINUTE, burst=5),))
     with Simulator(SimulatorConfig(limits={"dshield": limit})) as simulator:
         defaults = {
             "COWRIE_LOG_DIR": str(logs),
             "COWRIE_ENRICH_HOME": str(HOME),
             "DAGSTER_HOME": str(dagster_home),
             "ENABLE_REDIS_CACHE": "false",
+            "ENRICH_SERVICES": "dshield",
             "DSHIELD_API_URL": simulator.url("dshield"),
             "DSHIELD_RATE_LIMIT": str(REQUESTS_PER_MINUTE / 60),
             "DSHIELD_EMAIL": "demo@example.org",
@@ -70,6 +71,7 @@ def run() -> None:
                     "dagster/asset_partition_range_start": FIRST_DAY,
                     "dagster/asset_partition_range_end": LAST_DAY,
                 },
+                run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
                 raise_on_error=False,
             )
         if not result.success:

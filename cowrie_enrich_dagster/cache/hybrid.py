@@ -67,14 +67,15 @@ class HybridEnrichmentCache:
         return self.get_many(service, [key], allow_stale=allow_stale).get(key)
 
     def get_many(self, service: str, keys: Collection[str], *, allow_stale: bool = False) -> dict[str, Hit]:
-        """What is known about `keys`; one that no tier has is absent.
+        """What is known about `keys`, in their order; one that no tier has is absent.
 
         With `allow_stale`, the latest expired answer is given, and marked, where there is no fresh one
         (stale-if-error, RFC 5861).
         """
-        fresh, stale = self._look_up(service, storable(keys))
+        wanted = storable(keys)
+        fresh, stale = self._look_up(service, wanted)
         self._count(service, keys, fresh, fresh)
-        return {**stale, **fresh} if allow_stale else fresh
+        return _in_order(wanted, fresh, stale if allow_stale else {})
 
     def get_or_fetch(self, service: str, key: str, *, allow_stale: bool = False) -> Hit | None:
         """What is known about one key, else what the service says now; see `get_or_fetch_many`."""
@@ -108,7 +109,7 @@ class HybridEnrichmentCache:
             if hit is not None:
                 answered[key] = hit
         self._count(service, keys, fresh, answered)
-        return {**stale, **answered} if allow_stale else answered
+        return _in_order(wanted, answered, stale if allow_stale else {})
 
     def _fetch_claimed(self, service: str, keys: list[str], *, again: bool) -> dict[str, Hit]:
         # `again`: another thread may have stored some of these keys between our lookup and our claim.
@@ -144,7 +145,7 @@ class HybridEnrichmentCache:
     def remember(self, entries: Iterable[CacheEntry]) -> None:
         """Keep entries in Redis alone: for those that the caller has stored in the database itself."""
         if self.redis is not None:
-            self.redis.set_many(entries)
+            self.redis.replace_many(entries)
 
     def purge(self, service: str | None = None, keys: Collection[str] | None = None) -> dict[str, int]:
         """Delete these keys, or the whole service, or everything, from every tier; how many went, by tier.
@@ -187,3 +188,8 @@ class HybridEnrichmentCache:
         self, service: str, keys: Collection[str], cached: Mapping[str, Hit], answered: Mapping[str, Hit]
     ) -> None:
         self.metrics.asked(service, keys, cached=cached.keys(), answered=answered.keys())
+
+
+def _in_order(keys: list[str], answered: Mapping[str, Hit], stale: Mapping[str, Hit]) -> dict[str, Hit]:
+    hits = ((key, answered.get(key) or stale.get(key)) for key in keys)
+    return {key: hit for key, hit in hits if hit}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -38,6 +39,7 @@ CHUNK_BYTES = 8 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_Wire = tuple[CacheEntry, int, bytes]  # an entry, its life in Redis in milliseconds, and its encoding
 
 # Sets entries, each unless a newer one is held. A key of the wrong type, or with other bytes in it, is
 # replaced: it would hide the answer as long as it lives. ARGV: fetched_at (us), life (ms), value of each key.
@@ -116,6 +118,9 @@ class RedisCache:
         self._breaker = CircuitBreaker(COOLDOWN_S, monotonic)
         self._write_breaker = CircuitBreaker(COOLDOWN_S, monotonic)
         self._last_reason = ""
+        self._monotonic = monotonic
+        self._hidden: dict[tuple[str, str], float] = {}
+        self._hidden_lock = threading.Lock()
         pool = redis.ConnectionPool(
             connection_class=redis.SSLConnection if tls else redis.Connection,
             host=host,
@@ -140,7 +145,7 @@ class RedisCache:
         prefix = self._key(service, "")
         found: dict[str, CacheEntry] = {}
         poisoned: list[str] = []
-        for chunk in chunks(storable(keys), CHUNK_KEYS):
+        for chunk in chunks(self._visible(service, storable(keys)), CHUNK_KEYS):
             names = [prefix + key for key in chunk]
             blobs: list[Any] | None = self._call(service, partial(self._client.mget, names))
             if blobs is None:
@@ -161,23 +166,57 @@ class RedisCache:
 
         Expired entries are left out. An entry that cannot be encoded or is too large counts as dropped.
         """
+        if not (self._breaker.would_allow and self._write_breaker.would_allow):
+            return 0
+        return sum(len(chunk) for chunk in self._wire_chunks(newest(entries)) if self._send(chunk))
+
+    def replace_many(self, entries: Iterable[CacheEntry]) -> int:
+        """Like `set_many`, for entries that supersede what Redis may hold.
+
+        Those it does not take are hidden from this object's lookups for as long as an older entry may live in
+        Redis, so that a refused write does not bring back what it should have replaced.
+        """
         taken = 0
         for chunk in self._wire_chunks(newest(entries)):
-            service = chunk[0][0].service
-            names = [self._key(entry.service, entry.key) for entry, _, _ in chunk]
-            arguments: list[Any] = []
-            for entry, life_ms, blob in chunk:
-                arguments += (microseconds(entry.fetched_at), life_ms, blob)
-            if self._write(service, partial(self._set_newer, keys=names, args=arguments)) is None:
-                break
-            taken += len(chunk)
-            for service, number in Counter(entry.service for entry, _, _ in chunk).items():
-                self.metrics.stored(self.name, service, number)
+            if self._send(chunk):
+                taken += len(chunk)
+            else:
+                self._hide(entry for entry, _, _ in chunk)
         return taken
 
-    def _wire_chunks(self, entries: list[CacheEntry]) -> Iterator[list[tuple[CacheEntry, int, bytes]]]:
+    def _send(self, chunk: list[_Wire]) -> bool:
+        names = [self._key(entry.service, entry.key) for entry, _, _ in chunk]
+        arguments: list[Any] = []
+        for entry, life_ms, blob in chunk:
+            arguments += (microseconds(entry.fetched_at), life_ms, blob)
+        if self._write(chunk[0][0].service, partial(self._set_newer, keys=names, args=arguments)) is None:
+            return False
+        for service, number in Counter(entry.service for entry, _, _ in chunk).items():
+            self.metrics.stored(self.name, service, number)
+        if self._hidden:
+            with self._hidden_lock:
+                for entry, _, _ in chunk:
+                    self._hidden.pop((entry.service, entry.key), None)
+        return True
+
+    def _hide(self, entries: Iterable[CacheEntry]) -> None:
+        now = self._monotonic()
+        with self._hidden_lock:
+            for identity in [identity for identity, until in self._hidden.items() if until <= now]:
+                del self._hidden[identity]
+            for entry in entries:
+                self._hidden[entry.service, entry.key] = now + self._ttl_ms / 1000
+
+    def _visible(self, service: str, keys: list[str]) -> list[str]:
+        if not self._hidden:
+            return keys
+        now = self._monotonic()
+        with self._hidden_lock:
+            return [key for key in keys if self._hidden.get((service, key), now) <= now]
+
+    def _wire_chunks(self, entries: list[CacheEntry]) -> Iterator[list[_Wire]]:
         now = self._clock()
-        chunk: list[tuple[CacheEntry, int, bytes]] = []
+        chunk: list[_Wire] = []
         size = 0
         for entry in entries:
             life_ms = min(self._ttl_ms, (entry.expires_at - now) // timedelta(milliseconds=1))

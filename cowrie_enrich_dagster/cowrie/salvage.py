@@ -72,7 +72,7 @@ def _object_at(text: str, position: int) -> tuple[dict[str, Any] | None, int, st
         return None, position, "not a JSON object"
     try:
         value, end = _DECODER.raw_decode(text, position)
-    except (ValueError, RecursionError, MemoryError) as error:
+    except (ValueError, RecursionError) as error:
         return None, position, _reason(error)
     try:
         try:
@@ -81,11 +81,13 @@ def _object_at(text: str, position: int) -> tuple[dict[str, Any] | None, int, st
             # A lone surrogate is valid JSON by its grammar, and attackers can send one: not a way to hide.
             plain = json.dumps(value, ensure_ascii=False, allow_nan=False)
             return orjson.loads(without_surrogates(plain)), end, ""
-    except (ValueError, RecursionError, MemoryError) as error:
+    except (ValueError, RecursionError) as error:
         return None, end, _reason(error)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deep"
-    return f"not JSON: {getattr(error, 'msg', error)}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error.msg}"
+    return "not JSON: a number out of range"

@@ -1,7 +1,5 @@
 """Jobs: the assets as one selection, and the upkeep of queue and cache."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 A field left empty is taken from the environment, then sensors.toml, then the default (see settings.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

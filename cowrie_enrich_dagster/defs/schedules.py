@@ -1,7 +1,5 @@
 """What happens by the clock. All can be switched in the UI."""
 
-from __future__ import annotations
-
 from dagster import DefaultScheduleStatus, ScheduleDefinition
 
 from cowrie_enrich_dagster.defs.jobs import cleanup_cache, drain_lookups, refresh_stale

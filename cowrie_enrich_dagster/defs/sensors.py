@@ -1,7 +1,5 @@
 """What happens when something is new: log files -> their days; due lookups -> drain."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta

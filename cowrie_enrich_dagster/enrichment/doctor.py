@@ -30,7 +30,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Findings:
-    """All settings and all parts; healthy when no part failed."""
+    """The settings (defaults of services that take no part left out) and all parts; healthy: none failed."""
 
     settings: list[EffectiveSetting]
     parts: list[Part]
@@ -54,7 +54,13 @@ def examine(settings: Settings) -> Findings:
         parts = [_logs(settings), _database(enricher), _redis(enricher), *_services(enricher)]
     finally:
         enricher.database.close()
-    return Findings(effective(settings), parts)
+    idle = [name for name in settings.services if name not in enricher.services]
+    shown = [
+        setting
+        for setting in effective(settings)
+        if setting.source != "default" or not any(name in setting.name.lower() for name in idle)
+    ]
+    return Findings(shown, parts)
 
 
 def _logs(settings: Settings) -> Part:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import distinct, func, select
+from sqlalchemy import func, select
 
 from cowrie_enrich_dagster import services as service_registry
 from cowrie_enrich_dagster.cache import (
@@ -236,13 +236,13 @@ class Enricher:
     def run(self, days: Days, progress: Progress | None = None) -> RunReport:
         """All steps, in order; every service is asked at the same time as the others."""
         started = time.monotonic()
-        report = RunReport(days)
+        report = RunReport.for_services(self.services, days)
         run_id = self.begin_run("run", days)
         ingested = self.ingest(days, progress)
         report.events, report.quarantined = ingested.read.events, ingested.read.lines_quarantined
         report.ips = self.summarise_addresses(days).distinct
         plan = self.plan(days)
-        report.hits = plan.hits()
+        report.hits.update(plan.hits())
         wanted = {name: service.wanted for name, service in plan.services.items()}
         for fetched in self._fetch_all(wanted, progress):
             report.add_fetch(fetched)
@@ -266,7 +266,8 @@ class Enricher:
         reports = self.drain(progress)
         answers = [status.value for status in LookupStatus if status.is_answer]
         query = (
-            select(distinct(_ADDRESSES.c.day))
+            select(_ADDRESSES.c.day)
+            .distinct()
             .join(_LOOKUPS, _LOOKUPS.c.key == _ADDRESSES.c.src_ip)
             .where(_LOOKUPS.c.updated_at >= since, _LOOKUPS.c.status.in_(answers))
         )

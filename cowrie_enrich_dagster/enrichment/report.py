@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.vocabulary import Days
+
+TIERS = ("redis", "database", "filesystem")
 
 
 @dataclass
@@ -28,6 +31,11 @@ class RunReport:
     stopped: dict[str, str] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
     elapsed_s: float = 0.0
+
+    @classmethod
+    def for_services(cls, services: Iterable[str], days: Days | None) -> RunReport:
+        """An empty report that names every service and tier, so that "none" can be told from "not there"."""
+        return cls(days, api_calls=Counter(dict.fromkeys(services, 0)), hits=Counter(dict.fromkeys(TIERS, 0)))
 
     @property
     def status(self) -> str:

@@ -24,6 +24,9 @@ from cowrie_enrich_dagster.pacing.model import (
 )
 
 MAX_CLOCK_STEP_S = 60.0
+MAX_GUARD_S = 0.5
+FLOAT_SLACK_S = 1e-6
+"""Moments since the epoch are exact to a quarter of a microsecond in floating point."""
 
 
 def spacing(state: State, policy: Policy) -> float:
@@ -33,10 +36,10 @@ def spacing(state: State, policy: Policy) -> float:
 
 def guard(state: State, policy: Policy) -> float:
     """How much later than its slot a request may be written without crowding the next one."""
-    return policy.margin / rate_in_effect(state, policy)
+    return min(MAX_GUARD_S, policy.margin / rate_in_effect(state, policy))
 
 
-def decide(state: State, policy: Policy, now: float, *, lead: float = 0.0) -> tuple[State, Grant | Wait]:
+def decide(state: State, policy: Policy, now: float, *, lead: float = FLOAT_SLACK_S) -> tuple[State, Grant | Wait]:
     """Take a slot, or learn how long to wait.
 
     A slot that falls due within `lead` seconds is given now, for its exact moment: the time the database

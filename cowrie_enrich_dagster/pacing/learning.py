@@ -1,6 +1,8 @@
 """Finding a server's real rate from its refusals: multiplicative decrease, slow increase.
 
-After a refusal the rate drops by `DECREASE`. Once it has held for a quiet period the next try goes a quarter
+After a refusal the rate drops to `DECREASE` of itself; only the first one after `PROVEN_REQUESTS` at the
+configured rate is taken for an accident of timing (a request delayed on its way crowds the next one) and
+costs little. Once it has held for a quiet period the next try goes a quarter
 of the way back to the rate that failed; a try that fails returns at once to the last rate that held and
 doubles the quiet period. When the gap is closed, only a long quiet period lifts the ceiling again, until the
 configured rate itself has held: then nothing is left to learn.
@@ -13,9 +15,11 @@ from dataclasses import replace
 from cowrie_enrich_dagster.pacing.model import Policy, Search, State
 
 DECREASE = 0.7
+ACCIDENT = 0.95
+PROVEN_REQUESTS = 60
 FIRST_QUIET_S = 600.0
 MAX_QUIET_S = 86_400.0
-LIFT_AFTER_S = 6 * 3600.0
+LIFT_AFTER_S = 2 * 3600.0
 STEP_TO_CEILING = 0.25
 CEILING_LIFT = 1.25
 CLOSED_GAP = 0.04
@@ -38,8 +42,10 @@ def after_refusal(state: State, policy: Policy, resume_at: float) -> State:
     if search is not None and rate > search.good * (1 + 1e-9):
         quiet = min(2 * search.quiet_s, MAX_QUIET_S)
         return replace(state, learned_rate=search.good, learning=Search(search.good, rate, resume_at, quiet))
-    lower = max(rate * DECREASE, policy.rate * FLOOR)
-    return replace(state, learned_rate=lower, learning=Search(lower, rate, resume_at, FIRST_QUIET_S))
+    accident = state.learned_rate is None and state.requests_total > PROVEN_REQUESTS
+    lower = max(rate * (ACCIDENT if accident else DECREASE), policy.rate * FLOOR)
+    quiet = search.quiet_s if search else FIRST_QUIET_S
+    return replace(state, learned_rate=lower, learning=Search(lower, rate, resume_at, quiet))
 
 
 def after_quiet(state: State, policy: Policy, now: float) -> State:

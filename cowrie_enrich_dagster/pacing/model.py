@@ -62,7 +62,7 @@ class Policy:
     auth_statuses: frozenset[int] = frozenset()
     respect_retry_after: bool = True
     first_cooldown: float = 60.0
-    margin: float = 0.01
+    margin: float = 0.015
     credential: str | None = None
 
     def __post_init__(self) -> None:

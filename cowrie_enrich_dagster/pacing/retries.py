@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import random
+import random as _random
 import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -35,7 +35,7 @@ def with_retries(
     *,
     max_wait: float = 120.0,
     sleep: Callable[[float], None] = time.sleep,
-    uniform: Callable[[], float] = random.random,
+    random: Callable[[], float] = _random.random,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorator: call again, at most `max_retries` times, when the outcome is one that may pass.
 
@@ -45,7 +45,7 @@ def with_retries(
     - A Retry-After on a status that may pass is waited for exactly, unless it exceeds `max_wait`: then the
       outcome is handed on at once, for nothing sleeps longer than its caller is willing to.
     - Else the n-th wait is `backoff_base * backoff_factor**(n-1)`, spread by up to `jitter` (a share of it)
-      to either side and at most `max_wait`. `uniform` draws from [0, 1).
+      to either side and at most `max_wait`. `random` draws from [0, 1).
 
     After the last try the response is returned, or the exception raised, as it came.
     """
@@ -55,7 +55,7 @@ def with_retries(
         if asked is not None:
             return asked
         backoff = backoff_base * backoff_factor ** (state.attempt_number - 1)
-        return min(max_wait, backoff * (1 + jitter * (2 * uniform() - 1)))
+        return min(max_wait, backoff * (1 + jitter * (2 * random() - 1)))
 
     def may_pass(state: RetryCallState) -> bool:
         if not _is_passing(state):

@@ -1,7 +1,5 @@
 """Log files -> `sessions`."""
 
-from __future__ import annotations
-
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
@@ -44,7 +42,7 @@ MAX_QUARANTINED = 0.01
     check_specs=[_LINES, _READABLE],
     kinds={"sql"},
 )
-def cowrie_sessions(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult[None]:
+def cowrie_sessions(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per session that started on the day, from every log file that touches it."""
     with enricher.open() as pipeline:
         report = pipeline.ingest(days_of(context))

@@ -1,7 +1,5 @@
 """`sessions` x answers -> `enriched_sessions`."""
 
-from __future__ import annotations
-
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
@@ -39,7 +37,7 @@ _COVERAGE = AssetCheckSpec(
     check_specs=[_COMPLETE, _COVERAGE],
     kinds={"sql"},
 )
-def enriched_sessions(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult[None]:
+def enriched_sessions(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per session with what is known of its source, when that was learned, and what is not known."""
     days = days_of(context)
     with enricher.open() as pipeline:

@@ -1,7 +1,5 @@
 """`session_ips` -> answers in `enrichment_cache`: plan, ask each service, summarise; each step retryable."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from dagster import (
@@ -67,7 +65,7 @@ def fetch(context: OpExecutionContext, enricher: EnricherResource, plan: Service
 def summarise(context: OpExecutionContext, enricher: EnricherResource, fetched: list[FetchReport]) -> None:
     """Put the reports of all services together and write them down."""
     days = days_of(context)
-    report = RunReport(days)
+    report = RunReport.for_services([part.service for part in fetched], days)
     for part in fetched:
         report.add_fetch(part)
     with enricher.open() as pipeline:

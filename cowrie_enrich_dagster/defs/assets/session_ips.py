@@ -1,7 +1,5 @@
 """`sessions` -> `session_ips`."""
 
-from __future__ import annotations
-
 from dagster import AssetExecutionContext, MaterializeResult, asset
 
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
@@ -17,7 +15,7 @@ from cowrie_enrich_dagster.defs.resources import EnricherResource
     deps=[cowrie_sessions],
     kinds={"sql"},
 )
-def session_ips(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult[None]:
+def session_ips(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult:  # type: ignore[type-arg]
     """The day's source addresses: how active each was, whether it may be asked about, what it is worth."""
     with enricher.open() as pipeline:
         report = pipeline.summarise_addresses(days_of(context))

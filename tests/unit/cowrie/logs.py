@@ -16,7 +16,10 @@ DAY = date(2025, 11, 2)
 
 
 def event(
-    kind: str = "session.connect", session: str = "aa11", at: str = "2025-11-02T10:00:00.000000Z", **fields: Any
+    kind: str = "session.connect",
+    session: str = "aa11",
+    at: str = "2025-11-02T10:00:00.000000Z",
+    **fields: Any,
 ) -> dict[str, Any]:
     """An event like Cowrie's; `kind` without the leading `cowrie.`."""
     return {"eventid": f"cowrie.{kind}", "session": session, "timestamp": at, "sensor": "hp", **fields}
@@ -63,7 +66,9 @@ def read(root: Path, first: date = DAY, last: date | None = None, **options: Any
     assert report.lines_in == report.lines_parsed + report.lines_quarantined
     assert report.lines_quarantined == sum(line.line > 0 for line in quarantined)
     assert report.files_broken == sum(line.line == 0 for line in quarantined)
-    assert all(len(line.excerpt) <= 200 and (line.excerpt + line.reason).isprintable() for line in quarantined)
+    assert all(
+        len(line.excerpt) <= 200 and (line.excerpt + line.reason).isprintable() for line in quarantined
+    )
     return Reading(sessions, quarantined, report)
 
 

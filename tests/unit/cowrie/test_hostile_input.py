@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import tracemalloc
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,9 @@ def test_invalid_utf8(tmp_path: Path) -> None:
 @pytest.mark.parametrize("escape", [r"\udc80", r"\ud83d", r"\ud83dx\udc80"])
 def test_lone_surrogate_is_no_way_to_hide(tmp_path: Path, escape: str) -> None:
     """An escaped half of a surrogate pair, which orjson refuses, does not cost the event."""
-    login = line(event("login.success", "aa01", username="X", password="p")).replace(b'"X"', f'"{escape}"'.encode())
+    login = line(event("login.success", "aa01", username="X", password="p")).replace(
+        b'"X"', f'"{escape}"'.encode()
+    )
     reading = read_bytes(tmp_path, login)
     assert reading.sessions[0].login_successes == 1
     (reading.sessions[0].username or "").encode()
@@ -160,7 +163,11 @@ def test_cut_off_gzip(tmp_path: Path) -> None:
     assert 900 < len(reading.sessions) < 1100
     assert "ffff" in reading.ids
     fault = reading.quarantined[-1]
-    assert (fault.path, fault.line, fault.reason) == ("cowrie.json.1.gz", 0, "gzip data is cut off before its end")
+    assert (fault.path, fault.line, fault.reason) == (
+        "cowrie.json.1.gz",
+        0,
+        "gzip data is cut off before its end",
+    )
     assert reading.report.files_broken == 1
 
 
@@ -207,7 +214,7 @@ def test_several_bzip2_streams(tmp_path: Path) -> None:
 
 def test_compressed_bomb(tmp_path: Path) -> None:
     """A small file that expands to 200 MB does not expand in memory."""
-    bomb = gzip.compress(ONE + b"\n" * 200_000_000 + TWO, compresslevel=1)
+    bomb = gzip.compress(ONE + (b" " * 999_999 + b"\n") * 200 + TWO, compresslevel=1)
     (tmp_path / "cowrie.json.gz").write_bytes(bomb)
     del bomb
     tracemalloc.start()
@@ -215,7 +222,7 @@ def test_compressed_bomb(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert reading.ids == ["aa01", "aa02"]
-    assert peak < 40_000_000
+    assert peak < 20_000_000
 
 
 @pytest.mark.parametrize("name", ["cowrie.json", "cowrie.json.gz", "cowrie.json.bz2"])
@@ -254,18 +261,19 @@ def test_growing_file_with_half_a_last_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b'{"a": NaN}', "not JSON"),
-        (b'{"a": 1e999}', "not JSON"),
+        (b'{"a": NaN}', "not JSON: a number out of range"),
+        (b'{"a": 1e999}', "not JSON: a number out of range"),
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deep"),
-        (b'{"a":' * 100_000, "nested too deep"),
+        (b'{"a":' * 100_000, "cut off: the next record starts"),
         (b"[" * 300 + b"]" * 300, "not a JSON object"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "eventid"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not JSON: a number out of range"),
         (b'"just text"', "not a JSON object"),
         (b"null", "not a JSON object"),
         (b"17", "not a JSON object"),
         (b"[]", "not a JSON object"),
         (b"{}", "eventid"),
-        (b"\xff\xfe\x00{", "not a JSON object"),
+        (b"\xff\xfe\x00{", "cut off: the next record starts"),
+        (b"\xff\xfe\x00}", "not a JSON object"),
         (b'{"a\x01": 1}', "not JSON"),
     ],
 )
@@ -281,13 +289,6 @@ def test_event_nested_too_deep_to_be_compared(tmp_path: Path) -> None:
     """An otherwise valid event with a field nested too deep is quarantined."""
     deep = ONE.replace(b'"sensor"', b'"x":' + b"[" * 500 + b"]" * 500 + b',"sensor"')
     assert read_bytes(tmp_path, deep).reasons == {1: "nested too deep"}
-
-
-def test_array_of_events(tmp_path: Path) -> None:
-    """The events of a JSON array are used; the line is quarantined for what is around them."""
-    reading = read_bytes(tmp_path, b"[" + ONE.strip() + b"," + TWO.strip() + b"]\n")
-    assert reading.ids == ["aa01", "aa02"]
-    assert reading.counts() == (1, 0, 1)
 
 
 def test_time_on_hostile_lines_is_bounded(tmp_path: Path) -> None:
@@ -306,7 +307,6 @@ def test_excerpt_is_printable(tmp_path: Path) -> None:
 def test_quarantine_names_the_place(tmp_path: Path) -> None:
     """A quarantined line is named by file, line and byte offset."""
     (tmp_path / "west").mkdir()
-    reading = read_bytes(tmp_path / "west" / "..", b"", "cowrie.json.9")
     (tmp_path / "west" / "cowrie.json").write_bytes(ONE + b"\n" + b"rubbish\n" + TWO)
     reading = read(tmp_path)
     found = reading.quarantined[0]
@@ -330,5 +330,5 @@ def test_file_without_any_timestamp(tmp_path: Path) -> None:
     """A file in which no day can be found is read by every run, and every line of it is accounted for."""
     (tmp_path / "cowrie.json.1").write_bytes(b"no\njson\nat all\n")
     for day in (1, 20):
-        reading = read_bytes(tmp_path, ONE, first=connect()["timestamp"] and __import__("datetime").date(2025, 11, day))
+        reading = read_bytes(tmp_path, ONE, first=date(2025, 11, day))
         assert reading.report.lines_quarantined == 3

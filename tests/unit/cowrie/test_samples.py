@@ -7,6 +7,7 @@ import json
 from collections import Counter, defaultdict
 from datetime import date, datetime
 from hashlib import sha1
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -56,11 +57,18 @@ def test_every_field_of_every_sample_session() -> None:
         assert session.event_count == len(events)
         assert (session.has_connect, session.has_closed) == (True, True)
         assert [session.src_ip, session.src_port, session.dst_port, session.protocol] == [
-            begin[name] for name in ("src_ip", "src_port", "dst_port", "protocol")
+            str(ip_address(begin["src_ip"])),
+            *(begin[name] for name in ("src_port", "dst_port", "protocol")),
         ]
         assert session.duration_ms == first["session.closed"]["duration_ms"]
-        assert (session.login_failures, session.login_successes) == (kinds["login.failed"], kinds["login.success"])
-        assert (session.commands, session.commands_failed) == (kinds["command.input"], kinds["command.failed"])
+        assert (session.login_failures, session.login_successes) == (
+            kinds["login.failed"],
+            kinds["login.success"],
+        )
+        assert (session.commands, session.commands_failed) == (
+            kinds["command.input"],
+            kinds["command.failed"],
+        )
         assert session.downloads == kinds["session.file_download"]
         assert session.uploads == kinds["session.file_upload"]
         assert session.tunnel_requests == kinds["direct-tcpip.request"]

@@ -1,0 +1,84 @@
+"""The project in Dagster: a home of its own, the sample logs where files may be dropped, a simulated DShield."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance, ExecuteInProcessResult
+
+from cowrie_enrich_dagster.definitions import defs
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.settings import load_settings
+from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
+
+REPOSITORY = Path(__file__).parents[2]
+Materialise = Callable[..., ExecuteInProcessResult]
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """DShield without a limit; tests set limits and faults as they need."""
+    with Simulator(SimulatorConfig()) as running:
+        yield running
+
+
+@pytest.fixture
+def logs(tmp_path: Path, sample_logs: Path) -> Path:
+    """A log folder of the test's own, with the sample logs in it."""
+    return Path(shutil.copytree(sample_logs, tmp_path / "logs"))
+
+
+@pytest.fixture(autouse=True)
+def environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, simulator: Simulator, logs: Path
+) -> pytest.MonkeyPatch:
+    """The environment of `dagster dev`, with the project's own dagster.yaml."""
+    dagster_home = tmp_path / "dagster"
+    dagster_home.mkdir()
+    shutil.copy(REPOSITORY / "dagster.yaml", dagster_home)
+    for name, value in {
+        "COWRIE_ENRICH_HOME": str(tmp_path),
+        "COWRIE_LOG_DIR": str(logs),
+        "DAGSTER_HOME": str(dagster_home),
+        "DSHIELD_API_URL": simulator.url("dshield"),
+        "DSHIELD_EMAIL": "tests@example.org",
+        "DSHIELD_RATE_LIMIT": "1000",
+        "ENABLE_REDIS_CACHE": "false",
+        "ENRICH_SERVICES": "dshield",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.fixture
+def instance(environment: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    """Dagster's own storage, as DAGSTER_HOME has it."""
+    with DagsterInstance.get() as opened:
+        yield opened
+
+
+@pytest.fixture
+def materialise(instance: DagsterInstance) -> Materialise:
+    """Runs `enrich_day` over a range of days in this process."""
+
+    def run(first: str, last: str | None = None, *, succeed: bool = True) -> ExecuteInProcessResult:
+        return defs.resolve_job_def("enrich_day").execute_in_process(
+            instance=instance,
+            tags={
+                "dagster/asset_partition_range_start": first,
+                "dagster/asset_partition_range_end": last or first,
+            },
+            raise_on_error=succeed,
+        )
+
+    return run
+
+
+@pytest.fixture
+def enricher(environment: pytest.MonkeyPatch) -> Iterator[Enricher]:
+    """The pipeline beside Dagster, to look into its database and to prepare it."""
+    with Enricher(load_settings()) as opened:
+        yield opened

@@ -1,0 +1,246 @@
+"""The pure core gives slots at the right moments, and no pattern of arrivals makes it exceed a budget."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cowrie_enrich_dagster.pacing.gcra import decide, guard, retake, roll_windows, sent_late, spacing
+from cowrie_enrich_dagster.pacing.model import Grant, Policy, Reason, State, Wait, WindowCount
+from tests.unit.pacing.world import START
+
+FRESH = State("service")
+
+
+def take(state: State, policy: Policy, now: float) -> tuple[State, Grant]:
+    state, grant = decide(state, policy, now)
+    assert isinstance(grant, Grant)
+    return state, grant
+
+
+def refused(state: State, policy: Policy, now: float) -> Wait:
+    _, wait = decide(state, policy, now)
+    assert isinstance(wait, Wait)
+    return wait
+
+
+def test_the_first_request_goes_at_once_and_the_next_waits_its_turn() -> None:
+    """At one request a second and a margin of 1 % the second slot is 1.01 s after the first."""
+    policy = Policy("service", rate=1.0, margin=0.01)
+    state, grant = take(FRESH, policy, START)
+    assert grant.at == START
+    wait = refused(state, policy, START + 0.25)
+    assert (wait.reason, wait.seconds, wait.until) == (
+        Reason.SPACING,
+        pytest.approx(0.76),
+        pytest.approx(START + 1.01),
+    )
+
+
+def test_being_told_to_wait_changes_nothing() -> None:
+    """A worker that has to wait leaves no reservation: the state is the one that was there."""
+    policy = Policy("service", rate=1.0)
+    state, _ = take(FRESH, policy, START)
+    unchanged, _ = decide(state, policy, START + 0.5)
+    assert unchanged is state
+
+
+def test_an_idle_time_is_not_saved_up_beyond_the_burst() -> None:
+    """After an hour of silence a burst of 3 goes at once, and the fourth request waits."""
+    policy = Policy("service", rate=1.0, burst=3)
+    state, _ = take(FRESH, policy, START)
+    for _ in range(3):
+        state, grant = take(state, policy, START + 3600)
+        assert grant.at == pytest.approx(START + 3600, abs=1e-6)
+    assert refused(state, policy, START + 3600).seconds == pytest.approx(spacing(state, policy))
+
+
+def test_a_slot_that_is_nearly_due_is_given_for_its_exact_moment() -> None:
+    """With a lead of 20 ms the slot is handed out early, dated when it is due, and the pace does not drift."""
+    policy = Policy("service", rate=10.0, margin=0.0)
+    state, _ = take(FRESH, policy, START)
+    for turn in range(1, 20):
+        state, grant = decide(state, policy, START + turn * 0.1 - 0.015, lead=0.02)
+        assert isinstance(grant, Grant)
+        assert grant.at == pytest.approx(START + turn * 0.1)
+
+
+def test_a_late_sender_with_nobody_behind_moves_its_slot() -> None:
+    """A slot that was not used in time counts from now, and the next request keeps its distance from that."""
+    policy = Policy("service", rate=1.0)
+    state, grant = take(FRESH, policy, START)
+    state, moved = retake(state, policy, grant, START + 0.8)
+    assert moved == replace(grant, at=START + 0.8)
+    assert refused(state, policy, START + 0.8).seconds == pytest.approx(spacing(state, policy))
+
+
+def test_a_late_sender_with_somebody_behind_loses_its_slot() -> None:
+    """Once another slot was given, the late one may not be used any more."""
+    policy = Policy("service", rate=1.0)
+    state, late = take(FRESH, policy, START)
+    state, _ = take(state, policy, START + 2)
+    assert retake(state, policy, late, START + 2.5) == (state, None)
+
+
+def test_a_late_sender_does_not_send_into_a_stop() -> None:
+    """A slot taken before somebody was told to stop may not be used after that."""
+    policy = Policy("service", rate=1.0)
+    state, late = take(FRESH, policy, START)
+    stopped = replace(state, cooldown_until=START + 60, cooldown_reason=Reason.RATE_LIMITED)
+    assert retake(stopped, policy, late, START + 0.8) == (stopped, None)
+
+
+def test_a_request_written_late_pushes_the_next_one_back() -> None:
+    """A request counts from its writing; lateness within the margin needs no correction."""
+    policy = Policy("service", rate=1.0)
+    state, grant = take(FRESH, policy, START)
+    assert sent_late(state, policy, grant, START + 0.9 * guard(state, policy)) is state
+    pushed = sent_late(state, policy, grant, START + 0.3)
+    assert refused(pushed, policy, START + 0.3).seconds == pytest.approx(spacing(state, policy))
+
+
+@pytest.mark.parametrize(
+    ("now", "ends"),
+    [
+        ("2026-02-28T23:59:59.5", ["2026-03-01T00:00:00", "2026-03-01T00:00:00", "2026-03-01T00:00:00"]),
+        ("2028-02-28T12:00:00", ["2028-02-28T12:01:00", "2028-02-29T00:00:00", "2028-03-01T00:00:00"]),
+        ("2026-12-31T23:59:00", ["2027-01-01T00:00:00", "2027-01-01T00:00:00", "2027-01-01T00:00:00"]),
+    ],
+)
+def test_windows_end_with_the_utc_calendar(now: str, ends: list[str]) -> None:
+    """Minute, day and month end where UTC's do, leap years and the turn of the year included."""
+    at = datetime.fromisoformat(now).replace(tzinfo=timezone.utc).timestamp()
+    windows = roll_windows(FRESH, Policy("service", rate=1.0), at)
+    moments = [datetime.fromtimestamp(w.resets_at, timezone.utc) for w in windows.values()]
+    assert [moment.isoformat()[:19] for moment in moments] == ends
+    assert list(windows) == ["minute", "day", "month"]
+
+
+def test_a_used_up_day_waits_for_midnight_utc() -> None:
+    """The third request of a day of two waits until the day ends, and the next day begins at zero."""
+    policy = Policy("service", rate=100.0, windows={"day": 2, "month": 1000})
+    noon = datetime(2026, 5, 3, 12, tzinfo=timezone.utc).timestamp()
+    state, _ = take(FRESH, policy, noon)
+    state, _ = take(state, policy, noon + 1)
+    wait = refused(state, policy, noon + 2)
+    assert (wait.reason, wait.until) == (Reason.DAY_WINDOW, noon + 12 * 3600)
+    state, _ = take(state, policy, noon + 12 * 3600)
+    assert {name: window.used for name, window in state.windows.items()} == {"minute": 1, "day": 1, "month": 3}
+
+
+def test_the_longest_of_several_waits_decides() -> None:
+    """With the month used up, neither the pace nor the new day lets a request through."""
+    policy = Policy("service", rate=100.0, windows={"day": 1, "month": 1})
+    noon = datetime(2026, 5, 3, 12, tzinfo=timezone.utc).timestamp()
+    state, _ = take(FRESH, policy, noon)
+    wait = refused(state, policy, noon)
+    assert wait.reason is Reason.MONTH_WINDOW
+    assert datetime.fromtimestamp(wait.until, timezone.utc).isoformat()[:10] == "2026-06-01"
+
+
+def test_a_burst_never_overfills_a_declared_minute() -> None:
+    """Ten at once are fine with a minute of ten; the eleventh waits a whole minute, not one spacing."""
+    policy = Policy("service", rate=1.0, burst=10, windows={"minute": 10}, margin=0.01)
+    state = FRESH
+    for _ in range(10):
+        state, _ = take(state, policy, START)
+    wait = refused(state, policy, START)
+    assert (wait.reason, wait.seconds) == (Reason.MINUTE_WINDOW, pytest.approx(60.6))
+
+
+def test_a_clock_set_back_stops_nobody() -> None:
+    """A row written by a clock an hour or ten years ahead holds the service for a minute at most."""
+    policy = Policy("service", rate=1.0, burst=2, windows={"minute": 2, "day": 2})
+    for ahead in (3600.0, 10 * 365 * 86_400.0):
+        state, _ = take(FRESH, policy, START + ahead)
+        state, _ = take(state, policy, START + ahead)
+        state = replace(state, cooldown_until=START + ahead + 40 * 86_400, credential_blocked_until=START * 2)
+        windows = {"minute": WindowCount(9, 2, START + ahead), "day": WindowCount(9, 2, START * 2)}
+        take(replace(state, windows=windows, learned_rate=None), policy, START)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rate": 0.0}, {"rate": -1.0}, {"rate": float("nan")}, {"rate": float("inf")},
+        {"rate": 1.0, "burst": 0}, {"rate": 1.0, "windows": {"hour": 5}},
+        {"rate": 1.0, "windows": {"day": 0}}, {"rate": 1.0, "margin": 1.0},
+        {"rate": 1.0, "first_cooldown": 0.0},
+    ],
+)  # fmt: skip
+def test_an_impossible_policy_is_refused_by_name(wrong: dict[str, object]) -> None:
+    """A rate, burst, window or margin that means nothing is an error that names the service."""
+    with pytest.raises(ValueError, match="virustotal"):
+        Policy("virustotal", **wrong)  # type: ignore[arg-type]
+
+
+def send_all(policy: Policy, workers: list[list[tuple[float, float]]]) -> list[float]:
+    """When requests leave if each worker wants to send after each pause and is late by so much each time.
+
+    The workers share one state and run interleaved in order of time, as they would on one database.
+    """
+    state, sent = FRESH, []
+    events = [(START + work[0][0], number, 0, None) for number, work in enumerate(workers) if work]
+    heapq.heapify(events)
+    while events:
+        now, worker, turn, slot = heapq.heappop(events)
+        late = workers[worker][turn][1]
+        if slot is None:
+            state, outcome = decide(state, policy, now, lead=0.02)
+            if isinstance(outcome, Wait):
+                heapq.heappush(events, (now + outcome.seconds - 0.01, worker, turn, None))
+            else:
+                heapq.heappush(events, (outcome.at + late, worker, turn, outcome))
+            continue
+        if now - slot.at > min(1.0, spacing(state, policy) / 2):
+            state, slot = retake(state, policy, slot, now)
+            if slot is None:
+                heapq.heappush(events, (now, worker, turn, None))
+                continue
+        state = sent_late(state, policy, slot, now)
+        sent.append(now)
+        if turn + 1 < len(workers[worker]):
+            heapq.heappush(events, (now + workers[worker][turn + 1][0], worker, turn + 1, None))
+    return sent
+
+
+pauses = st.one_of(st.just(0.0), st.floats(0, 0.05), st.floats(0, 90))
+lateness = st.one_of(st.just(0.0), st.floats(0, 0.03), st.floats(0, 3))
+workers_at_work = st.lists(st.lists(st.tuples(pauses, lateness), max_size=25), min_size=1, max_size=5)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    workers=workers_at_work,
+    rate=st.sampled_from([0.2, 0.5, 1.0, 5.0, 20.0]),
+    burst=st.integers(1, 6),
+    minute=st.one_of(st.none(), st.integers(1, 20)),
+)
+def test_no_window_of_any_length_exceeds_the_budget(
+    workers: list[list[tuple[float, float]]], rate: float, burst: int, minute: int | None
+) -> None:
+    """Whatever several workers do and however late they are, every window of w s holds <= rate*w + burst.
+
+    A declared minute is never overfilled either, wherever a server's minute may begin.
+    """
+    policy = Policy("service", rate=rate, burst=burst, windows={"minute": minute} if minute else {})
+    sent = send_all(policy, workers)
+    assert len(sent) == sum(map(len, workers))
+    for first, begin in enumerate(sent):
+        for count, end in enumerate(sent[first:], 1):
+            assert count <= rate * (end - begin) + burst + 1e-6
+            if minute and end - begin < 60:
+                assert count <= minute
+
+
+@settings(max_examples=100, deadline=None)
+@given(workers=workers_at_work)
+def test_a_strict_server_without_burst_never_has_to_refuse(workers: list[list[tuple[float, float]]]) -> None:
+    """At burst 1 every two requests are at least 1/rate apart when they leave."""
+    sent = send_all(Policy("service", rate=1.0), workers)
+    assert all(later - earlier >= 1.0 - 1e-6 for earlier, later in zip(sent, sent[1:], strict=False))
