@@ -257,7 +257,7 @@ def cache_cleanup(
 ) -> None:
     """Delete answers that have expired."""
     with _enricher() as enricher:
-        counts = enricher.cache.database.cleanup_expired(dry_run=dry_run)
+        counts = enricher.cleanup(dry_run=dry_run)
     _print_json({"dry_run": dry_run, "expired": counts})
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, func, selec
 
 from cowrie_enrich_dagster.cache.entry import CacheEntry, Unstorable, payload_text
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
-from cowrie_enrich_dagster.cache.tiers import chunks, newest, storable, versioned
+from cowrie_enrich_dagster.cache.tiers import chunks, collector_paused, newest, storable, versioned
 from cowrie_enrich_dagster.storage.bulk import upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.json_text import from_json
@@ -94,18 +94,19 @@ class DatabaseCache:
         if not wanted:
             return found
         rows = self._rows(service, wanted, f"{_PAYLOAD[self._dialect]}, status, fetched_at, expires_at")
-        for key, payload, status, fetched_at, expires_at in rows:
-            try:
-                found[key] = CacheEntry(
-                    service,
-                    key,
-                    LookupStatus(status),
-                    None if payload is None else from_json(payload),
-                    _moment(fetched_at),
-                    _moment(expires_at),
-                )
-            except (ValueError, TypeError):  # somebody else's row; Unstorable is a ValueError
-                self.metrics.dropped(self.name, service)
+        with collector_paused():
+            for key, payload, status, fetched_at, expires_at in rows:
+                try:
+                    found[key] = CacheEntry(
+                        service,
+                        key,
+                        LookupStatus(status),
+                        None if payload is None else from_json(payload),
+                        _moment(fetched_at),
+                        _moment(expires_at),
+                    )
+                except (ValueError, TypeError):  # somebody else's row; Unstorable is a ValueError
+                    self.metrics.dropped(self.name, service)
         with self._hits_lock:
             self._hits.setdefault(versioned(service, self.versions), Counter()).update(found.keys())
         return found
@@ -198,7 +199,7 @@ class DatabaseCache:
             with self._database.read() as connection:
                 expired = _TABLE.c.expires_at < self._database.now(connection) - grace
                 query = select(_TABLE.c.service, func.count()).where(expired).group_by(_TABLE.c.service)
-                return dict(connection.execute(query).tuples().all())
+                return {row[0]: row[1] for row in connection.execute(query)}
         while batch := self._delete_expired(grace):
             gone.update(batch)
         return dict(gone)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -52,7 +53,7 @@ class CacheEntry:
     expires_at: datetime
 
     def __post_init__(self) -> None:
-        if not _SERVICE.fullmatch(self.service):
+        if not _is_service(self.service):
             raise Unstorable(f"not a service name: {self.service[:60]!r}")
         if not is_storable_key(self.key):
             raise Unstorable(f"not a key every tier can hold: {self.key[:60]!r}")
@@ -94,16 +95,21 @@ class CacheEntry:
         return now - self.fetched_at
 
 
+@lru_cache(maxsize=256)
+def _is_service(name: str) -> bool:
+    return _SERVICE.fullmatch(name) is not None
+
+
 def is_storable_key(key: str) -> bool:
     """Whether every tier can hold `key` as it is: 1 to `MAX_KEY_BYTES` bytes of UTF-8 without NUL.
 
     PostgreSQL's text has no NUL and no lone surrogates. Such a key is refused rather than cleaned: cleaned,
     it would collide with another key and be given that key's answer.
     """
-    if "\x00" in key:
+    if not 0 < len(key) <= MAX_KEY_BYTES or "\x00" in key:
         return False
     try:
-        return 0 < len(key.encode()) <= MAX_KEY_BYTES
+        return key.isascii() or len(key.encode()) <= MAX_KEY_BYTES
     except UnicodeEncodeError:
         return False
 

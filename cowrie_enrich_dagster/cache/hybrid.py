@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cowrie_enrich_dagster.cache.database_tier import DatabaseCache
 from cowrie_enrich_dagster.cache.entry import CacheEntry
@@ -25,8 +25,7 @@ that a key is asked once; within this process no two calls for the same key are 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """An entry, the `tier` that had it (redis, database, filesystem or api), and whether it is `stale`."""
 
     entry: CacheEntry

@@ -64,18 +64,24 @@ class CacheMetrics:
         self, service: str, keys: Collection[str], *, cached: Container[str], answered: Container[str]
     ) -> None:
         """Record a request for `keys` (repeats included), which of them a tier had, which had an answer."""
+        hits = repeats = repeat_hits = 0
         with self._lock:
-            counts = self._requests[service]
+            seen = self._seen
             for key in keys:
-                counts["asked"] += 1
                 identity = hash((service, key))
-                repeat = identity in self._seen
-                hit = key in (answered if repeat else cached)
-                counts["repeats"] += repeat
-                counts["repeat_hits"] += repeat and hit
-                counts["cached"] += hit
-                if not repeat and len(self._seen) < _MAX_SEEN:
-                    self._seen.add(identity)
+                if identity in seen:
+                    repeats += 1
+                    if key in answered:
+                        repeat_hits += 1
+                else:
+                    hits += key in cached
+                    if len(seen) < _MAX_SEEN:
+                        seen.add(identity)
+            counts = self._requests[service]
+            counts["asked"] += len(keys)
+            counts["cached"] += hits + repeat_hits
+            counts["repeats"] += repeats
+            counts["repeat_hits"] += repeat_hits
 
     def merge(self, report: Mapping[str, Any]) -> None:
         """Add the counts of another process's `as_dict()`."""

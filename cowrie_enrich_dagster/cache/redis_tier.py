@@ -27,7 +27,7 @@ from cowrie_enrich_dagster.cache.entry import (
     microseconds,
 )
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
-from cowrie_enrich_dagster.cache.tiers import chunks, newest, storable, versioned
+from cowrie_enrich_dagster.cache.tiers import chunks, collector_paused, newest, storable, versioned
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 KEY_PREFIX = "cowrie-enrich:1"
@@ -145,17 +145,18 @@ class RedisCache:
         prefix = self._key(service, "")
         found: dict[str, CacheEntry] = {}
         poisoned: list[str] = []
-        for chunk in chunks(self._visible(service, storable(keys)), CHUNK_KEYS):
-            names = [prefix + key for key in chunk]
-            blobs: list[Any] | None = self._call(service, partial(self._client.mget, names))
-            if blobs is None:
-                break
-            for key, blob in zip(chunk, blobs, strict=True):
-                if blob is not None:
-                    try:
-                        found[key] = decode(service, key, blob)
-                    except UndecodableEntry:
-                        poisoned.append(key)
+        with collector_paused():
+            for chunk in chunks(self._visible(service, storable(keys)), CHUNK_KEYS):
+                names = [prefix + key for key in chunk]
+                blobs: list[Any] | None = self._call(service, partial(self._client.mget, names))
+                if blobs is None:
+                    break
+                for key, blob in zip(chunk, blobs, strict=True):
+                    if blob is not None:
+                        try:
+                            found[key] = decode(service, key, blob)
+                        except UndecodableEntry:
+                            poisoned.append(key)
         if poisoned:
             self.metrics.dropped(self.name, service, len(poisoned))
             self.delete(service, poisoned)

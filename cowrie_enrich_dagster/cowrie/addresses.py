@@ -40,8 +40,13 @@ _IPV6_UNICAST = IPv6Network("2000::/3")  # the only block IANA hands out; outsid
 
 
 @lru_cache(maxsize=65536)
-def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address `text` spells, IPv4-mapped IPv6 as IPv4, without a zone (`%eth0`); None if it is none."""
+def normalised_address(text: str) -> str | None:
+    """The one spelling of an address: IPv6 compressed, IPv4-mapped as IPv4, no zone; None if it is none."""
+    address = _address(text)
+    return None if address is None else str(address)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text.strip().partition("%")[0])
     except ValueError:
@@ -57,7 +62,7 @@ def address_scope(ip: str, own: Sequence[Network] = ()) -> Scope:
     `own` are the operator's networks; they come before every other reason. What is not certainly routed on
     the public internet (link-local, multicast, documentation, carrier NAT, unassigned IPv6) is `RESERVED`.
     """
-    address = parse_address(ip)
+    address = _address(ip)
     if address is None:
         return Scope.INVALID
     for scope, networks in (

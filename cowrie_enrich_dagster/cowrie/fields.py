@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from .addresses import parse_address
+from .addresses import normalised_address
 
 TEXT_CHARS = 256
 _ADDRESS_CHARS = 64
@@ -66,8 +66,8 @@ def address_field(fields: dict[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if type(value) is not str:
         return None
-    address = parse_address(value) if len(value) <= TEXT_CHARS else None
-    return clean(value if address is None else str(address), _ADDRESS_CHARS) or None
+    address = normalised_address(value) if len(value) <= TEXT_CHARS else None
+    return address or clean(value, _ADDRESS_CHARS) or None
 
 
 def sha256_field(fields: dict[str, Any], name: str) -> str | None:

@@ -15,7 +15,10 @@ from dagster import (
 from pydantic import Field
 
 from cowrie_enrich_dagster.defs.metadata import counts_table
+from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.vocabulary import Days
 
 enrich_day = define_asset_job(
     "enrich_day",
@@ -24,13 +27,14 @@ enrich_day = define_asset_job(
 )
 
 
-@op
+@op(retry_policy=retry, pool="fetch")
 def drain_queue(context: OpExecutionContext, enricher: EnricherResource) -> None:
     """Ask what is due; then enrich again the days for which answers came in."""
     with enricher.open() as pipeline:
         reports, days = pipeline.drain_and_enrich(
             lambda service, done, wanted: context.log.info("%s: %d of %d answered", service, done, wanted)
         )
+        rows = {day: pipeline.count_sessions(Days(day, day)) for day in days}
     context.add_output_metadata(
         {
             "asked": counts_table("service", {report.service: report.statuses for report in reports}),
@@ -38,8 +42,13 @@ def drain_queue(context: OpExecutionContext, enricher: EnricherResource) -> None
             "days": [day.isoformat() for day in days],
         }
     )
-    for day in days:
-        context.log_event(AssetMaterialization("enriched_sessions", partition=day.isoformat()))
+    for day, number in rows.items():
+        if daily.has_partition_key(str(day)):
+            context.log_event(
+                AssetMaterialization(
+                    "enriched_sessions", partition=str(day), metadata={"dagster/row_count": number}
+                )
+            )
 
 
 @job(description="Finish the lookups that are due, and the days that they complete.")
@@ -54,7 +63,7 @@ class RefreshConfig(Config):
     active_days: int = Field(default=7, ge=1)
 
 
-@op
+@op(retry_policy=retry, pool="fetch")
 def refresh(context: OpExecutionContext, enricher: EnricherResource, config: RefreshConfig) -> None:
     """Ask again, before they expire, about addresses that are still active."""
     with enricher.open() as pipeline:
@@ -75,11 +84,11 @@ class CleanupConfig(Config):
     dry_run: bool = False
 
 
-@op
+@op(retry_policy=retry)
 def cleanup(context: OpExecutionContext, enricher: EnricherResource, config: CleanupConfig) -> None:
     """Delete answers that have expired."""
     with enricher.open() as pipeline:
-        counts = pipeline.cache.database.cleanup_expired(dry_run=config.dry_run)
+        counts = pipeline.cleanup(dry_run=config.dry_run)
     context.add_output_metadata({"expired": sum(counts.values()), "by_service": counts})
 
 
@@ -94,7 +103,7 @@ class ImportConfig(Config):
     folder: str
 
 
-@op
+@op(retry_policy=retry)
 def import_files(context: OpExecutionContext, enricher: EnricherResource, config: ImportConfig) -> None:
     """Move a filesystem cache into the database, ages kept."""
     with enricher.open() as pipeline:

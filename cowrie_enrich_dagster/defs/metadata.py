@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape as html_escape
 from typing import Any
 
 from dagster import MetadataValue
@@ -39,3 +41,29 @@ def counts_table(name: str, counts: Mapping[str, Mapping[str, int]]) -> Metadata
 def percent(share: float | None) -> str:
     """A share as people read it; a dash where there is nothing to share."""
     return "–" if share is None else f"{share:.1%}"
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time in the unit that people would choose; empty where there is none."""
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def bars(counts: Mapping[str, int]) -> MetadataValue[Any]:
+    """A bar chart as an image: a line for each name (ours, not an attacker's) and its number."""
+    longest = max(counts.values(), default=0) or 1
+    lines = "".join(
+        f'<text x="0" y="{y + 14}">{html_escape(name)}</text>'
+        f'<rect x="90" y="{y + 3}" width="{300 * number / longest:.0f}" height="14" fill="#4f43dd"/>'
+        f'<text x="{96 + 300 * number / longest:.0f}" y="{y + 14}">{number}</text>'
+        for y, (name, number) in zip(range(0, 20 * len(counts), 20), counts.items(), strict=True)
+    )
+    picture = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="460" height="{20 * len(counts)}" '
+        f'font-family="sans-serif" font-size="12">{lines}</svg>'
+    )
+    encoded = b64encode(picture.encode()).decode()
+    return MetadataValue.md(f"![chart](data:image/svg+xml;base64,{encoded})")

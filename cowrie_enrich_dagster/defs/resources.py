@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dagster import ConfigurableResource
+from dagster import ConfigurableResource, Failure
 from pydantic import SecretStr
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.settings import Settings, load_settings
+from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
+from cowrie_enrich_dagster.storage.migrate import SchemaOutdated
 
 
 class DatabaseResource(ConfigurableResource[None]):
@@ -65,12 +66,18 @@ class EnricherResource(ConfigurableResource[None]):
 
     @contextmanager
     def open(self) -> Iterator[Enricher]:
-        """An open `Enricher`; closed, with its statistics written, at the end."""
-        settings = load_settings()
-        for part in (self.database, self.redis, self.rate_limits):
-            settings = part.applied_to(settings)
-        with Enricher(settings) as enricher:
-            yield enricher
+        """An open `Enricher`; closed, with its statistics written, at the end.
+
+        Raises `Failure`, not to be retried, for what only the operator can mend.
+        """
+        try:
+            settings = load_settings()
+            for part in (self.database, self.redis, self.rate_limits):
+                settings = part.applied_to(settings)
+            with Enricher(settings) as enricher:
+                yield enricher
+        except (ConfigError, SchemaOutdated) as problem:
+            raise Failure(str(problem), allow_retries=False) from problem
 
 
 _database, _redis, _rate_limits = DatabaseResource(), RedisResource(), RateLimitResource()

@@ -31,6 +31,7 @@ _UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 MAX_DAYS_PER_RUN = 31
+_MATERIALISED_BY_HAND = "__ASSET_JOB"  # what Dagster calls a run or backfill of assets from the UI
 
 
 @sensor(job=enrich_day, minimum_interval_seconds=30, default_status=DefaultSensorStatus.RUNNING)
@@ -68,11 +69,11 @@ def new_log_files(context: SensorEvaluationContext, enricher: EnricherResource) 
 @sensor(job=drain_lookups, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
 def due_lookups(context: SensorEvaluationContext, enricher: EnricherResource) -> RunRequest | SkipReason:
     """Drain the queue as soon as deferred lookups are due; one drain at a time."""
-    for name in (drain_lookups.name, enrich_day.name):
+    for name in (drain_lookups.name, enrich_day.name, _MATERIALISED_BY_HAND):
         if running := _unfinished(context.instance, name):
             return SkipReason(f"run {running} is not finished; it works on the same queue")
     with enricher.open() as pipeline:
-        backlog = pipeline.queue.backlog()
+        backlog = {name: left for name, left in pipeline.queue.backlog().items() if name in pipeline.services}
     due = {service: left.due for service, left in backlog.items() if left.due}
     if not due:
         later = [left.next_attempt_at for left in backlog.values() if left.next_attempt_at]

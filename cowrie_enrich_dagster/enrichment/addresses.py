@@ -90,34 +90,3 @@ def summarise_addresses(
         ]
         insert_rows(connection, _ADDRESSES, columns, rows)
     return AddressReport(len(rows), len(scopes), dict(by_scope))
-
-
-@dataclass(frozen=True)
-class Address:
-    """One distinct address over a range of days."""
-
-    ip: str
-    scope: Scope
-    priority: int
-    sessions: int
-
-
-def addresses_of(database: Database, days: Days) -> list[Address]:
-    """The distinct addresses of `days`, most valuable first; among equals the most recently seen first."""
-    last_day = func.max(_ADDRESSES.c.day)
-    query = (
-        select(
-            _ADDRESSES.c.src_ip,
-            func.max(_ADDRESSES.c.scope).label("scope"),
-            func.max(_ADDRESSES.c.priority).label("priority"),
-            func.sum(_ADDRESSES.c.sessions).label("sessions"),
-        )
-        .where(_ADDRESSES.c.day.between(days.first, days.last))
-        .group_by(_ADDRESSES.c.src_ip)
-        .order_by(func.max(_ADDRESSES.c.priority).desc(), last_day.desc(), _ADDRESSES.c.src_ip)
-    )
-    with database.read() as connection:
-        return [
-            Address(row.src_ip, Scope(row.scope), int(row.priority), int(row.sessions))
-            for row in connection.execute(query)
-        ]

@@ -28,9 +28,12 @@ from cowrie_enrich_dagster.cache import (
     RedisCache,
     import_directory,
 )
-from cowrie_enrich_dagster.enrichment import addresses, join
+from cowrie_enrich_dagster.enrichment.addresses import AddressReport, summarise_addresses
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
+from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
+from cowrie_enrich_dagster.enrichment.keys import Key, keys_of, password_hashes
+from cowrie_enrich_dagster.enrichment.knowledge import AskedService, archive_expired, gather
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.plan import Plan, plan_service
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue
@@ -49,7 +52,7 @@ from cowrie_enrich_dagster.storage.tables import (
     SessionRecord,
     table_of,
 )
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 
 logger = logging.getLogger(__name__)
 _RUNS = table_of(EnrichmentRun)
@@ -162,22 +165,26 @@ class Enricher:
             raise ConfigError(f"COWRIE_LOG_DIR {where}: set it to the folder with Cowrie's JSON logs")
         return root
 
-    def summarise_addresses(self, days: Days) -> addresses.AddressReport:
+    def summarise_addresses(self, days: Days) -> AddressReport:
         """`sessions` -> `session_ips`."""
-        return addresses.summarise_addresses(self.database, days, self.settings.own_networks)
+        return summarise_addresses(self.database, days, self.settings.own_networks)
 
     def plan(self, days: Days) -> Plan:
         """What would be asked for `days`; spends nothing."""
-        found = addresses.addresses_of(self.database, days)
+        keys = self._keys(days)
         plans = {
-            name: plan_service(service, found, self.cache, has_key=self.has_key(name))
+            name: plan_service(service, keys[service.subject], self.cache, has_key=self.has_key(name))
             for name, service in self.services.items()
         }
         pace = self.quota()
         for name, plan in plans.items():
             if plan.wanted:
                 plan.eta_s = eta_seconds(pace[name], len(plan.wanted))
-        return Plan(days, len(found), plans)
+        return Plan(days, len(keys[Subject.IP]), plans)
+
+    def _keys(self, days: Days) -> dict[Subject, list[Key]]:
+        subjects = {Subject.IP, *(service.subject for service in self.services.values())}
+        return {subject: keys_of(self.database, days, subject) for subject in subjects}
 
     def fetch(self, name: str, wanted: Mapping[str, int], progress: Progress | None = None) -> FetchReport:
         """Ask one service about `wanted` (key -> priority)."""
@@ -200,11 +207,27 @@ class Enricher:
         with ThreadPoolExecutor(max(1, len(names))) as pool:
             return list(pool.map(lambda name: self._fetcher(name, progress).drain(), names))
 
-    def enrich(self, days: Days) -> join.JoinReport:
+    def enrich(self, days: Days) -> JoinReport:
         """Everything known -> `enriched_sessions`."""
-        asked = [join.AskedService(service, self.has_key(name)) for name, service in self.services.items()]
-        found = addresses.addresses_of(self.database, days)
-        return join.enrich_sessions(self.database, days, found, asked, self.cache, self.queue)
+        keys = self._keys(days)
+        knowledge = [
+            gather(
+                self.database,
+                self.cache,
+                self.queue,
+                AskedService(service, self.has_key(name)),
+                keys[service.subject],
+            )
+            for name, service in self.services.items()
+        ]
+        passwords = password_hashes(self.database, days) if Subject.PASSWORD_SHA1_PREFIX in keys else []
+        return enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords)
+
+    def cleanup(self, *, dry_run: bool = False) -> dict[str, int]:
+        """Take expired answers out of the cache into `observations`; returns how many, by service."""
+        if not dry_run:
+            archive_expired(self.database)
+        return self.cache.database.cleanup_expired(dry_run=dry_run)
 
     def count_sessions(self, days: Days) -> int:
         """How many sessions started on `days`."""

@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import requests
 
 from cowrie_enrich_dagster.cache import CacheEntry, HybridEnrichmentCache, Unstorable
+from cowrie_enrich_dagster.enrichment.knowledge import archive
 from cowrie_enrich_dagster.enrichment.queue import CLAIM_TTL, LookupQueue, Outcome
 from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, PacedSession, SlotRefused, with_retries
 from cowrie_enrich_dagster.services import Answer, InvalidAnswer, Service, ServiceConfig
@@ -35,6 +36,7 @@ FIRST_BACKOFF = timedelta(minutes=1)
 MAX_BACKOFF = timedelta(days=1)
 AUTH_BACKOFF = timedelta(hours=1)
 PROGRESS_EVERY_S = 5.0
+_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 _LEFT_OUT = Answer(LookupStatus.INVALID_RESPONSE, detail="the answer leaves this key out")
 
 
@@ -272,6 +274,7 @@ class Fetcher:
     def _store(self, keys: Sequence[str], answers: Mapping[str, Answer]) -> None:
         failed = [key for key in keys if key not in answers or not answers[key].status.is_answer]
         attempts = self._queue.attempts(self._name, failed) if failed else {}
+        next_slot = self._source.limiter.snapshot().next_slot_at if failed else _LONG_AGO
 
         @survives_outage
         def save() -> list[CacheEntry]:
@@ -288,8 +291,9 @@ class Fetcher:
                             continue
                         except Unstorable as problem:
                             answer = Answer(LookupStatus.INVALID_RESPONSE, detail=str(problem))
-                    again = now + self._backoff(answer.status, attempts.get(key, 0))
+                    again = now + self._backoff(answer.status, attempts.get(key, 0), next_slot - now)
                     outcomes.append(Outcome(key, answer.status, next_attempt_at=again, detail=answer.detail))
+                archive(self._database, connection, self._name, [entry.key for entry in entries])
                 self._cache.database.store(connection, entries)
                 self._queue.finish(connection, self._name, outcomes)
             return entries
@@ -307,9 +311,11 @@ class Fetcher:
         return CacheEntry.of_answer(self._name, key, None, fetched_at=now, ttl=service.not_found_ttl)
 
     @staticmethod
-    def _backoff(status: LookupStatus, attempts: int) -> timedelta:
+    def _backoff(status: LookupStatus, attempts: int, next_slot: timedelta) -> timedelta:
         if status is LookupStatus.AUTH_FAILED:
             return AUTH_BACKOFF
+        if status is LookupStatus.RATE_LIMITED and not attempts:
+            return next_slot  # the limiter knows how long; only who is limited again backs off beyond that
         doublings: int = min(attempts, 16)
         return min(FIRST_BACKOFF * (1 << doublings), MAX_BACKOFF)
 

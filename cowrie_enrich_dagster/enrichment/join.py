@@ -1,44 +1,52 @@
-"""Sessions joined with what is known about their source: one row per session, enriched or not.
+"""Sessions joined with what is known about them: one row per session, enriched or not.
 
-What services said is put together once per distinct address; the join over the sessions is one statement.
+What services said is put together once per distinct key; the join over the sessions is one statement.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Date,
+    Integer,
     MetaData,
     String,
     Table,
     Text,
     bindparam,
     delete,
+    func,
+    select,
     text,
 )
 
-from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
-from cowrie_enrich_dagster.enrichment.addresses import Address
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue
-from cowrie_enrich_dagster.services import Facts, Service
+from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, Key
+from cowrie_enrich_dagster.enrichment.knowledge import Knowledge, Observed
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, UtcDateTime, table_of
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 
+_ALWAYS = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FOREVER = datetime(9999, 1, 1, tzinfo=timezone.utc)
 _FACTS = ("as_number", "as_organization", "country_iso_code", "is_scanner", "reports")
 _ENRICHED = table_of(EnrichedSession)
+_TEMPORARY = MetaData()
 _ADDRESS_INTEL = Table(
     "address_intel",
-    MetaData(),
+    _TEMPORARY,
     Column("src_ip", Text, primary_key=True),
+    Column("valid_from", UtcDateTime, primary_key=True),
+    Column("valid_to", UtcDateTime),
     Column("scope", String(16)),
     Column("as_number", BigInteger),
     Column("as_organization", Text),
@@ -49,157 +57,207 @@ _ADDRESS_INTEL = Table(
     Column("known_at", UtcDateTime),
     prefixes=["TEMPORARY"],
 )
+_FILE_INTEL = Table(
+    "file_intel",
+    _TEMPORARY,
+    Column("sha256", Text, primary_key=True),
+    Column("malicious", Integer),
+    Column("label", Text),
+    Column("intel", Json),
+    prefixes=["TEMPORARY"],
+)
+_PASSWORD_INTEL = Table(
+    "password_intel",
+    _TEMPORARY,
+    Column("sha1", Text, primary_key=True),
+    Column("breached", Integer),
+    prefixes=["TEMPORARY"],
+)
 _JOIN = """
+    WITH files AS (
+        SELECT s.sensor, s.session_id, sum(f.malicious) AS malicious, max(f.label) AS label,
+            {object_of}(f.sha256, {intel_of_file}) AS intel
+        FROM sessions AS s, {each}(s.file_hashes) AS item JOIN file_intel AS f ON f.sha256 = item.value
+        WHERE s.day BETWEEN :first AND :last GROUP BY s.sensor, s.session_id
+    ), passwords AS (
+        SELECT s.sensor, s.session_id, sum(p.breached) AS breached, sum(1 - p.breached) AS novel
+        FROM sessions AS s, {each}(s.passwords_sha1) AS item JOIN password_intel AS p ON p.sha1 = item.value
+        WHERE s.day BETWEEN :first AND :last GROUP BY s.sensor, s.session_id
+    )
     INSERT INTO enriched_sessions ({columns})
     SELECT s.sensor, s.session_id, s.day, s.started_at, s.ended_at, s.duration_ms, s.protocol,
         s.src_ip, s.src_port, s.dst_port, s.username,
         s.login_failures, s.login_successes, s.commands, s.downloads, s.uploads,
         coalesce(a.scope, 'invalid'),
         a.as_number, a.as_organization, a.country_iso_code, a.is_scanner, a.reports,
-        coalesce(a.intel, {no_intel}),
+        f.malicious, f.label, p.breached, p.novel,
+        {merged_intel},
         CASE
             WHEN a.known_at IS NULL THEN 'unknown'
             WHEN a.known_at < s.started_at THEN 'before'
             WHEN a.known_at <= s.ended_at THEN 'during'
             ELSE {days_after} || ' days after'
         END
-    FROM sessions AS s LEFT JOIN address_intel AS a ON a.src_ip = s.src_ip
+    FROM sessions AS s
+    LEFT JOIN address_intel AS a
+        ON a.src_ip = s.src_ip AND s.ended_at >= a.valid_from AND s.ended_at < a.valid_to
+    LEFT JOIN files AS f ON f.sensor = s.sensor AND f.session_id = s.session_id
+    LEFT JOIN passwords AS p ON p.sensor = s.sensor AND p.session_id = s.session_id
     WHERE s.day BETWEEN :first AND :last
     ON CONFLICT (sensor, session_id) DO UPDATE SET {update}
 """
+_DIALECT = {
+    "sqlite": {
+        "each": "json_each",
+        "object_of": "json_group_object",
+        "intel_of_file": "json(f.intel)",
+        "merged_intel": "json_patch(coalesce(a.intel, '{}'), "
+        "CASE WHEN f.intel IS NULL THEN '{}' ELSE json_object('files', json(f.intel)) END)",
+        "days_after": "CAST(julianday(a.known_at) - julianday(s.ended_at) AS INTEGER)",
+    },
+    "postgresql": {
+        "each": "jsonb_array_elements_text",
+        "object_of": "jsonb_object_agg",
+        "intel_of_file": "f.intel",
+        "merged_intel": "coalesce(a.intel, '{}') || "
+        "CASE WHEN f.intel IS NULL THEN '{}' ELSE jsonb_build_object('files', f.intel) END",
+        "days_after": "floor(extract(epoch from a.known_at - s.ended_at) / 86400)::int",
+    },
+}
 
 
 @dataclass
 class JoinReport:
-    """Rows written, and for each service how many addresses and sessions have which status."""
+    """Rows written, and for each service how many keys, and sessions they occur in, have which status."""
 
     sessions: int = 0
-    addresses: int = 0
     lookups: dict[str, Counter[str]] = field(default_factory=dict)
     sessions_by_status: dict[str, Counter[str]] = field(default_factory=dict)
     stale: int = 0
     hits: Counter[str] = field(default_factory=Counter)
 
     def coverage(self, service: str) -> float | None:
-        """The share of sessions from routable addresses that have an answer (None: there are no such)."""
+        """The share of sessions with a key that may be sent which have an answer (None: no such session)."""
         counts = self.sessions_by_status.get(service, Counter())
-        routable = sum(counts.values()) - counts[LookupStatus.SKIPPED_POLICY.value]
+        sent = sum(counts.values()) - counts[LookupStatus.SKIPPED_POLICY.value]
         answered = sum(counts[status.value] for status in LookupStatus if status.is_answer)
-        return answered / routable if routable else None
+        return answered / sent if sent else None
 
     def is_asked(self, service: str) -> bool:
         """Whether the service takes part at all (and is not skipped for want of a key)."""
         return not self.lookups[service][LookupStatus.SKIPPED_NO_KEY.value]
 
-
-@dataclass(frozen=True)
-class AskedService:
-    """A service that takes part in this run, and whether we have what it takes to ask it."""
-
-    service: Service
-    has_key: bool
+    def count(self, known: Knowledge) -> None:
+        """Add up what one service has told."""
+        lookups = self.lookups[known.name] = Counter()
+        sessions = self.sessions_by_status[known.name] = Counter()
+        for key in known.keys:
+            status = known.status(key).value
+            lookups[status] += 1
+            sessions[status] += key.sessions
+            latest = known.latest(key.value)
+            self.stale += latest is not None and latest.stale
+        self.hits.update(known.tiers)
 
 
 def enrich_sessions(
     database: Database,
     days: Days,
-    addresses: Sequence[Address],
-    services: Sequence[AskedService],
-    cache: HybridEnrichmentCache,
-    queue: LookupQueue,
+    addresses: Sequence[Key],
+    knowledge: Sequence[Knowledge],
+    passwords: Iterable[str],
 ) -> JoinReport:
     """Replace the `enriched_sessions` rows of `days`.
 
-    An expired answer is used, and marked `stale`, where there is no newer one (stale-if-error, RFC 5861).
+    `knowledge` comes in order of trust: the first service that knows a shared fact is believed. `passwords`
+    are the SHA-1 hashes (upper-case hex) tried on these days.
     """
-    report = JoinReport(addresses=len(addresses))
-    routable = [address.ip for address in addresses if address.scope is Scope.GLOBAL]
-    hits: dict[str, Mapping[str, Hit]] = {}
-    statuses: dict[str, Mapping[str, LookupStatus]] = {}
-    for asked in services:
-        name = asked.service.name
-        hits[name] = cache.get_many(name, routable, allow_stale=True)
-        missing = [ip for ip in routable if ip not in hits[name]]
-        statuses[name] = queue.statuses(name, missing) if missing and asked.has_key else {}
-        report.lookups[name] = Counter()
-        report.sessions_by_status[name] = Counter()
-        report.hits.update(hit.tier for hit in hits[name].values())
-    rows = _address_rows(addresses, services, hits, statuses, report)
-    report.sessions = _replace(database, days, rows)
-    return report
-
-
-def _address_rows(
-    addresses: Sequence[Address],
-    services: Sequence[AskedService],
-    hits: Mapping[str, Mapping[str, Hit]],
-    statuses: Mapping[str, Mapping[str, LookupStatus]],
-    report: JoinReport,
-) -> Iterator[list[Any]]:
-    for address in addresses:
-        intel: dict[str, Any] = {}
-        merged: dict[str, Any] = dict.fromkeys(_FACTS)
-        known_at = None
-        for asked in services:
-            name = asked.service.name
-            hit = hits[name].get(address.ip)
-            if hit is None:
-                status = _status_without_answer(address, asked, statuses[name])
-                intel[name] = {"status": status.value}
-            else:
-                entry, status = hit.entry, hit.entry.status
-                known_at = max(known_at, entry.fetched_at) if known_at else entry.fetched_at
-                report.stale += hit.stale
-                intel[name] = {
-                    "status": status.value,
-                    "fetched_at": entry.fetched_at.isoformat(),
-                    "stale": hit.stale,
-                    "answer": entry.payload,
-                }
-                _merge(merged, asked.service.facts(entry.payload) if entry.payload else Facts())
-            report.lookups[name][status.value] += 1
-            report.sessions_by_status[name][status.value] += address.sessions
-        yield [address.ip, address.scope.value, *merged.values(), intel, known_at]
-
-
-def _merge(merged: dict[str, Any], facts: Facts) -> None:
-    """The first service that knows a fact wins; services come in order of trust."""
-    for name in _FACTS:
-        if merged[name] is None:
-            merged[name] = getattr(facts, name)
-
-
-def _status_without_answer(
-    address: Address, asked: AskedService, statuses: Mapping[str, LookupStatus]
-) -> LookupStatus:
-    if address.scope is not Scope.GLOBAL:
-        return LookupStatus.SKIPPED_POLICY
-    if not asked.has_key:
-        return LookupStatus.SKIPPED_NO_KEY
-    status = statuses.get(address.ip, LookupStatus.DEFERRED)
-    return LookupStatus.DEFERRED if status.is_answer else status  # the answer was purged since
-
-
-def _replace(database: Database, days: Days, rows: Iterator[list[Any]]) -> int:
-    columns = [column.name for column in _ENRICHED.columns]
-    statement = _JOIN.format(
-        columns=", ".join(columns),
-        no_intel="'{}'" if database.is_sqlite else "'{}'::jsonb",
-        days_after=(
-            "CAST(julianday(a.known_at) - julianday(s.ended_at) AS INTEGER)"
-            if database.is_sqlite
-            else "floor(extract(epoch from a.known_at - s.ended_at) / 86400)::int"
-        ),
-        update=", ".join(f"{name} = excluded.{name}" for name in columns[2:]),
-    )
+    report = JoinReport()
+    for known in knowledge:
+        report.count(known)
+    of = {subject: [k for k in knowledge if k.asked.service.subject is subject] for subject in Subject}
     with database.write() as connection:
         if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('enriched_sessions'))"))
-        connection.execute(text("DROP TABLE IF EXISTS address_intel"))
-        _ADDRESS_INTEL.create(connection)
-        insert_rows(connection, _ADDRESS_INTEL, [column.name for column in _ADDRESS_INTEL.columns], rows)
-        connection.execute(delete(_ENRICHED).where(_ENRICHED.c.day.between(days.first, days.last)))
-        typed = (bindparam("first", days.first, Date), bindparam("last", days.last, Date))
-        written = connection.execute(text(statement).bindparams(*typed)).rowcount
-        connection.execute(text("DROP TABLE address_intel"))
-    return written
+        for table, rows in (
+            (_ADDRESS_INTEL, _address_rows(addresses, of[Subject.IP])),
+            (_FILE_INTEL, _file_rows(of[Subject.FILE_SHA256])),
+            (_PASSWORD_INTEL, _password_rows(of[Subject.PASSWORD_SHA1_PREFIX], passwords)),
+        ):
+            connection.execute(text(f"DROP TABLE IF EXISTS {table.name}"))
+            table.create(connection)
+            insert_rows(connection, table, [column.name for column in table.columns], rows)
+        report.sessions = _replace(connection, days)
+        for table in _TEMPORARY.sorted_tables:
+            connection.execute(text(f"DROP TABLE {table.name}"))
+    return report
+
+
+def _address_rows(addresses: Sequence[Key], knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:
+    """For each address a row per span of time in which the same answers were the known ones."""
+    for address in addresses:
+        changes = sorted({moment for known in knowledge for moment in known.changes(address.value)})
+        for start, end in zip([_ALWAYS, *changes], [*changes, _FOREVER], strict=True):
+            facts: dict[str, Any] = dict.fromkeys(_FACTS)
+            intel: dict[str, Any] = {}
+            known_at: datetime | None = None
+            for known in knowledge:
+                observed = known.as_of(address.value, start)
+                if observed is None:
+                    intel[known.name] = {"status": known.status(address).value}
+                    continue
+                intel[known.name] = observed.as_dict()
+                known_at = max(known_at or _ALWAYS, observed.fetched_at)
+                _merge(facts, known, observed)
+            yield [address.value, start, end, address.scope.value, *facts.values(), intel, known_at]
+
+
+def _merge(facts: dict[str, Any], known: Knowledge, observed: Observed) -> None:
+    told = known.facts(observed)
+    for name in _FACTS:
+        if facts[name] is None:
+            facts[name] = getattr(told, name)
+
+
+def _file_rows(knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:
+    for key in {key.value: key for known in knowledge for key in known.keys}.values():
+        intel: dict[str, Any] = {}
+        malicious, label = None, None
+        for known in knowledge:
+            observed = known.latest(key.value)
+            if observed is None:
+                intel[known.name] = {"status": known.status(key).value}
+                continue
+            # Without the answer itself: a report on a file is a book, and stands in the cache.
+            intel[known.name] = {k: v for k, v in observed.as_dict().items() if k != "answer"}
+            facts = known.facts(observed)
+            malicious = max(malicious or 0, int(bool(facts.malicious)))
+            label = label or facts.file_label
+        yield [key.value, malicious, label, intel]
+
+
+def _password_rows(knowledge: Sequence[Knowledge], passwords: Iterable[str]) -> Iterator[list[Any]]:
+    for sha1 in passwords if knowledge else ():
+        prefix, suffix = sha1[:PREFIX_CHARS], sha1[PREFIX_CHARS:]
+        observed = [answer for known in knowledge if (answer := known.latest(prefix))]
+        if observed:
+            yield [sha1, int(any(_breached(answer.payload, suffix) for answer in observed))]
+
+
+def _breached(payload: Mapping[str, Any] | None, suffix: str) -> bool:
+    suffixes = (payload or {}).get("suffixes")
+    return isinstance(suffixes, dict) and suffix in suffixes
+
+
+def _replace(connection: Connection, days: Days) -> int:
+    columns = [column.name for column in _ENRICHED.columns]
+    statement = _JOIN.format(
+        columns=", ".join(columns),
+        update=", ".join(f"{name} = excluded.{name}" for name in columns[2:]),
+        **_DIALECT[connection.dialect.name],
+    )
+    connection.execute(delete(_ENRICHED).where(_ENRICHED.c.day.between(days.first, days.last)))
+    typed = (bindparam("first", days.first, Date), bindparam("last", days.last, Date))
+    connection.execute(text(statement).bindparams(*typed))
+    written = select(func.count()).select_from(_ENRICHED)
+    return connection.execute(written.where(_ENRICHED.c.day.between(days.first, days.last))).scalar_one()

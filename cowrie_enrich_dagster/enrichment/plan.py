@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cowrie_enrich_dagster.cache import HybridEnrichmentCache
-from cowrie_enrich_dagster.enrichment.addresses import Address
+from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.services import Service
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
 
 
 @dataclass
@@ -55,20 +55,18 @@ class Plan:
 
 
 def plan_service(
-    service: Service, addresses: Sequence[Address], cache: HybridEnrichmentCache, *, has_key: bool
+    service: Service, keys: Sequence[Key], cache: HybridEnrichmentCache, *, has_key: bool
 ) -> ServicePlan:
-    """Look every routable address up in the cache (a query per tier, not per key); what is left is wanted."""
-    plan = ServicePlan(service.name, keys=len(addresses))
-    routable: Mapping[str, int] = {
-        address.ip: address.priority for address in addresses if address.scope is Scope.GLOBAL
-    }
-    if len(addresses) > len(routable):
-        plan.skipped[LookupStatus.SKIPPED_POLICY.value] = len(addresses) - len(routable)
-    hits = cache.get_many(service.name, list(routable)) if service.subject is Subject.IP else {}
+    """Look every key that may be sent up in the cache (a query per tier, not per key); the rest is wanted."""
+    plan = ServicePlan(service.name, keys=len(keys))
+    sent: Mapping[str, int] = {key.value: key.priority for key in keys if key.scope is Scope.GLOBAL}
+    if len(keys) > len(sent):
+        plan.skipped[LookupStatus.SKIPPED_POLICY.value] = len(keys) - len(sent)
+    hits = cache.get_many(service.name, list(sent))
     plan.cached.update(hit.tier for hit in hits.values())
-    missing = {key: priority for key, priority in routable.items() if key not in hits}
-    if service.needs_key and not has_key:
-        plan.skipped[LookupStatus.SKIPPED_NO_KEY.value] = len(missing)
-    else:
+    missing = {key: priority for key, priority in sent.items() if key not in hits}
+    if has_key:
         plan.wanted = missing
+    else:
+        plan.skipped[LookupStatus.SKIPPED_NO_KEY.value] = len(missing)
     return plan

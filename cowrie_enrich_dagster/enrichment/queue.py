@@ -19,7 +19,7 @@ from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
-CLAIM_TTL = timedelta(seconds=30)
+CLAIM_TTL = timedelta(seconds=20)
 _MOMENTS = ("now", "until", "next_attempt_at", "valid_until", "claim_expires_at")
 
 
@@ -62,19 +62,18 @@ class LookupQueue:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._among = database.among("key")
         if database.is_sqlite:
             self._rows = (
                 "SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS priority "
                 "FROM json_each(:rows)"
             )
-            self._among = "key IN (SELECT value FROM json_each(:keys))"
             self._lock = self._skip_locked = ""
         else:
             self._rows = (
                 "SELECT item->>0 AS key, (item->>1)::int AS priority "
                 "FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS item"
             )
-            self._among = "key IN (SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)))"
             self._lock, self._skip_locked = "FOR UPDATE", "FOR UPDATE SKIP LOCKED"
 
     @survives_outage

@@ -39,7 +39,9 @@ def guard(state: State, policy: Policy) -> float:
     return min(MAX_GUARD_S, policy.margin / rate_in_effect(state, policy))
 
 
-def decide(state: State, policy: Policy, now: float, *, lead: float = FLOAT_SLACK_S) -> tuple[State, Grant | Wait]:
+def decide(
+    state: State, policy: Policy, now: float, *, lead: float = FLOAT_SLACK_S
+) -> tuple[State, Grant | Wait]:
     """Take a slot, or learn how long to wait.
 
     A slot that falls due within `lead` seconds is given now, for its exact moment: the time the database
@@ -74,16 +76,14 @@ def retake(state: State, policy: Policy, slot: Grant, now: float) -> tuple[State
     _, why = held_until(state, policy, now)
     if state.requests_total != slot.number or why is not None:
         return state, None
-    tat = max(slot.tat_before, now) + spacing(state, policy)
-    return replace(state, tat=tat, recent=_moved(state, policy, slot.at, now)), replace(slot, at=now)
+    return _counted_from(state, policy, slot, now), replace(slot, at=now)
 
 
 def sent_late(state: State, policy: Policy, slot: Grant, sent_at: float) -> State:
     """Count the request from the moment it was really written, when that is later than `guard` allows."""
     if sent_at - slot.at <= guard(state, policy):
         return state
-    delay = max(slot.tat_before, sent_at) - max(slot.tat_before, slot.at)
-    return replace(state, tat=state.tat + delay, recent=_moved(state, policy, slot.at, sent_at))
+    return _counted_from(state, policy, slot, sent_at)
 
 
 def held_until(state: State, policy: Policy, now: float) -> tuple[float, Reason | None]:
@@ -149,8 +149,13 @@ def _logged(recent: tuple[float, ...], policy: Policy, at: float) -> tuple[float
     return tuple(sorted([*_within_minute(recent, policy, at), at])[-policy.windows["minute"] :])
 
 
-def _moved(state: State, policy: Policy, old: float, new: float) -> tuple[float, ...]:
-    return _logged(tuple(moment for moment in state.recent if moment != old), policy, new)
+def _counted_from(state: State, policy: Policy, slot: Grant, sent_at: float) -> State:
+    # Added to the TAT, not computed anew: other slots may have been given or moved since this one.
+    delay = max(slot.tat_before, sent_at) - max(slot.tat_before, slot.at)
+    recent = list(state.recent)
+    if slot.at in recent:
+        recent.remove(slot.at)  # one only: the slots of a burst may share a moment
+    return replace(state, tat=state.tat + delay, recent=_logged(tuple(recent), policy, sent_at))
 
 
 def _window_end(name: str, at: float) -> float:

@@ -74,6 +74,8 @@ class Facts:
     reports: int | None = None  # how often the service's contributors reported it
     first_seen: date | None = None
     last_seen: date | None = None
+    malicious: int | None = None  # engines that call a file malicious
+    file_label: str | None = None  # the name most of them give it
 
 
 class Service(Protocol):

@@ -138,6 +138,12 @@ class Database:
         moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         return moment
 
+    def among(self, column: str) -> str:
+        """SQL condition: `column` is one of the strings in `:keys`, a JSON array of any length."""
+        if self.is_sqlite:
+            return f"{column} IN (SELECT value FROM json_each(:keys))"
+        return f"{column} IN (SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)))"
+
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()

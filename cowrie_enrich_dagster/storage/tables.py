@@ -140,11 +140,26 @@ class EnrichmentCache(Base):
     )
 
 
+class Observation(Base):
+    """An answer that a newer one replaced, or that expired: append-only, what was known stays known."""
+
+    __tablename__ = "observations"
+    service: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    fetched_at: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    status: Mapped[str] = mapped_column(String(32))
+    payload: Mapped[dict[str, Any] | None] = mapped_column(Json)
+
+
 class EnrichedSession(Base):
     """One row per session, enriched or not; ECS field names with underscores.
 
-    `intel` maps each service to `{status, fetched_at, stale, answer}`. `knowledge` says when what we know of
-    the source was learned: `before`, `during` or `N days after` the session, or `unknown`.
+    `intel` maps each service asked about the source to `{status, fetched_at, stale, answer}`; its key
+    `files` maps each file hash to the services asked about it. An answer is the one that was known when the
+    session ended, else the first that came later; `knowledge` says which: `before`, `during` or `N days
+    after` the session, or `unknown`. `file_malicious` counts the session's files that a service calls
+    malicious, `passwords_breached` and `_novel` its passwords that are in known breaches, or are not (None:
+    not asked).
     """
 
     __tablename__ = "enriched_sessions"
@@ -170,6 +185,10 @@ class EnrichedSession(Base):
     source_geo_country_iso_code: Mapped[str | None] = mapped_column(String(2))
     source_is_scanner: Mapped[bool | None]
     source_reports: Mapped[int | None] = mapped_column(BigInteger)
+    file_malicious: Mapped[int | None] = mapped_column(Integer)
+    file_label: Mapped[str | None] = mapped_column(Text)
+    passwords_breached: Mapped[int | None] = mapped_column(Integer)
+    passwords_novel: Mapped[int | None] = mapped_column(Integer)
     intel: Mapped[dict[str, Any]] = mapped_column(Json)
     knowledge: Mapped[str] = mapped_column(String(32))
 

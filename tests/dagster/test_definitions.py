@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 
-from dagster import AssetKey, AssetSelection, Definitions
+from dagster import AssetKey, Definitions
 
 from cowrie_enrich_dagster.definitions import defs
 
@@ -30,3 +29,27 @@ def test_the_lineage_runs_from_logs_to_enriched_sessions() -> None:
         "enrichment_cache": {"session_ips"},
         "enriched_sessions": {"cowrie_sessions", "enrichment_cache"},
     }
+
+
+def test_every_asset_of_a_day_is_backfilled_in_one_run() -> None:
+    """Thirty days are one run, so that an address seen on many of them is asked once."""
+    graph = defs.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        policy = graph.get(key).backfill_policy
+        assert policy is not None, key
+        assert policy.max_partitions_per_run is None, key
+
+
+def test_stale_rows_are_noticed() -> None:
+    """`enriched_sessions` has a freshness policy."""
+    spec = defs.resolve_asset_graph().get(AssetKey("enriched_sessions"))
+    assert spec.freshness_policy is not None
+
+
+def test_loading_warns_of_nothing() -> None:
+    """Neither deprecations nor beta parameters: what operators see in their logs is about their data."""
+    command = [sys.executable, "-W", "error::DeprecationWarning", "-W", "default::UserWarning"]
+    code = "import cowrie_enrich_dagster.definitions as d; d.Definitions.validate_loadable(d.defs)"
+    done = subprocess.run([*command, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr

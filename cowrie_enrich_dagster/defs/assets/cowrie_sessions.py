@@ -13,6 +13,7 @@ from dagster import (
 from cowrie_enrich_dagster.defs.metadata import table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport
 
 cowrie_logs = AssetSpec(
@@ -38,6 +39,7 @@ MAX_QUARANTINED = 0.01
     group_name="logs",
     partitions_def=daily,
     backfill_policy=single_run,
+    retry_policy=retry,
     deps=[cowrie_logs],
     check_specs=[_LINES, _READABLE],
     kinds={"sql"},

@@ -1,33 +1,34 @@
 """`session_ips` -> answers in `enrichment_cache`: plan, ask each service, summarise; each step retryable."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from dagster import (
+    AssetCheckResult,
     AssetIn,
-    Backoff,
     DynamicOut,
     DynamicOutput,
     In,
-    Jitter,
     Nothing,
     OpExecutionContext,
     Out,
-    RetryPolicy,
+    Output,
     graph_asset,
     op,
 )
 
-from cowrie_enrich_dagster.defs.metadata import counts_table, table
+from cowrie_enrich_dagster.defs import checks
+from cowrie_enrich_dagster.defs.metadata import bars, counts_table, duration, table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
+from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.plan import ServicePlan
 from cowrie_enrich_dagster.enrichment.report import RunReport
 
-_retry = RetryPolicy(max_retries=2, delay=5, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
 
-
-@op(ins={"start": In(Nothing)}, out=DynamicOut(ServicePlan), retry_policy=_retry)
+@op(ins={"start": In(Nothing)}, out=DynamicOut(ServicePlan), retry_policy=retry)
 def plan(context: OpExecutionContext, enricher: EnricherResource) -> Iterator[DynamicOutput[ServicePlan]]:
     """Look every address up in the cache; what no tier knows is to be asked."""
     with enricher.open() as pipeline:
@@ -45,7 +46,7 @@ def plan(context: OpExecutionContext, enricher: EnricherResource) -> Iterator[Dy
         )
 
 
-@op(retry_policy=_retry)
+@op(retry_policy=retry, pool="fetch")
 def fetch(context: OpExecutionContext, enricher: EnricherResource, plan: ServicePlan) -> FetchReport:
     """Ask one service at the pace its limiter allows; whatever must wait too long is deferred."""
 
@@ -61,8 +62,17 @@ def fetch(context: OpExecutionContext, enricher: EnricherResource, plan: Service
     return report
 
 
-@op(out=Out(Nothing), retry_policy=_retry)
-def summarise(context: OpExecutionContext, enricher: EnricherResource, fetched: list[FetchReport]) -> None:
+@op(
+    out={
+        "result": Out(Nothing),
+        checks.LIMITS_OBEYED.name: Out(Nothing),
+        checks.ANSWERS_VALID.name: Out(Nothing),
+    },
+    retry_policy=retry,
+)
+def summarise(
+    context: OpExecutionContext, enricher: EnricherResource, fetched: list[FetchReport]
+) -> Iterator[Output[None] | AssetCheckResult]:
     """Put the reports of all services together and write them down."""
     days = days_of(context)
     report = RunReport.for_services([part.service for part in fetched], days)
@@ -70,20 +80,37 @@ def summarise(context: OpExecutionContext, enricher: EnricherResource, fetched: 
         report.add_fetch(part)
     with enricher.open() as pipeline:
         pipeline.end_run(pipeline.begin_run("enrichment_cache", days), report)
-        pace = pipeline.quota()
-    context.add_output_metadata(
-        {
+        ledger = pipeline.ledger()
+    calls = sum(report.api_calls.values())
+    yield Output(
+        None,
+        "result",
+        metadata={
             "status": report.status,
-            "api_calls": sum(report.api_calls.values()),
+            "api_calls": calls,
             "pending": report.pending,
+            "waited_seconds": sum(part.waited_s for part in fetched),
             "hits": table(["tier", "keys"], sorted(report.hits.items())),
+            "answered_by": bars({**report.hits, "service": calls, "pending": report.pending}),
             "asked": counts_table("service", {part.service: part.statuses for part in fetched}),
-            "quota": table(
-                ["service", "requests a second", "cooldown until", "why"],
-                [(name, s.effective_rate, s.cooldown_until, s.cooldown_reason) for name, s in pace.items()],
-            ),
-        }
+            "quota": table(_QUOTA_COLUMNS, map(_quota_row, ledger)),
+        },
     )
+    yield from checks.of_answers(fetched)
+
+
+_QUOTA_COLUMNS = [
+    "service", "requests a second", "limited so far", "backlog", "done in", "left", "cooldown until", "why"
+]  # fmt: skip
+
+
+def _quota_row(entry: LedgerEntry) -> list[object]:
+    status = entry.status
+    left = ", ".join(f"{w.left} this {w.name}" for w in status.windows if w.left is not None)
+    return [
+        status.service, status.effective_rate, status.limited_total, entry.backlog, duration(entry.eta_s),
+        left, status.cooldown_until, status.cooldown_reason,
+    ]  # fmt: skip
 
 
 @graph_asset(
@@ -91,8 +118,14 @@ def summarise(context: OpExecutionContext, enricher: EnricherResource, fetched: 
     partitions_def=daily,
     backfill_policy=single_run,
     ins={"session_ips": AssetIn(dagster_type=Nothing)},
+    check_specs=[checks.LIMITS_OBEYED, checks.ANSWERS_VALID],
     kinds={"sql", "redis"},
 )
-def enrichment_cache(session_ips: None) -> None:
+def enrichment_cache(session_ips: None) -> dict[str, Any]:
     """Every routable address of the day answered by every service: from the cache, or asked once."""
-    return summarise(plan(start=session_ips).map(fetch).collect())  # type: ignore[no-any-return]
+    result, limits_obeyed, answers_valid = summarise(plan(start=session_ips).map(fetch).collect())
+    return {
+        "result": result,
+        checks.LIMITS_OBEYED.get_python_identifier(): limits_obeyed,
+        checks.ANSWERS_VALID.get_python_identifier(): answers_valid,
+    }

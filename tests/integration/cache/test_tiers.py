@@ -11,7 +11,7 @@ from cowrie_enrich_dagster.cache import CacheEntry
 from tests.integration.cache.conftest import SERVICE, WEEK, Tier, answer
 
 HOSTILE_KEYS = [
-    "198.51.100.7", "2001:db8::1", "пример.рф", "\U0001f600", "a b", "a/b", "../../../etc/passwd", "/etc/passwd",
+    "198.51.100.7", "2001:db8::1", "пример.рф", "\U0001f600", "a b", "a/b", "../../etc/passwd", "/etc/passwd",
     "..", ".", "a:b", "*", "[a]", "'; DROP TABLE enrichment_cache;--", "\\N", "\\.", "a\tb\nc\rd", "{a,b}",
     '"', "\\", "%s", ":keys", "null", "a" * 1024, "CON", "\u2028", "198.51.100.07", "198.51.100.7 ",
     "../1.2.3.4",

@@ -123,8 +123,8 @@ moments = st.datetimes(
     min_value=datetime(1971, 1, 1), max_value=datetime(9990, 1, 1), timezones=st.just(timezone.utc)
 )
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.text() | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )  # fmt: skip

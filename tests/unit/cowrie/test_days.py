@@ -111,9 +111,9 @@ def test_any_single_day_is_the_same_as_in_the_range(tmp_path: Path, stamp_form: 
         alone = read(tmp_path, day, index_cache=cache)
         assert alone.sessions == [session for session in together.sessions if session.day == day]
         read_lines = {
-            number
+            place
             for part in alone.report.ranges
-            for number in range(part.first_line, (part.last_line or 99_999) + 1)
+            for place in range(part.first_line, 99_999 if part.last_line is None else part.last_line + 1)
         }
         expected = [entry for entry in together.quarantined if entry.line in read_lines]
         assert alone.quarantined == expected
@@ -137,7 +137,7 @@ def test_record_longer_than_a_block_at_the_change_of_day(tmp_path: Path) -> None
     long = json.dumps(
         {"input": "x" * (2 * BLOCK_BYTES), "more": 1} | event("command.input", "cafe", at), indent=1
     )
-    content = records_of(1, 50) + [long.encode() + b"\n"] + [line(connect("beef", at=at))]
+    content = [*records_of(1, 50), long.encode() + b"\n", line(connect("beef", at=at))]
     (tmp_path / "cowrie.json").write_bytes(b"".join(content))
     reading = read(tmp_path, START + timedelta(days=3))
     assert reading.ids == ["beef", "cafe"]
@@ -250,7 +250,7 @@ def test_what_grows_during_a_reading_is_left_for_the_next(tmp_path: Path) -> Non
 
 
 def test_every_day_is_given_in_order(tmp_path: Path) -> None:
-    """Each day asked for is given once, in order, also without logs, and counted though nobody took its sessions."""
+    """Each day asked for is given once, in order, and counted also if its sessions were not taken."""
     (tmp_path / "cowrie.json").write_bytes(b"".join(records_of(2, 5)))
     stream = read_sessions(tmp_path, START - timedelta(days=1), START + timedelta(days=2))
     assert [day.day for day in stream] == [START + timedelta(days=number) for number in (-1, 0, 1, 2)]

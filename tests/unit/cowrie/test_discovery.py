@@ -38,7 +38,7 @@ def names(root: Path) -> list[str]:
 
 
 def test_rotation_names(tmp_path: Path) -> None:
-    """The log, its rotations and their compressed forms are taken at any depth, nothing else; they are sorted."""
+    """The log, its rotations and their compressed forms are taken at any depth, sorted; nothing else is."""
     for name in TAKEN + LEFT:
         for folder in (tmp_path, tmp_path / "a" / "b" / "c"):
             folder.mkdir(parents=True, exist_ok=True)

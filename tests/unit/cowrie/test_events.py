@@ -86,8 +86,42 @@ def test_missing_or_ill_typed_key_field(tmp_path: Path, field: str, value: Any) 
 @pytest.mark.parametrize("value", [None, 5, 1.5, True, [], ["x"], {}, {"a": 1}, "text", "\0", "x" * 5000])
 def test_any_type_in_any_other_field(tmp_path: Path, value: Any) -> None:
     """No type in any optional field stops the reading or costs the event."""
-    names = ["tags", "src_ip", "src_port", "dst_port", "protocol", "username", "password", "version", "hassh", "arch", "width", "height", "ja4h", "shasum", "url", "duration", "duration_ms", "sensor", "message", "input"]
-    kinds = ["session.connect", "session.closed", "session.params", "login.failed", "login.success", "client.version", "client.kex", "client.size", "direct-tcpip.ja4h", "session.file_download", "session.file_upload", "command.input"]
+    names = [
+        "tags",
+        "src_ip",
+        "src_port",
+        "dst_port",
+        "protocol",
+        "username",
+        "password",
+        "version",
+        "hassh",
+        "arch",
+        "width",
+        "height",
+        "ja4h",
+        "shasum",
+        "url",
+        "duration",
+        "duration_ms",
+        "sensor",
+        "message",
+        "input",
+    ]
+    kinds = [
+        "session.connect",
+        "session.closed",
+        "session.params",
+        "login.failed",
+        "login.success",
+        "client.version",
+        "client.kex",
+        "client.size",
+        "direct-tcpip.ja4h",
+        "session.file_download",
+        "session.file_upload",
+        "command.input",
+    ]
     content = b"".join(line({**event(kind), **dict.fromkeys(names, value)}) for kind in kinds)
     reading = read_bytes(tmp_path, content)
     assert reading.counts() == (len(kinds), len(kinds), 0)

@@ -105,7 +105,7 @@ def test_pretty_printed(tmp_path: Path) -> None:
     ],
 )
 def test_pretty_printed_amid_garbage(tmp_path: Path, before: bytes, after: bytes) -> None:
-    """Garbage around an event over several lines is quarantined by the line; the event and its neighbours count."""
+    """Garbage around an event over several lines is quarantined by the line; the events are read."""
     garbage = before.count(b"\n") + after.count(b"\n") + (not before.endswith(b"\n"))
     reading = read_bytes(tmp_path, ONE + before + PRETTY + after + THREE)
     assert reading.ids == ["aa01", "aa02", "aa03"]
@@ -299,7 +299,7 @@ def test_time_on_hostile_lines_is_bounded(tmp_path: Path) -> None:
 
 
 def test_excerpt_is_printable(tmp_path: Path) -> None:
-    """What is shown of a quarantined line is escaped, without NUL or control characters, 200 characters at most."""
+    """What is shown of a quarantined line is printable, at most 200 characters; the rest is escaped."""
     reading = read_bytes(tmp_path, b"\x1b[2J\0<script>\xff\xe2\x80\xae" + b"z" * 1000 + b"\n" + ONE)
     assert reading.quarantined[0].excerpt.startswith(r"\x1b[2J\x00<script>\xff\u202e" + "zzz")
 

@@ -68,7 +68,7 @@ def test_sensor_from_the_folder(tmp_path: Path, folder: str, sensor: str) -> Non
 
 
 def test_without_connect_or_closed(tmp_path: Path) -> None:
-    """A session of which only the middle was logged is kept, with what is known; its length is its events'."""
+    """A session of which only the middle was logged is kept with what is known of it."""
     content = lines(
         event(
             "login.failed",
@@ -116,7 +116,7 @@ def test_port_behind_a_tunnel_is_not_the_honeypots(tmp_path: Path) -> None:
     ],
 )
 def test_duration(tmp_path: Path, fields: dict[str, Any], milliseconds: int) -> None:
-    """The duration is the one logged in any of Cowrie's forms; if that makes no sense, first to last event."""
+    """The duration is the one logged in any of Cowrie's forms, else the time between the events."""
     content = lines(connect(), event("session.closed", at="2025-11-02T10:00:07Z", **fields))
     assert read_bytes(tmp_path, content).sessions[0].duration_ms == milliseconds
 
@@ -162,7 +162,7 @@ def test_files_and_urls(tmp_path: Path) -> None:
 
 
 def test_lists_of_a_session_are_limited(tmp_path: Path) -> None:
-    """Of very many hashes, URLs and passwords the first in sorted order are kept, whatever order they came in."""
+    """Of very many hashes, URLs and passwords the first in sorted order are kept."""
     hashes = [sha256(str(number).encode()).hexdigest() for number in range(1500)]
     records = [event("session.file_download", shasum=h, url=f"http://x.example/{h}") for h in hashes]
     records += [event("login.failed", password=h) for h in hashes] + [

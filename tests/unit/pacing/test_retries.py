@@ -50,7 +50,9 @@ def http_error(status: int, headers: dict[str, str] | None = None) -> requests.H
 
 @pytest.mark.parametrize("status", [401, 429, 503])
 @pytest.mark.parametrize("raised", [False, True])
-def test_retry_after_is_waited_for_exactly(retrying: Any, naps: list[float], status: int, raised: bool) -> None:
+def test_retry_after_is_waited_for_exactly(
+    retrying: Any, naps: list[float], status: int, raised: bool
+) -> None:
     """Retry-After on 401, 429 and 503 is the wait to the second, for returned and raised responses alike."""
     limited = (http_error if raised else response)(status, {"Retry-After": "17"})
     service = Service(limited, limited, good := response(200))

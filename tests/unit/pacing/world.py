@@ -14,7 +14,7 @@ START = 1_790_000_000.0
 
 @dataclass
 class BucketServer:
-    """A strict token bucket; `rate_at` gives its rate at a moment, `retry_after` whether it sends the header."""
+    """A strict token bucket; `rate_at` gives its rate at a moment; `retry_after`: it sends one."""
 
     rate_at: Callable[[float], float]
     burst: int = 1

@@ -1,0 +1,90 @@
+"""What there is to ask about on some days: addresses, file hashes, password prefixes, each with its worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Executable, func, literal, select
+
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
+from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject
+
+_ADDRESSES = table_of(SessionIp)
+_SESSIONS = table_of(SessionRecord)
+PREFIX_CHARS = 5
+"""How much of a password's SHA-1 leaves the machine (HIBP's k-anonymity)."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One distinct key over a range of days, and in how many sessions it occurs."""
+
+    value: str
+    scope: Scope
+    priority: int
+    sessions: int
+
+
+def keys_of(database: Database, days: Days, subject: Subject) -> list[Key]:
+    """The distinct keys of `days`, most valuable first; among equals the most recently seen first."""
+    query = {
+        Subject.IP: _addresses,
+        Subject.FILE_SHA256: _file_hashes,
+        Subject.PASSWORD_SHA1_PREFIX: _password_prefixes,
+    }[subject](database, days)
+    with database.read() as connection:
+        return [
+            Key(row[0], Scope(row[1]), priority=int(row[2]), sessions=int(row[3]))
+            for row in connection.execute(query)
+        ]
+
+
+def _addresses(database: Database, days: Days) -> Executable:
+    last_day, priority = func.max(_ADDRESSES.c.day), func.max(_ADDRESSES.c.priority)
+    return (
+        select(_ADDRESSES.c.src_ip, func.max(_ADDRESSES.c.scope), priority, func.sum(_ADDRESSES.c.sessions))
+        .where(_ADDRESSES.c.day.between(days.first, days.last))
+        .group_by(_ADDRESSES.c.src_ip)
+        .order_by(priority.desc(), last_day.desc(), _ADDRESSES.c.src_ip)
+    )
+
+
+def _file_hashes(database: Database, days: Days) -> Executable:
+    item = each(database, _SESSIONS.c.file_hashes)
+    return _counted(item.c.value, days)
+
+
+def _password_prefixes(database: Database, days: Days) -> Executable:
+    item = each(database, _SESSIONS.c.passwords_sha1)
+    return _counted(func.substr(item.c.value, 1, PREFIX_CHARS), days)
+
+
+def each(database: Database, array: ColumnElement[object]):  # type: ignore[no-untyped-def]
+    """The items of a JSON array column as a table with the column `value`, to be joined laterally."""
+    unnest = func.json_each if database.is_sqlite else func.jsonb_array_elements_text
+    return unnest(array).table_valued("value", joins_implicitly=True)
+
+
+def _counted(value: ColumnElement[str], days: Days) -> Executable:
+    sessions = func.count()
+    return (
+        select(value, literal(Scope.GLOBAL.value), sessions, sessions)
+        .select_from(_SESSIONS)
+        .where(_SESSIONS.c.day.between(days.first, days.last))
+        .group_by(value)
+        .order_by(sessions.desc(), func.max(_SESSIONS.c.day).desc(), value)
+    )
+
+
+def password_hashes(database: Database, days: Days) -> list[str]:
+    """The distinct SHA-1 hashes (upper-case hex) of the passwords tried on these days."""
+    item = each(database, _SESSIONS.c.passwords_sha1)
+    query = (
+        select(item.c.value)
+        .distinct()
+        .select_from(_SESSIONS)
+        .where(_SESSIONS.c.day.between(days.first, days.last))
+    )
+    with database.read() as connection:
+        return list(connection.execute(query).scalars())
