@@ -1,4 +1,4 @@
-"""The project in Dagster: a home of its own, the sample logs where files may be dropped, a simulated DShield."""
+"""The project in Dagster: its own home, the sample logs where files may be dropped, a simulated DShield."""
 
 from __future__ import annotations
 

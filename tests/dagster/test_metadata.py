@@ -32,7 +32,7 @@ HOSTILE = [
 
 @given(st.one_of(st.text(), st.sampled_from(HOSTILE)))
 def test_an_escaped_text_is_inert(value: str) -> None:
-    """One line, no character that Markdown or HTML gives a meaning, and not longer than 80 of the original."""
+    """One line of at most 80 characters, none of which means anything to Markdown or HTML."""
     cell = escape(value)
     assert not re.search(r"[\r\n|<>\[\]()!`*_~#\\&]", re.sub(r"&#\d+;", "", cell))
     assert len(html.unescape(cell)) <= 80

@@ -32,10 +32,10 @@ FIRST_LOG = "hp-sensor-a/cowrie.json.2025-11-01.gz"
 def tick(instance: DagsterInstance, name: str, cursor: str | None = None) -> SensorExecutionData:
     repository = defs.get_repository_def()
     sensor: SensorDefinition = repository.get_sensor_def(name)
-    context = build_sensor_context(
+    with build_sensor_context(
         instance=instance, cursor=cursor, repository_def=repository, resources=resources
-    )
-    return sensor.evaluate_tick(context)
+    ) as context:
+        return sensor.evaluate_tick(context)
 
 
 def look(instance: DagsterInstance, cursor: str | None = None) -> SensorExecutionData:

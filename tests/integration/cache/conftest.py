@@ -98,6 +98,14 @@ def sqlite_cache(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> It
     cache._database.close()
 
 
+@pytest.fixture
+def postgres_cache(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> Iterator[DatabaseCache]:
+    """The database tier on PostgreSQL, for what only it can do."""
+    cache = open_cache("postgresql", request, tmp_path, now)
+    yield cache
+    cache._database.close()
+
+
 @pytest.fixture(params=["redis", "sqlite", "postgresql", "filesystem"])
 def tier(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> Iterator[Tier]:
     """Every tier in turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -132,6 +133,20 @@ def test_cleanup_counts_by_service_and_deletes_only_what_expired(
     assert database_cache.cleanup_expired() == {SERVICE: 1, "urlhaus": 1}
     assert database_cache.cleanup_expired() == {}
     assert rows(database_cache).keys() == {"fresh"}
+
+
+def test_cleanup_leaves_out_what_is_being_refreshed(postgres_cache: DatabaseCache, now: Now) -> None:
+    """It neither waits for the writer nor deletes the answer that the writer is about to store."""
+    postgres_cache.set_many([answer(key, now() - 2 * WEEK) for key in ("a", "b")])
+    counts: list[dict[str, int]] = []
+    cleaner = threading.Thread(target=lambda: counts.append(postgres_cache.cleanup_expired()))
+    with postgres_cache._database.write() as connection:
+        postgres_cache.store(connection, [answer("a", now())])
+        cleaner.start()
+        cleaner.join(1.0)
+    cleaner.join(10)
+    assert counts == [{SERVICE: 1}]
+    assert rows(postgres_cache).keys() == {"a"}
 
 
 def test_stats_by_service(database_cache: DatabaseCache, now: Now) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -247,6 +247,25 @@ def test_threads_that_want_the_same_keys_ask_once(cache: HybridEnrichmentCache, 
     assert api.asked == Counter(IPS)
     assert len(results) == 12
     assert all(result == results[0] for result in results)
+
+
+def test_an_answer_that_comes_in_just_before_is_not_asked_for_again(
+    sqlite_cache: DatabaseCache, api: Api, now: Now
+) -> None:
+    """Another thread asks and stores while this one has looked but not yet asked: still one call."""
+    others: list[threading.Thread] = []
+
+    def clock_with_an_interruption() -> datetime:
+        if not others:  # the first lookup has just found nothing
+            others.append(threading.Thread(target=cache.get_or_fetch, args=(SERVICE, "k")))
+            others[0].start()
+            others[0].join()
+        return now()
+
+    cache = HybridEnrichmentCache(None, sqlite_cache, fetch=api, clock=clock_with_an_interruption)
+    hit = cache.get_or_fetch(SERVICE, "k")
+    assert hit is not None
+    assert api.calls == [["k"]]
 
 
 def test_a_failing_fetch_reaches_everybody_who_waits_and_is_then_forgotten(

@@ -100,6 +100,17 @@ def test_an_interrupted_import_goes_on(tmp_path: Path, sqlite_cache: DatabaseCac
     assert sqlite_cache.get_many(SERVICE, list(entries)) == entries
 
 
+def test_files_in_an_older_answer_format_are_not_imported(
+    tmp_path: Path, sqlite_cache: DatabaseCache, now: Now
+) -> None:
+    """They are reported, not filed under the format that the service has now."""
+    put(tmp_path / "files/dshield/198/51/100/7.json", {"v": 1}, now().timestamp())
+    newer = DatabaseCache(sqlite_cache._database, versions={SERVICE: 2})
+    report = import_directory(tmp_path / "files", newer, TTLS, clock=now)
+    assert (report.imported, len(report.bad)) == (0, 1)
+    assert newer.stats() == {}
+
+
 def test_a_folder_that_does_not_exist_is_an_error(
     tmp_path: Path, sqlite_cache: DatabaseCache, now: Now
 ) -> None:

@@ -199,3 +199,42 @@ def test_a_run_needs_a_log_folder_and_a_current_schema(open_enricher: Open) -> N
     downgrade(enricher.database, "v11")
     with pytest.raises(SchemaOutdated, match="cowrie-enrich db upgrade"):
         open_enricher()
+
+
+def test_what_was_known_at_the_time_stays_when_a_newer_answer_comes(open_enricher: Open) -> None:
+    """Sessions keep the answer that was known when they ended; later answers serve later sessions."""
+    enricher = open_enricher()
+    enricher.run(SAMPLE_DAYS)
+    with enricher.database.write() as connection:  # as if the answers had come in at noon of the second day
+        connection.execute(
+            text("UPDATE enrichment_cache SET fetched_at = '2025-11-02 12:00:00.000000+00:00'")
+        )
+    key = max(rows(enricher, SessionIp.__table__), key=lambda row: row[2])[1]
+    old = enricher.cache.database.get("dshield", key)
+    enricher.queue.reopen("dshield", [key])
+    enricher.fetch("dshield", {key: 1})
+    enricher.enrich(SAMPLE_DAYS)
+    table = EnrichedSession.__table__
+    with enricher.database.read() as connection:
+        query = select(table.c.knowledge, table.c.intel, table.c.event_end).where(table.c.source_ip == key)
+        told = [(row.event_end, row.knowledge, row.intel["dshield"]) for row in connection.execute(query)]
+    assert old is not None
+    assert {answer["fetched_at"] for _, _, answer in told} == {old.fetched_at.isoformat()}
+    assert {knowledge for end, knowledge, _ in told if end < old.fetched_at} <= {
+        "0 days after",
+        "1 days after",
+    }
+    assert {knowledge for end, knowledge, _ in told if end > old.fetched_at} <= {"before", "during"}
+    assert {answer["stale"] for _, _, answer in told} == {True}
+
+
+def test_cleaning_the_cache_forgets_nothing_that_was_known(open_enricher: Open) -> None:
+    """Expired answers leave the cache; the rows they explain are the same when they are made again."""
+    enricher = open_enricher()
+    enricher.run(SAMPLE_DAYS)
+    with enricher.database.write() as connection:
+        connection.execute(text("UPDATE enrichment_cache SET expires_at = fetched_at"))
+    assert enricher.cleanup(dry_run=True) == enricher.cleanup() == {"dshield": 174}
+    assert rows(enricher, EnrichmentCache.__table__) == []
+    report = enricher.enrich(SAMPLE_DAYS)
+    assert report.coverage("dshield") == 1.0

@@ -1,0 +1,307 @@
+"""The shared limiter on both databases: exact waits, refusals, durability, and no needless writes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from email.utils import format_datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from sqlalchemy import event, update
+
+from cowrie_enrich_dagster.pacing import (
+    AdaptiveRateLimiter,
+    Policy,
+    Reason,
+    SlotRefused,
+    fingerprint,
+    quota,
+)
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.migrate import upgrade
+from cowrie_enrich_dagster.storage.tables import ServiceLimit
+from tests.integration.pacing.clock import START, FakeClock
+
+MICROSECOND = 1e-5
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def timed_database(database_url: str, clock: FakeClock) -> Iterator[Database]:
+    opened = Database(database_url, clock=clock.now)
+    upgrade(opened)
+    yield opened
+    opened.close()
+
+
+Build = Callable[..., AdaptiveRateLimiter]
+
+
+@pytest.fixture
+def limiter(timed_database: Database, clock: FakeClock) -> Build:
+    """Builds another worker's limiter on the same database and clock."""
+
+    def build(credential: str | None = None, **policy: Any) -> AdaptiveRateLimiter:
+        return AdaptiveRateLimiter(
+            timed_database,
+            Policy(**{"service": "service", "rate": 1.0} | policy),
+            credential_fingerprint=fingerprint(credential),
+            sleep=clock.sleep,
+            monotonic=clock.monotonic,
+        )
+
+    return build
+
+
+def answer(worker: AdaptiveRateLimiter, status: int, max_wait: float = 10_000, **headers: str) -> float:
+    """Send one request that is answered at once; returns how long its slot was waited for."""
+    slot = worker.acquire(max_wait)
+    worker.observe(slot, status, {name.replace("_", "-"): value for name, value in headers.items()})
+    return slot.waited_s
+
+
+def test_two_workers_share_one_pace(limiter: Build, clock: FakeClock) -> None:
+    """Alternating workers are given slots one spacing apart, to the microsecond."""
+    first, second = limiter(), limiter()
+    moments = []
+    for _ in range(5):
+        for worker in (first, second):
+            worker.acquire(60)
+            moments.append(clock.passed)
+    assert moments == [pytest.approx(1.015 * turn, abs=MICROSECOND) for turn in range(10)]
+
+
+def test_services_do_not_wait_for_each_other(limiter: Build, clock: FakeClock) -> None:
+    """Each service has its own row: a stop of one leaves the other at its pace."""
+    answer(limiter(), 429)
+    other = limiter(service="other")
+    assert answer(other, 200) == 0
+    assert clock.passed == 0
+
+
+def test_a_wait_beyond_the_patience_is_refused_at_once(limiter: Build, clock: FakeClock) -> None:
+    """Nobody sleeps for two hours: the refusal comes immediately and says why and when to come back."""
+    worker = limiter()
+    answer(worker, 429, Retry_After="7200")
+    with pytest.raises(SlotRefused) as caught:
+        worker.acquire(max_wait=120)
+    assert clock.naps == []
+    refusal = caught.value
+    assert (refusal.service, refusal.reason) == ("service", Reason.RATE_LIMITED)
+    assert refusal.wait_s == pytest.approx(7201)
+    assert refusal.retry_at == START + timedelta(seconds=7201)
+    assert str(refusal) == "service: no request before 2026-05-03 14:00:01 UTC (rate_limited)"
+
+
+def test_patience_that_runs_out_while_waiting_is_a_refusal(limiter: Build, clock: FakeClock) -> None:
+    """Another worker takes the slot that was waited for: what is left of the patience decides."""
+    slow = limiter(rate=0.1)
+    slow.acquire(0)
+    thieves: list[float] = []
+
+    def steal(passed: float) -> None:
+        if passed > 9 and not thieves:
+            thieves.append(passed)
+            clock.passed = 10.2
+            limiter(rate=0.1).acquire(0)
+
+    clock.on_nap = steal
+    with pytest.raises(SlotRefused) as caught:
+        slow.acquire(max_wait=15)
+    assert thieves
+    assert caught.value.reason is Reason.SPACING
+    assert clock.passed < 15
+
+
+@pytest.mark.parametrize("status", [401, 429])
+def test_the_ladder_is_exact_and_shared(limiter: Build, status: int) -> None:
+    """60, 120, 240 ... 3600 s between refusals, whichever worker meets them; a success starts it anew."""
+    workers = [limiter(limit_statuses=frozenset({401, 429})) for _ in range(3)]
+    answer(workers[0], status)
+    waits = [answer(workers[turn % 3], status) for turn in range(1, 9)]
+    assert waits == [
+        pytest.approx(step, abs=MICROSECOND) for step in (60, 120, 240, 480, 960, 1920, 3600, 3600)
+    ]
+    answer(workers[0], 200)
+    answer(workers[1], status)
+    assert answer(workers[2], 200) == pytest.approx(60, abs=MICROSECOND)
+
+
+def test_retry_after_in_both_forms_is_obeyed_by_all(limiter: Build) -> None:
+    """Seconds and HTTP-date stop the other worker as well, for a second more than asked."""
+    first, second = limiter(), limiter()
+    answer(first, 429, Retry_After="30")
+    assert answer(second, 200) == pytest.approx(31, abs=MICROSECOND)
+    date = format_datetime(START + timedelta(seconds=100), usegmt=True)
+    answer(first, 429, Retry_After=date, Date=format_datetime(START, usegmt=True))
+    assert answer(second, 200) == pytest.approx(101, abs=MICROSECOND)
+
+
+def test_a_ban_outlives_a_restart_of_everything(limiter: Build, clock: FakeClock, database_url: str) -> None:
+    """A new process with a new connection still knows that the service is stopped for two hours."""
+    answer(limiter(), 429, Retry_After="7200")
+    reopened = Database(database_url, clock=clock.now)
+    worker = AdaptiveRateLimiter(reopened, Policy("service", rate=1.0), sleep=clock.sleep)
+    with pytest.raises(SlotRefused):
+        worker.acquire(max_wait=120)
+    clock.passed = 7201
+    worker.acquire(max_wait=0)
+    reopened.close()
+
+
+def test_a_stop_set_while_waiting_is_noticed(limiter: Build, clock: FakeClock) -> None:
+    """A worker in the middle of a long wait learns within a second that the service was stopped for longer."""
+    slow, other = limiter(rate=0.02), limiter(rate=0.02)
+    slot = other.acquire(0)
+    stopped = []
+
+    def stop(passed: float) -> None:
+        if passed >= 20 and not stopped:
+            stopped.append(passed)
+            other.observe(slot, 503, {"Retry-After": "99"})
+
+    clock.on_nap = stop
+    assert slow.acquire(200).waited_s == pytest.approx(stopped[0] + 100, abs=0.01)
+
+
+def test_a_stop_lifted_while_waiting_is_noticed(
+    limiter: Build, clock: FakeClock, timed_database: Database
+) -> None:
+    """Where an operator lifts a stop, the workers that wait for its end go on within a second."""
+    worker = limiter()
+    answer(worker, 429)
+
+    def lift(passed: float) -> None:
+        if 10 <= passed < 11:
+            with timed_database.write() as connection:
+                connection.execute(update(ServiceLimit).values(cooldown_until=0.0))
+
+    clock.on_nap = lift
+    assert worker.acquire(100).waited_s <= 12
+
+
+def test_a_refused_key_stops_only_itself(limiter: Build) -> None:
+    """After a 401 the old key is refused for an hour, the new one goes at once; the key is nowhere to be read."""
+    options = {"auth_statuses": frozenset({401, 403})}
+    old, new = limiter("old-secret", **options), limiter("new-secret", **options)
+    answer(old, 401)
+    with pytest.raises(SlotRefused) as caught:
+        old.acquire(max_wait=120)
+    assert caught.value.reason is Reason.AUTH_FAILED
+    assert answer(new, 200) == pytest.approx(1.015, abs=MICROSECOND)
+    assert old.snapshot().cooldown_reason is Reason.AUTH_FAILED
+    assert new.snapshot().cooldown_reason is None
+
+
+def test_the_stored_fingerprint_does_not_reveal_the_key() -> None:
+    """What is stored of a key is 16 digits of its SHA-256; no key has none."""
+    print_of = fingerprint("secret")
+    assert print_of is not None
+    assert len(print_of) == 16
+    assert "secret" not in print_of
+    assert fingerprint(None) is fingerprint("") is None
+
+
+def test_plain_successes_write_nothing(limiter: Build, timed_database: Database) -> None:
+    """In the steady state a response costs no statement at all, with or without agreeing quota headers."""
+    worker = limiter(windows={"day": 500})
+    answer(worker, 200, X_RateLimit_Limit="500", X_RateLimit_Remaining="499", X_RateLimit_Reset="43200")
+    slot = worker.acquire(10)
+    statements: list[str] = []
+
+    @event.listens_for(timed_database.engine, "before_cursor_execute")
+    def count(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        statements.append(statement)
+
+    reset = str(int(43_200 - 1.015))
+    worker.observe(slot, 200, {})
+    headers = {"X-RateLimit-Limit": "500", "X-RateLimit-Remaining": "498", "X-RateLimit-Reset": reset}
+    worker.observe(slot, 200, headers)
+    assert statements == []
+    worker.observe(slot, 429, {})
+    assert statements
+
+
+def test_an_exhausted_day_is_deferred_without_a_429(limiter: Build) -> None:
+    """Remaining 0 refuses the next slot until the reset, before the server has to say no."""
+    worker = limiter(windows={"day": 500})
+    answer(worker, 200, X_RateLimit_Limit="500", X_RateLimit_Remaining="0", X_RateLimit_Reset="3600")
+    with pytest.raises(SlotRefused) as caught:
+        worker.acquire(max_wait=120)
+    assert caught.value.reason is Reason.DAY_WINDOW
+    assert caught.value.wait_s == pytest.approx(3600)
+
+
+def test_a_slot_that_grew_old_is_taken_anew(limiter: Build, clock: FakeClock) -> None:
+    """A sender held up for a second moves its slot when nobody came between, else waits for another one."""
+    worker, other = limiter(), limiter()
+    slot = worker.acquire(0)
+    assert worker.confirm(slot, 0) is slot
+    clock.passed += 0.9
+    moved = worker.confirm(slot, 0)
+    assert moved.grant.at == slot.grant.at + 0.9
+    clock.passed += 1.015
+    other.acquire(0)
+    with pytest.raises(SlotRefused):
+        worker.confirm(moved, max_wait=0.5)
+    assert worker.confirm(moved, max_wait=5).waited_s == pytest.approx(1.015, abs=MICROSECOND)
+
+
+def test_a_request_written_late_counts_from_its_writing(limiter: Build, clock: FakeClock) -> None:
+    """A request that left 100 ms after its slot keeps the next one a whole spacing behind it."""
+    worker, other = limiter(), limiter()
+    slot = worker.acquire(0)
+    clock.passed += 0.1
+    worker.mark_sent(slot)
+    assert other.acquire(60).waited_s == pytest.approx(1.015, abs=MICROSECOND)
+
+
+def test_the_ledger_shows_what_is_stored(limiter: Build, timed_database: Database) -> None:
+    """Every service that was asked is in the ledger, with its rate, windows, stop and reason."""
+    answer(limiter(windows={"day": 500}), 429)
+    answer(limiter(service="another", rate=0.5), 200)
+    another, service = quota(timed_database)
+    assert (another.service, another.effective_rate, another.cooldown_until) == ("another", 0.5, None)
+    assert service.cooldown_until == START + timedelta(seconds=60)
+    assert service.cooldown_reason is Reason.RATE_LIMITED
+    assert (service.configured_rate, service.learned_rate) == (1.0, 0.7)
+    assert (service.requests_total, service.limited_total, service.consecutive_failures) == (1, 1, 1)
+    assert [(w.used, w.left) for w in service.windows if w.name == "day"] == [(1, 499)]
+    assert service == limiter(windows={"day": 500}).snapshot()
+
+
+def test_a_service_never_asked_has_a_full_quota(limiter: Build) -> None:
+    """Looking at a limit neither needs a row nor makes one."""
+    status = limiter(windows={"day": 500}).snapshot()
+    assert (status.requests_total, status.next_slot_at) == (0, START)
+    assert [w.left for w in status.windows if w.name == "day"] == [500]
+
+
+def test_threads_on_the_real_clock_keep_the_spacing(database: Database) -> None:
+    """Eight threads hammering one limiter get slots no closer than the rate allows, and lose hardly any."""
+    worker = AdaptiveRateLimiter(database, Policy("service", rate=25.0))
+    moments, deadline = [], time.monotonic() + 1.5
+
+    def hammer() -> None:
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                moments.append(worker.acquire(left).grant.at)
+            except SlotRefused:
+                return
+
+    threads = [threading.Thread(target=hammer) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    moments.sort()
+    assert min(later - earlier for earlier, later in pairwise(moments)) >= 1 / 25
+    assert len(moments) >= 25
