@@ -106,7 +106,8 @@ def _redis(enricher: Enricher) -> Part:
 def _services(enricher: Enricher) -> Iterator[Part]:
     for name in enricher.services:
         if not enricher.has_key(name):
-            yield Part(name, "off", f"{name.upper()}_API_KEY is not set")
+            setting = "DB_PATH" if name == "maxmind" else "API_KEY"
+            yield Part(name, "off", f"{name.upper()}_{setting} is not set")
             continue
         url = urlsplit(enricher.source(name).config.api_url)
         port = url.port or {"https": 443, "http": 80, "whois": 43}.get(url.scheme)

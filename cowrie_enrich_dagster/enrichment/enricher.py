@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 
@@ -29,7 +29,7 @@ from cowrie_enrich_dagster.cache import (
     import_directory,
 )
 from cowrie_enrich_dagster.enrichment.addresses import AddressReport, summarise_addresses
-from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source
+from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
 from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
 from cowrie_enrich_dagster.enrichment.keys import Key, keys_of, password_hashes
@@ -94,7 +94,7 @@ class Enricher:
     def services(self) -> dict[str, Service]:
         """The services that take part, in order of trust."""
         known = service_registry.ALL
-        names = self.settings.services_to_ask({name: known[name].needs_key for name in known})
+        names = self.settings.services_to_ask(known)
         if strangers := set(names) - set(known):
             raise ConfigError(
                 f"ENRICH_SERVICES names {sorted(strangers)}; this version has {', '.join(known)}"
@@ -126,29 +126,28 @@ class Enricher:
         return self.cache.database.get_many(service, keys)
 
     def has_key(self, name: str) -> bool:
-        """Whether we hold what this service demands of those who ask."""
-        return not self.services[name].needs_key or self.settings.services[name].api_key is not None
+        """Whether we hold what this service demands of those who ask: a key, or its database file."""
+        service, own = self.services[name], self.settings.services[name]
+        return not service.needs_key or own.api_key is not None or own.database is not None
 
     def source(self, name: str) -> Source:
         """A service with its configuration and its limiter."""
-        service, own = self.services[name], self.settings.services[name]
+        service, own, stop = self.services[name], self.settings.services[name], Stop()
         key = own.api_key.get_secret_value() if own.api_key else None
-        identity = key or own.email or ""
         policy = Policy(
             service=name,
             rate=own.rate or service.limits.rate,
             burst=own.burst or service.limits.burst,
             windows={window.name: window.limit for window in service.limits.windows},
             limit_statuses=service.limit_statuses,
-            auth_statuses=frozenset({401, 403}) - service.limit_statuses,
+            auth_statuses=service.auth_statuses,
             respect_retry_after=own.respect_retry_after,
         )
-        return Source(
-            service=service,
-            config=ServiceConfig(own.api_url or service.default_url, key, own.email),
-            limiter=AdaptiveRateLimiter(self.database, policy, credential_fingerprint=fingerprint(identity)),
-            rate=policy.rate,
+        limiter = AdaptiveRateLimiter(
+            self.database, policy, credential_fingerprint=fingerprint(key or own.email), sleep=stop.sleep
         )
+        config = ServiceConfig(own.api_url or service.default_url, key, own.email, database=own.database)
+        return Source(service, config, limiter, policy.rate, stop)
 
     def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
         """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist."""
@@ -204,8 +203,18 @@ class Enricher:
     def drain(self, progress: Progress | None = None) -> list[FetchReport]:
         """Ask whatever is due in the queue, all services at once."""
         names = [name for name, left in self.queue.backlog().items() if left.due and name in self.services]
-        with ThreadPoolExecutor(max(1, len(names))) as pool:
-            return list(pool.map(lambda name: self._fetcher(name, progress).drain(), names))
+        return self._all_at_once({self._fetcher(name, progress): Fetcher.drain for name in names})
+
+    @staticmethod
+    def _all_at_once(work: Mapping[Fetcher, Callable[[Fetcher], FetchReport]]) -> list[FetchReport]:
+        with ThreadPoolExecutor(max(1, len(work))) as pool:
+            try:
+                futures = [pool.submit(task, fetcher) for fetcher, task in work.items()]
+                return [future.result() for future in futures]
+            except BaseException:  # an interrupt reaches this thread alone
+                for fetcher in work:
+                    fetcher.stop()
+                raise
 
     def enrich(self, days: Days) -> JoinReport:
         """Everything known -> `enriched_sessions`."""
@@ -278,9 +287,13 @@ class Enricher:
     def _fetch_all(
         self, wanted: Mapping[str, Mapping[str, int]], progress: Progress | None
     ) -> list[FetchReport]:
-        names = [name for name, keys in wanted.items() if keys]
-        with ThreadPoolExecutor(max(1, len(names))) as pool:
-            return list(pool.map(lambda name: self.fetch(name, wanted[name], progress), names))
+        return self._all_at_once(
+            {
+                self._fetcher(name, progress): partial(Fetcher.fetch, wanted=keys)
+                for name, keys in wanted.items()
+                if keys
+            }
+        )
 
     def drain_and_enrich(self, progress: Progress | None = None) -> tuple[list[FetchReport], list[date]]:
         """Drain the queue, then enrich again every day for which a new answer came in; returns both."""

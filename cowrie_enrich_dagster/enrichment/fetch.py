@@ -12,8 +12,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 import requests
 
@@ -36,18 +37,40 @@ FIRST_BACKOFF = timedelta(minutes=1)
 MAX_BACKOFF = timedelta(days=1)
 AUTH_BACKOFF = timedelta(hours=1)
 PROGRESS_EVERY_S = 5.0
-_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 _LEFT_OUT = Answer(LookupStatus.INVALID_RESPONSE, detail="the answer leaves this key out")
+
+
+class Interrupted(Exception):
+    """The run was told to stop while it waited for a slot."""
+
+
+class Stop:
+    """Tells every worker of a run to stop, also those that sleep."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep; raises `Interrupted` as soon as the run is to stop."""
+        if self._event.wait(seconds):
+            raise Interrupted
 
 
 @dataclass(frozen=True)
 class Source:
-    """A service, how we are known to it, and the limiter that everybody shares."""
+    """A service, how we are known to it, the limiter that all share, and what wakes those who wait for it."""
 
     service: Service
     config: ServiceConfig
     limiter: AdaptiveRateLimiter
     rate: float
+    stop: Stop
 
 
 @dataclass
@@ -101,7 +124,7 @@ class Fetcher:
         self._respect_retry_after = respect_retry_after
         self._progress = progress
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._stop = threading.Event()
+        self._stop = source.stop
         self._lock = threading.Lock()
         self._faults = 0
         self._refusal: SlotRefused | None = None
@@ -126,6 +149,10 @@ class Fetcher:
         """Ask whatever is due in the queue, for whichever run it was opened."""
         self._report.wanted = self._queue.open_among(self._name).due
         return self._run(None)
+
+    def stop(self) -> None:
+        """Make `fetch` or `drain`, in whichever thread it runs, end; what is on its way is stored."""
+        self._stop.set()
 
     def _run(self, keys: Sequence[str] | None) -> FetchReport:
         started = time.monotonic()
@@ -169,7 +196,8 @@ class Fetcher:
                 if time.monotonic() - changed_at > self._max_wait_s + CLAIM_TTL.total_seconds():
                     self._report.stopped_because = "waiting for another worker"
                     return
-                time.sleep(pause)
+                with suppress(Interrupted):
+                    self._stop.sleep(pause)
                 pause = min(pause * 1.5, 1.0)
             else:
                 return
@@ -233,6 +261,8 @@ class Fetcher:
     def _ask(self, http: requests.Session, keys: Sequence[str]) -> None:
         try:
             answers: Mapping[str, Answer] = self._send(http, keys)
+        except Interrupted:
+            return
         except SlotRefused as refusal:  # nothing was asked; the keys stay ours until the end of the run
             self._refusal = refusal
             self._give_up(f"{refusal.reason} until {refusal.retry_at:%Y-%m-%d %H:%M:%S} UTC")
@@ -247,7 +277,9 @@ class Fetcher:
     def _send(self, http: requests.Session, keys: Sequence[str]) -> Mapping[str, Answer]:
         service, config = self._source.service, self._source.config
 
-        @with_retries(respect_retry_after=self._respect_retry_after, max_wait=self._max_wait_s)
+        @with_retries(
+            respect_retry_after=self._respect_retry_after, max_wait=self._max_wait_s, sleep=self._stop.sleep
+        )
         def once() -> Mapping[str, Answer]:
             try:
                 return service.fetch(keys, http, config)
@@ -267,14 +299,12 @@ class Fetcher:
         status = problem.response.status_code
         if status in self._source.service.limit_statuses:
             return Answer(LookupStatus.RATE_LIMITED, detail=f"HTTP {status}")
-        if status in (401, 403):
+        if status in self._source.service.auth_statuses:
             return Answer(LookupStatus.AUTH_FAILED, detail=f"HTTP {status}")
         return Answer(LookupStatus.ERROR, detail=f"HTTP {status}")
 
     def _store(self, keys: Sequence[str], answers: Mapping[str, Answer]) -> None:
-        failed = [key for key in keys if key not in answers or not answers[key].status.is_answer]
-        attempts = self._queue.attempts(self._name, failed) if failed else {}
-        next_slot = self._source.limiter.snapshot().next_slot_at if failed else _LONG_AGO
+        retry_in = self._retry_delays(keys, answers)
 
         @survives_outage
         def save() -> list[CacheEntry]:
@@ -291,7 +321,10 @@ class Fetcher:
                             continue
                         except Unstorable as problem:
                             answer = Answer(LookupStatus.INVALID_RESPONSE, detail=str(problem))
-                    again = now + self._backoff(answer.status, attempts.get(key, 0), next_slot - now)
+                    if answer.status is LookupStatus.SKIPPED_POLICY:  # the service has nothing on such keys
+                        outcomes.append(Outcome(key, answer.status))
+                        continue
+                    again = now + retry_in.get(key, FIRST_BACKOFF)
                     outcomes.append(Outcome(key, answer.status, next_attempt_at=again, detail=answer.detail))
                 archive(self._database, connection, self._name, [entry.key for entry in entries])
                 self._cache.database.store(connection, entries)
@@ -310,14 +343,23 @@ class Fetcher:
             )
         return CacheEntry.of_answer(self._name, key, None, fetched_at=now, ttl=service.not_found_ttl)
 
-    @staticmethod
-    def _backoff(status: LookupStatus, attempts: int, next_slot: timedelta) -> timedelta:
-        if status is LookupStatus.AUTH_FAILED:
-            return AUTH_BACKOFF
-        if status is LookupStatus.RATE_LIMITED and not attempts:
-            return next_slot  # the limiter knows how long; only who is limited again backs off beyond that
-        doublings: int = min(attempts, 16)
-        return min(FIRST_BACKOFF * (1 << doublings), MAX_BACKOFF)
+    def _retry_delays(self, keys: Sequence[str], answers: Mapping[str, Answer]) -> dict[str, timedelta]:
+        """Who is limited for the first time tries again when the limiter says; the rest back off."""
+        failed = [key for key in keys if not answers.get(key, _LEFT_OUT).status.is_answer]
+        if not failed:
+            return {}
+        attempts = self._queue.attempts(self._name, failed)
+        pace = self._source.limiter.snapshot()
+        delays = {}
+        for key in failed:
+            status, vain = answers.get(key, _LEFT_OUT).status, min(attempts.get(key, 0), 16)
+            if status is LookupStatus.AUTH_FAILED:
+                delays[key] = AUTH_BACKOFF
+            elif status is LookupStatus.RATE_LIMITED and not vain:
+                delays[key] = pace.next_slot_at - pace.as_of
+            else:
+                delays[key] = min(FIRST_BACKOFF * (1 << vain), MAX_BACKOFF)
+        return delays
 
     def _give_up(self, reason: str) -> None:
         with self._lock:

@@ -7,7 +7,8 @@ next thing to happen is the writing of the request: connecting may take longer t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -132,3 +133,15 @@ class PacedSession(requests.Session):
         self.waited_s = 0.0
         for scheme in ("http://", "https://"):
             self.mount(scheme, _PacedAdapter(self))
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """The right to send one request that is not HTTP; the block connects and sends it.
+
+        Raises `SlotRefused` as a request would.
+        """
+        turn = _Turn(self)
+        try:
+            yield
+        finally:
+            turn.mark_sent()

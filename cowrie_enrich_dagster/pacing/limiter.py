@@ -85,7 +85,8 @@ class AdaptiveRateLimiter:
             if outcome.seconds > started + max_wait - self._monotonic():
                 raise SlotRefused(self.policy.service, outcome)
             outcome = self._after(outcome)
-        self._sleep(max(0.0, outcome.due - self._monotonic()))
+        if (early := outcome.due - self._monotonic()) > 0:
+            self._sleep(early)
         return replace(outcome, waited_s=self._monotonic() - started)
 
     def confirm(self, slot: Slot, max_wait: float) -> Slot:

@@ -22,7 +22,7 @@ def _discover() -> dict[str, Service]:
     services: list[Service] = [
         import_module(f"{__name__}.{module.name}").SERVICE
         for module in pkgutil.iter_modules(__path__)
-        if module.name != "base" and not module.name.startswith("_")
+        if module.name not in ("base", "feeds") and not module.name.startswith("_")
     ]
     return {service.name: service for service in sorted(services, key=lambda service: service.rank)}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from ipaddress import ip_network
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta, timezone
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
 
 MAX_AS_NUMBER = 2**32 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def text(value: object) -> str | None:
@@ -22,6 +25,30 @@ def whole(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if 0 <= value < 2**63 else None
+
+
+def flag(value: object) -> bool | None:
+    """A bool; nothing else passes for one."""
+    return value if isinstance(value, bool) else None
+
+
+def obj(value: object) -> Mapping[str, Any]:
+    """A JSON object; empty for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: object) -> list[Mapping[str, Any]]:
+    """The objects in a JSON array; empty for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def address(value: object) -> IPv4Address | IPv6Address | None:
+    """An IP address in text, however it is spelt."""
+    spelt = text(value)
+    try:
+        return ip_address(spelt) if spelt else None
+    except ValueError:
+        return None
 
 
 def as_number(value: object) -> int | None:
@@ -53,4 +80,13 @@ def day(value: object) -> date | None:
     try:
         return datetime.strptime(stamp[:10], "%Y-%m-%d").date() if stamp else None
     except ValueError:
+        return None
+
+
+def epoch_day(value: object) -> date | None:
+    """The UTC day of a moment in whole seconds since 1970."""
+    seconds = whole(value)
+    try:
+        return None if seconds is None else (_EPOCH + timedelta(seconds=seconds)).date()
+    except OverflowError:
         return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from importlib import metadata
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import orjson
 import requests
@@ -42,12 +44,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """Where and as whom a service is asked. `contact` is the e-mail address put into the User-Agent."""
+    """Where and as whom a service is asked. `contact` is the e-mail address put into the User-Agent.
+
+    `database` is the file, or the folder of files, that a service without an API reads.
+    """
 
     api_url: str
     api_key: str | None = field(default=None, repr=False)
     contact: str | None = None
     timeout_s: float = 30.0
+    database: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,17 @@ class Facts:
     country_iso_code: str | None = None  # source.geo.country_iso_code
     network: str | None = None  # CIDR the address belongs to
     is_scanner: bool | None = None  # known benign mass scanner
+    is_proxy: bool | None = None
+    is_vpn: bool | None = None
+    is_tor: bool | None = None
+    classification: str | None = None  # the service's own word: benign, suspicious, malicious, unknown
+    abuse_score: int | None = None  # 0 (nothing against it) to 100 (certainly abusive)
     reports: int | None = None  # how often the service's contributors reported it
+    malicious: int | None = None  # engines that call a file malicious
+    suspicious: int | None = None  # engines that call it suspicious
+    file_label: str | None = None  # the name most of them give it
     first_seen: date | None = None
     last_seen: date | None = None
-    malicious: int | None = None  # engines that call a file malicious
-    file_label: str | None = None  # the name most of them give it
 
 
 class Service(Protocol):
@@ -96,16 +108,20 @@ class Service(Protocol):
     """Whether it is not asked at all until a key is configured."""
     limit_statuses: frozenset[int]
     """HTTP statuses by which this service says "slow down" (429 everywhere; DShield's 401 too)."""
+    auth_statuses: frozenset[int]
+    """HTTP statuses by which it refuses our key, plan or User-Agent: asking on with the same is useless."""
     batch_size: int
     """How many keys one request may carry."""
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig
     ) -> Mapping[str, Answer]:
-        """Ask once (one HTTP request) about up to `batch_size` keys; every key gets an Answer.
+        """Ask once (one request) about up to `batch_size` keys; every key gets an Answer.
 
-        Raises `requests.RequestException`: `HTTPError` (with its response) for a status that says nothing
-        about the keys (limits, refused keys, server faults), others when the service could not be reached.
+        `http` paces what is sent; a service that does not speak HTTP takes its slot from it (see `slot_of`).
+        Raises ValueError, with nothing sent, for a key that is not of its `subject`, and
+        `requests.RequestException`: `HTTPError` (with its response) for a status that says nothing about the
+        keys (limits, refused keys, server faults), others when the service could not be reached.
         """
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
@@ -116,8 +132,33 @@ class InvalidAnswer(Exception):
     """A body that is not what the service documents; the message says how, without quoting the body."""
 
 
-def ask(http: requests.Session, config: ServiceConfig, path: str) -> requests.Response:
-    """GET `path` below the service's URL, naming ourselves and our contact in the User-Agent.
+@runtime_checkable
+class Gate(Protocol):
+    """What a session offers to requests that do not go through it."""
+
+    def slot(self) -> AbstractContextManager[None]:
+        """Wait for the right to send one request; the block connects and sends it."""
+
+
+def slot_of(http: requests.Session) -> AbstractContextManager[None]:
+    """A slot for one request that is not HTTP.
+
+    Raises TypeError for a session that is no `Gate`: nothing is ever sent unpaced.
+    """
+    if not isinstance(http, Gate):
+        raise TypeError(f"{type(http).__name__} paces HTTP only: it has no slot()")
+    return http.slot()
+
+
+def ask(
+    http: requests.Session,
+    config: ServiceConfig,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | None = None,
+) -> requests.Response:
+    """GET `path` below the service's URL, naming ourselves and our contact in the User-Agent; POST a `form`.
 
     Redirects are not followed: a service that moved is configured anew, not trailed with our keys. The body
     is yet to be read (see `json_object`). Raises `requests.RequestException` when there is no answer.
@@ -125,37 +166,73 @@ def ask(http: requests.Session, config: ServiceConfig, path: str) -> requests.Re
     agent = f"cowrie_enrich_dagster/{VERSION}"
     if config.contact:
         agent += f" (+{config.contact})"
-    return http.get(
+    return http.request(
+        "GET" if form is None else "POST",
         f"{config.api_url.rstrip('/')}{path}",
-        headers={"User-Agent": agent, "Accept": "application/json"},
+        data=form,
+        headers={"User-Agent": agent, "Accept": "application/json", **(headers or {})},
         timeout=config.timeout_s,
         allow_redirects=False,
         stream=True,
     )
 
 
-def json_object(response: requests.Response) -> dict[str, Any]:
-    """The body as a JSON object; it is read here, and no further than `MAX_ANSWER_BYTES`.
+def answer_from(read: Callable[[], Answer]) -> Answer:
+    """What `read` makes of a response.
 
-    Raises `requests.HTTPError` for a 4xx/5xx status and `InvalidAnswer` for a redirect or a body that is too
-    large, is not JSON, or is JSON of another shape (an HTML page with status 200 is common behind proxies).
+    `invalid_response` where it raises `InvalidAnswer`, or `HTTPError` with a status by which services refuse
+    a key (400, 422). Every other `requests.HTTPError` is raised.
     """
     try:
-        content = _read(response)
+        return read()
+    except InvalidAnswer as error:
+        return Answer(LookupStatus.INVALID_RESPONSE, detail=str(error))
+    except requests.HTTPError as error:
+        if error.response.status_code not in (400, 422):
+            raise
+        return Answer(LookupStatus.INVALID_RESPONSE, detail="the key is refused")
+
+
+def json_object(response: requests.Response, telling: Collection[int] = ()) -> dict[str, Any]:
+    """The body as a JSON object; `telling` are the 4xx statuses whose bodies are answers too.
+
+    Raises what `json_value` raises, and `InvalidAnswer` for JSON of another shape.
+    """
+    body = json_value(response, telling)
+    if not isinstance(body, dict):
+        raise InvalidAnswer(f"JSON {type(body).__name__} instead of an object")
+    return body
+
+
+def json_value(response: requests.Response, telling: Collection[int] = ()) -> Any:
+    """The body as JSON.
+
+    Raises what `content` raises, and `InvalidAnswer` for a body that is not JSON (an HTML page with status
+    200 is common behind proxies).
+    """
+    try:
+        return orjson.loads(content(response, telling))
+    except orjson.JSONDecodeError:
+        raise InvalidAnswer(f"body is not JSON ({media_type(response)})") from None
+
+
+def content(response: requests.Response, telling: Collection[int] = ()) -> bytes:
+    """The body, read here and no further than `MAX_ANSWER_BYTES`.
+
+    Raises `requests.HTTPError` for a 4xx/5xx status that is not in `telling`, and `InvalidAnswer` for a
+    redirect or a body that is too large.
+    """
+    try:
+        body = _read(response)
     except requests.RequestException:
         response.raise_for_status()  # what the status says holds, even if the body behind it is broken
         raise
-    response.raise_for_status()
-    if not 200 <= response.status_code < 300:
-        raise InvalidAnswer(f"status {response.status_code}")
-    if content is None:
+    if response.status_code not in telling:
+        response.raise_for_status()
+        if not 200 <= response.status_code < 300:
+            raise InvalidAnswer(f"status {response.status_code}")
+    if body is None:
         raise InvalidAnswer(f"body of more than {MAX_ANSWER_BYTES} bytes")
-    try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        raise InvalidAnswer(f"body is not JSON ({media_type(response)})") from None
-    if not isinstance(body, dict):
-        raise InvalidAnswer(f"JSON {type(body).__name__} instead of an object")
     return body
 
 
@@ -165,10 +242,10 @@ def media_type(response: requests.Response) -> str:
 
 
 def _read(response: requests.Response) -> bytes | None:
-    content = bytearray()
+    body = bytearray()
     for chunk in response.iter_content(65536):
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
             response.close()
             return None
-    return bytes(content)
+    return bytes(body)

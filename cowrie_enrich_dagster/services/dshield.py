@@ -45,6 +45,7 @@ class DShield:
     default_url = "https://isc.sans.edu/api"
     needs_key = False
     limit_statuses = frozenset({401, 429})
+    auth_statuses = frozenset({403})
     batch_size = 1
 
     def fetch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Literal
@@ -125,6 +125,10 @@ class ServiceSettings(_Frozen):
         Field(pattern=r"^[!-?A-~]+@[!-?A-~]+$"),  # it is sent in a header: no spaces, no line breaks
         From(env="{SERVICE}_EMAIL", accepts="an e-mail address", only="dshield"),
     ] = None
+    database: Annotated[
+        AbsolutePath | None,
+        From(env="{SERVICE}_DB_PATH", accepts="a file, or a folder with files", only="maxmind"),
+    ] = None
     respect_retry_after: Annotated[
         bool, From(env="RESPECT_RETRY_AFTER", toml=("rate_limits", "{service}_respect_retry_after"))
     ] = True
@@ -178,14 +182,19 @@ class Settings(_Frozen):
         """The settings of one service. Raises `KeyError` for a name that was not given to `load_settings`."""
         return self.services[name]
 
-    def services_to_ask(self, needs_key: Mapping[str, bool]) -> tuple[str, ...]:
-        """The services to ask, given which of them are useless without a key.
+    def services_to_ask(self, known: Iterable[str]) -> tuple[str, ...]:
+        """The services to ask, of the `known` ones.
 
         ENRICH_SERVICES decides when it is set, even for a service whose key is missing (its lookups end as
-        `skipped_no_key`); otherwise every service in `needs_key` that needs no key or has one.
+        `skipped_no_key`); otherwise those that are configured: DShield, and every service of which at least
+        one setting is given. Nothing is sent to a service nobody mentioned, even if it needs no key.
         """
         if self.enabled_services is not None:
             return self.enabled_services
-        return tuple(
-            name for name, needed in needs_key.items() if not needed or self.service(name).api_key is not None
-        )
+        return tuple(name for name in known if name == "dshield" or self._mentions(name))
+
+    def _mentions(self, name: str) -> bool:
+        own = self.services[name].model_dump(
+            exclude={"respect_retry_after"}
+        )  # that one is set for all at once
+        return any(value is not None for value in own.values())

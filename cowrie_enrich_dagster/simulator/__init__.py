@@ -5,7 +5,8 @@
         assert sim.over_limit("dshield") == 0
 
 Over HTTP, below the base URL: `/<service>/...` imitates the service; `POST /_control` (JSON, see `Control`)
-changes limits and faults; `GET /_log` is the JSON list of all requests (see `RequestRecord`); `GET /_health`.
+changes limits and faults; `GET /_log` is the JSON list of all requests (see `RequestRecord`); `GET /_health`
+names the services and, as `whois_url`, where Team Cymru's whois is served, over TCP on a port of its own.
 """
 
 from __future__ import annotations

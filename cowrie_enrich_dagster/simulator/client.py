@@ -13,6 +13,7 @@ from types import TracebackType
 import orjson
 from requests import Response, Session
 
+from cowrie_enrich_dagster.simulator import whois
 from cowrie_enrich_dagster.simulator.model import Control, Fault, Limit, RequestRecord, SimulatorConfig
 from cowrie_enrich_dagster.simulator.server import SimulatorServer
 
@@ -37,6 +38,8 @@ class SimulatorClient:
 
     def url(self, service: str) -> str:
         """What goes into `<SERVICE>_API_URL`."""
+        if service == whois.SERVICE:
+            return str(orjson.loads(self._call("GET", "/_health").content)["whois_url"])
         return f"{self.base_url}/{service}"
 
     def set_limit(self, service: str, limit: Limit | None) -> None:

@@ -62,4 +62,4 @@ def _headers(fault: Fault, wall: float) -> dict[str, str]:
 def _pad(body: bytes, size: int) -> bytes:
     if body.endswith(b"}"):
         return body[:-1] + b',"padding":"' + b"x" * size + b'"}'
-    return body + b"\n" + b"x" * size
+    return body + b"\n" * size

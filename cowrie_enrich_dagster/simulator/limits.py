@@ -137,6 +137,8 @@ def budget_headers(budget: Budget, style: HeaderStyle, wall: float) -> dict[str,
     """The budget as response headers; no header for the style `none`."""
     if style == "none":
         return {}
+    if style == "x-balance":
+        return {"X-Balance-Remaining": str(budget.remaining)}
     epoch = style == "x-ratelimit"
     prefix = "X-RateLimit" if epoch else "RateLimit"
     return {

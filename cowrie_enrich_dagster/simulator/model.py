@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-HeaderStyle = Literal["none", "x-ratelimit", "ratelimit"]
+HeaderStyle = Literal["none", "x-ratelimit", "ratelimit", "x-balance"]
 """How a service tells its budget: `X-RateLimit-Limit/-Remaining/-Reset` (reset as Unix time, as AbuseIPDB
-and GitHub send it) or `RateLimit-Limit/-Remaining/-Reset` (reset as delay-seconds, IETF draft
-httpapi-ratelimit-headers up to -07)."""
+and GitHub send it), `RateLimit-Limit/-Remaining/-Reset` (reset as delay-seconds, IETF draft
+httpapi-ratelimit-headers up to -07) or `X-Balance-Remaining` alone (Spur)."""
 
 RetryAfterForm = Literal["seconds", "date", "absent"]
 """The two forms of Retry-After (RFC 9110 section 10.2.3), or none at all."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 import socketserver
-import struct
 import sys
 import threading
 import time
@@ -22,11 +21,11 @@ from cowrie_enrich_dagster.simulator import pages
 from cowrie_enrich_dagster.simulator.engine import Engine, Outcome
 from cowrie_enrich_dagster.simulator.model import Control, SimulatorConfig
 from cowrie_enrich_dagster.simulator.pages import Reply, Request
+from cowrie_enrich_dagster.simulator.whois import WhoisServer, befall
 
 logger = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class SimulatorServer(ThreadingHTTPServer):
@@ -45,10 +44,13 @@ class SimulatorServer(ThreadingHTTPServer):
         self._connections_lock = threading.Lock()
         super().__init__((host, port), _Handler)
         self.url = f"http://{host}:{self.server_address[1]}"
+        self.whois = WhoisServer(host, self.engine, self.stopping)
+        self.whois.start()
 
     def stop(self) -> None:
         """Stop listening and break every connection, as a service that goes down does."""
         self.stopping.set()
+        self.whois.stop()
         self.shutdown()
         self.server_close()
         with self._connections_lock:
@@ -120,7 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _manage(self, action: str, body: bytes) -> Reply:
         engine = self.server.engine
         if action == "GET /_health":
-            return _json(200, {"status": "ok", "services": list(pages.ALL)})
+            return _json(
+                200, {"status": "ok", "services": list(pages.ALL), "whois_url": self.server.whois.url}
+            )
         if action == "GET /_log":
             return _json(200, engine.records())
         if action == "POST /_control":
@@ -135,11 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _carry_out(self, outcome: Outcome) -> None:
         fault = outcome.fault
-        if fault and fault.kind in ("slow", "hang"):
-            self.server.stopping.wait(fault.delay_s)
-        if fault and fault.kind == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self.connection.close()
+        if fault:
+            befall(fault, self.connection, self.server.stopping)
         if outcome.reply is None:
             self.close_connection = True
         else:

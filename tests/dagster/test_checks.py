@@ -16,7 +16,6 @@ from cowrie_enrich_dagster.enrichment.join import JoinReport
 def joined(addresses: dict[str, int], sessions: dict[str, int]) -> JoinReport:
     return JoinReport(
         sessions=sum(sessions.values()),
-        addresses=sum(addresses.values()),
         lookups={"dshield": Counter(addresses)},
         sessions_by_status={"dshield": Counter(sessions)},
     )

@@ -180,7 +180,7 @@ def test_equal_logs_give_equal_run_keys_and_grown_ones_others(instance: DagsterI
     assert key() != first
 
 
-@pytest.mark.parametrize("status", [DagsterRunStatus.QUEUED, DagsterRunStatus.STARTED])
+@pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
 def test_nothing_is_asked_for_while_a_run_is_unfinished(
     instance: DagsterInstance, status: DagsterRunStatus
 ) -> None:

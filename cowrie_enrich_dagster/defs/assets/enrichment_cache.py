@@ -89,7 +89,7 @@ def summarise(
             "status": report.status,
             "api_calls": calls,
             "pending": report.pending,
-            "waited_seconds": sum(part.waited_s for part in fetched),
+            "worker_seconds_waited": round(sum(part.waited_s for part in fetched), 1),
             "hits": table(["tier", "keys"], sorted(report.hits.items())),
             "answered_by": bars({**report.hits, "service": calls, "pending": report.pending}),
             "asked": counts_table("service", {part.service: part.statuses for part in fetched}),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pkgutil
 from importlib import import_module
 
-from cowrie_enrich_dagster.simulator.pages.base import Page, Reply, Request
+from cowrie_enrich_dagster.simulator.pages.base import REFUSED_KEY, Page, Reply, Request
 
-__all__ = ["ALL", "Page", "Reply", "Request"]
+__all__ = ["ALL", "REFUSED_KEY", "Page", "Reply", "Request"]
 
 
 def _discover() -> dict[str, Page]:

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from cowrie_enrich_dagster.simulator.model import HeaderStyle
 
+REFUSED_KEY = "refused-key"
+"""The API key that every page refuses; any other will do."""
+
 
 @dataclass(frozen=True)
 class Request:

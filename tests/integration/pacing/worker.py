@@ -22,13 +22,14 @@ from cowrie_enrich_dagster.storage.engine import Database
 
 @dataclass(frozen=True)
 class Job:
-    """What one worker does: requests to `url` at `policy`'s pace for `seconds`."""
+    """What one worker does: at most `requests` requests to `url` at `policy`'s pace, for `seconds`."""
 
     database_url: str
     url: str
     policy: dict[str, Any] = field(default_factory=dict)
     seconds: float = 5.0
     max_wait: float = 10.0
+    requests: int = 1_000_000
 
 
 class Workers:
@@ -56,8 +57,19 @@ class Workers:
             process.stdin.write("go\n")
             process.stdin.flush()
 
+    def kill(self, number: int) -> None:
+        """kill -9 of one worker, of which no result is expected."""
+        process = self.processes.pop(number)
+        process.kill()
+        process.communicate()
+
     def results(self) -> list[dict[str, Any]]:
         return [json.loads(process.stdout.readline()) for process in self.processes]
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def work(job: Job) -> dict[str, Any]:
@@ -65,12 +77,12 @@ def work(job: Job) -> dict[str, Any]:
     limiter = AdaptiveRateLimiter(database, Policy("service", **job.policy))
     statuses: Counter[str] = Counter()
     refused, errors = [], []
-    print("ready", flush=True)
+    say("ready")
     sys.stdin.readline()
     deadline = time.monotonic() + job.seconds
     with PacedSession(limiter, job.max_wait) as http:
         http.headers["User-Agent"] = "cowrie-enrich tests (tester@example.org)"
-        while (left := deadline - time.monotonic()) > 0:
+        while (left := deadline - time.monotonic()) > 0 and statuses.total() < job.requests:
             http.max_wait = min(job.max_wait, left)
             try:
                 statuses[str(http.get(job.url).status_code)] += 1
@@ -83,4 +95,4 @@ def work(job: Job) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(work(Job(**json.loads(sys.argv[1])))), flush=True)
+    say(json.dumps(work(Job(**json.loads(sys.argv[1])))))

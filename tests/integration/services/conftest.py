@@ -1,8 +1,11 @@
-"""A simulator, a plain session, and every service with its fixture of answers."""
+"""A simulator, a session that also gives slots, and every service with its fixture of answers."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,45 @@ import requests
 
 from cowrie_enrich_dagster import services
 from cowrie_enrich_dagster.services import Service, ServiceConfig
-from cowrie_enrich_dagster.simulator import Simulator
+from cowrie_enrich_dagster.simulator import Simulator, pages
 
 FIXTURES = Path(__file__).parent / "fixtures"
+SIMULATED = [name for name in services.ALL if name in pages.ALL]
+OVER_HTTP = [name for name in SIMULATED if services.ALL[name].default_url.startswith("http")]
+
+over_http = pytest.mark.parametrize("service", OVER_HTTP, indirect=True)
+"""Only the services that speak HTTP."""
 
 
+@cache
 def fixture_of(service: str) -> dict[str, Any]:
-    """The fixture file of one service: answers as recorded, and what is to be read from them."""
+    """The fixture file of one service: answers as recorded, and what is to be read from them.
+
+    `body` is JSON, `text` is not; `payload` is what is kept of it where that is not `body` itself. An answer
+    with neither is the simulator's. `echoes_key` is false where an answer does not say what it is about.
+    """
     content: dict[str, Any] = orjson.loads((FIXTURES / f"{service}.json").read_bytes())
     return content
+
+
+def body_text(answer: dict[str, Any]) -> str:
+    """The body of a recorded answer, as sent."""
+    return str(answer["text"]) if "text" in answer else json.dumps(answer.get("body"))
+
+
+class GatedSession(requests.Session):
+    """A session as `requests` makes it, but for the environment's proxies; it counts the slots it gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.slots = 0
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """See `Gate`."""
+        self.slots += 1
+        yield
 
 
 @pytest.fixture(scope="package")
@@ -38,23 +71,27 @@ def sim(running_simulator: Simulator) -> Simulator:
 
 
 @pytest.fixture
-def http() -> Iterator[requests.Session]:
-    """A session as `requests` makes it, but for the environment's proxies."""
-    with requests.Session() as session:
-        session.trust_env = False
+def http() -> Iterator[GatedSession]:
+    """A session without a limit."""
+    with GatedSession() as session:
         yield session
 
 
-@pytest.fixture(params=list(services.ALL))
+@pytest.fixture(params=SIMULATED)
 def service(request: pytest.FixtureRequest) -> Service:
-    """Each service in turn."""
+    """Each service that is asked over the network, in turn."""
     return services.ALL[request.param]
 
 
 @pytest.fixture
 def config(service: Service, sim: Simulator) -> ServiceConfig:
     """The service as the simulator offers it."""
-    return ServiceConfig(api_url=sim.url(service.name), contact="tests@example.org", timeout_s=5)
+    return config_for(service.name, sim)
+
+
+def config_for(service: str, sim: Simulator) -> ServiceConfig:
+    """One service as the simulator offers it."""
+    return ServiceConfig(sim.url(service), api_key="tests-key", contact="tests@example.org", timeout_s=5)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ FIELDS = {
 @pytest.fixture(scope="module")
 def thousand(running_simulator: Simulator) -> list[dict[str, object]]:
     """What the page says about 1,000 random addresses."""
+    running_simulator.reset()
     draw = Random(1)
     with requests.Session() as http:
         http.trust_env = False

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import random
+import resource
 import tracemalloc
 from collections import Counter
 from datetime import date, datetime, timedelta
@@ -17,6 +18,7 @@ import pytest
 
 from cowrie_enrich_dagster.cowrie import FileIndex, catalogue, days_touched, index_file, read_sessions
 from cowrie_enrich_dagster.cowrie.blocks import BLOCK_BYTES
+from cowrie_enrich_dagster.cowrie.dayscan import DayScanner
 
 from .logs import DAY, SAMPLES, connect, event, line, read
 
@@ -164,6 +166,41 @@ def test_escaped_timestamp(tmp_path: Path) -> None:
     (tmp_path / "cowrie.json").write_bytes(records_of(1, 1)[0] + escaped)
     assert days_touched(tmp_path)["cowrie.json"] == {START, date(2025, 11, 20)}
     assert read(tmp_path, date(2025, 11, 20)).ids == ["beef"]
+
+
+def test_index_does_not_depend_on_blocks() -> None:
+    """Where the blocks are cut does not matter to the index, also in the middle of a line or its end."""
+    content = b"".join(records_of(3, 40))
+    expected = None
+    for cut in range(5000, 5300):
+        scanner = DayScanner()
+        scanner.feed(content[:cut])
+        scanner.feed(content[cut:])
+        scanner.finish()
+        found = (scanner.segments, scanner.record, scanner.length)
+        assert found == (expected := expected or found)
+    assert expected is not None
+    assert [segment.line for segment in expected[0]] == [1, 41, 81]
+    assert content[expected[1][0] :] == records_of(3, 40)[-1]
+
+
+def test_many_sensors_with_logs_in_local_time(tmp_path: Path) -> None:
+    """Logs that all reach into the next UTC day do not need to be open all at once."""
+    for sensor in range(80):
+        (tmp_path / f"hp{sensor}").mkdir()
+        for day in (1, 2):
+            content = line(connect(at=f"2025-11-0{day}T20:00:00Z", sensor=f"hp{sensor}"))
+            content += line(connect("bb22", at=f"2025-11-0{day + 1}T04:00:00Z", sensor=f"hp{sensor}"))
+            (tmp_path / f"hp{sensor}" / f"cowrie.json.2025-11-0{day}").write_bytes(content)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free := os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 40, hard))
+    try:
+        reading = read(tmp_path, START, START + timedelta(days=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert reading.quarantined == []
+    assert len(reading.sessions) == 80 * 2
 
 
 def test_index_survives_json(long_log: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cowrie_enrich_dagster.cowrie import reader
+from cowrie_enrich_dagster.cowrie.salvage import split_records
 
 from .logs import connect, event, line, read, read_bytes
 
@@ -113,6 +114,28 @@ def test_pretty_printed_amid_garbage(tmp_path: Path, before: bytes, after: bytes
     assert reading.report.lines_in == (ONE + before + PRETTY + after + THREE).count(b"\n")
 
 
+def test_pretty_printed_with_nested_objects(tmp_path: Path) -> None:
+    """Objects and lists inside an event over many lines do not end it."""
+    record = connect("aa02", kexAlgs=[{"name": f"alg{number}", "of": [1, 2]} for number in range(40)])
+    pretty = json.dumps(record, indent=2).encode() + b"\n"
+    reading = read_bytes(tmp_path, ONE + pretty + THREE)
+    assert reading.ids == ["aa01", "aa02", "aa03"]
+    assert reading.quarantined == []
+
+
+def test_indented_records_after_an_open_brace(tmp_path: Path) -> None:
+    """A stray open brace costs only its own line, however many indented records follow."""
+    many = b"".join(b"  " + line(connect(f"{number:05x}")) for number in range(12_000))
+    reading = read_bytes(tmp_path, b"stray {\n" + many)
+    assert len(reading.sessions) == 12_000
+    assert list(reading.reasons) == [1]
+
+
+def test_several_half_records_on_one_line(tmp_path: Path) -> None:
+    """A whole record after several half-written ones on the same line is read."""
+    assert read_bytes(tmp_path, ONE[:45] * 5 + TWO).ids == ["aa02"]
+
+
 def test_event_over_several_lines_without_a_field(tmp_path: Path) -> None:
     """All lines of an event that is not valid are quarantined with the field's name."""
     bad = json.dumps({"eventid": "cowrie.x", "session": "aa09"}, indent=1).encode() + b"\n"
@@ -148,6 +171,17 @@ def test_line_above_the_limit_is_not_held(tmp_path: Path, name: str, monkeypatch
     assert peak < 6_000_000
 
 
+def test_too_long_line_inside_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event over several lines of which one is too long is quarantined, not read without that line."""
+    monkeypatch.setattr(reader, "MAX_LINE_BYTES", 1024 * 1024)
+    long = b'"x": "' + b"A" * 2_000_000 + b'",\n'
+    reading = read_bytes(tmp_path, PRETTY.replace(b"{\n", b"{\n" + long) + b"rubbish\n" + ONE)
+    assert reading.ids == ["aa01"]
+    assert reading.reasons[2] == "longer than 1 MiB"
+    rubbish = reading.quarantined[-1]
+    assert (rubbish.excerpt, rubbish.byte_offset) == ("rubbish", len(PRETTY) + len(long))
+
+
 def test_line_limit_is_32_mib() -> None:
     """Only lines above 32 MiB are refused for their length."""
     assert reader.MAX_LINE_BYTES == 32 * 1024 * 1024
@@ -168,6 +202,7 @@ def test_cut_off_gzip(tmp_path: Path) -> None:
         0,
         "gzip data is cut off before its end",
     )
+    assert fault.byte_offset > 90_000
     assert reading.report.files_broken == 1
 
 
@@ -291,8 +326,18 @@ def test_event_nested_too_deep_to_be_compared(tmp_path: Path) -> None:
     assert read_bytes(tmp_path, deep).reasons == {1: "nested too deep"}
 
 
-def test_time_on_hostile_lines_is_bounded(tmp_path: Path) -> None:
-    """A long line made to be tried at every place again is given up after a few."""
+@pytest.mark.parametrize("depth", range(240, 1100, 60))
+def test_any_depth_of_nesting(tmp_path: Path, depth: int) -> None:
+    """No depth of nesting stops the reading, also not in a line that is unusual for another reason."""
+    deep = b'{"v": "\\ud800", "x": ' + b"[" * depth + b"]" * depth + b"}\n"
+    reading = read_bytes(tmp_path, deep + deep.replace(b'"\\ud800"', b"NaN") + ONE)
+    assert reading.ids == ["aa01"]
+    assert reading.report.lines_quarantined == 2
+
+
+def test_work_on_hostile_lines_is_bounded(tmp_path: Path) -> None:
+    """A line made to be tried again at every place is given up after a few tries."""
+    assert len(list(split_records('{"a":[' * 1000))) < 20
     reading = read_bytes(tmp_path, b'{"a":[' * 200_000 + b"\n" + b'{"' * 200_000 + b"\n" + ONE)
     assert reading.ids == ["aa01"]
     assert reading.report.lines_quarantined == 2

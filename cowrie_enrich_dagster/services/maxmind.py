@@ -1,0 +1,110 @@
+"""MaxMind: where an address is, from database files on this machine (GeoLite2, GeoIP2, or any MMDB)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import maxminddb
+import orjson
+import requests
+
+from cowrie_enrich_dagster.services import _reading as read
+from cowrie_enrich_dagster.services.base import Answer, Facts, Limits, Service, ServiceConfig
+from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
+
+
+class DatabaseUnreadable(requests.RequestException):
+    """There is no database where there should be, or it is damaged; the message names the file."""
+
+
+class MaxMind:
+    """MMDB files (https://maxmind.github.io/MaxMind-DB/), read where they lie: nothing is sent anywhere.
+
+    `ServiceConfig.database` is a file, or a folder whose `*.mmdb` are all asked. It stands for the key: the
+    service takes no part without one.
+    """
+
+    name = "maxmind"
+    rank = 6
+    subject = Subject.IP
+    ttl = timedelta(days=1)
+    not_found_ttl = timedelta(days=1)
+    limits = Limits(rate=1e6, source="none: it is a file (https://dev.maxmind.com/geoip/docs/databases)")
+    default_url = ""
+    needs_key = True
+    limit_statuses = frozenset({429})
+    auth_statuses = frozenset({401, 403})
+    batch_size = 1000
+
+    def fetch(
+        self, keys: Sequence[str], http: requests.Session, config: ServiceConfig
+    ) -> Mapping[str, Answer]:
+        """See `Service.fetch`. The payload is `{"ip": key, "databases": {type: {"built", "network",
+        "record"}}}`; raises `DatabaseUnreadable` where others cannot be reached."""
+        for key in keys:
+            ip_address(key)
+        with ExitStack() as stack:
+            readers = [stack.enter_context(_open(path)) for path in _files(config.database)]
+            return {key: _answer(key, readers) for key in keys}
+
+    def facts(self, payload: Mapping[str, Any]) -> Facts:
+        """See `Service.facts`: from each database what it has."""
+        parts = [read.obj(part) for part in read.obj(payload.get("databases")).values()]
+        records = [read.obj(part.get("record")) for part in parts]
+        system = next((record for record in records if "autonomous_system_number" in record), {})
+        country = next((read.obj(record["country"]) for record in records if "country" in record), {})
+        networks = [read.network(part.get("network")) for part in parts if part.get("record") is not None]
+        return Facts(
+            as_number=read.as_number(system.get("autonomous_system_number")),
+            as_organization=read.text(system.get("autonomous_system_organization")),
+            country_iso_code=read.country(country.get("iso_code")),
+            network=next((network for network in networks if network), None),
+        )
+
+
+def _files(database: Path | None) -> list[Path]:
+    if database is None:
+        raise DatabaseUnreadable("no database is configured")
+    files = sorted(database.glob("*.mmdb")) if database.is_dir() else [database]
+    if not files:
+        raise DatabaseUnreadable(f"{database} has no *.mmdb")
+    return files
+
+
+def _open(path: Path) -> maxminddb.Reader:
+    try:
+        return maxminddb.open_database(path)
+    except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+        raise DatabaseUnreadable(f"{path}: {error}") from error
+
+
+def _answer(key: str, readers: Sequence[maxminddb.Reader]) -> Answer:
+    databases = {}
+    for reader in readers:
+        metadata = reader.metadata()
+        if metadata.ip_version == 4 and ip_address(key).version == 6:
+            continue
+        try:
+            record, length = reader.get_with_prefix_len(key)
+            orjson.dumps(record)  # a database may hold what JSON lacks
+            network = ip_network(f"{key}/{length}", strict=False)
+        except (maxminddb.InvalidDatabaseError, TypeError, ValueError) as error:
+            raise DatabaseUnreadable(f"{metadata.database_type}: {error}") from error
+        if record is not None:
+            built = datetime.fromtimestamp(metadata.build_epoch, timezone.utc)
+            databases[metadata.database_type] = {
+                "built": built.date().isoformat(),
+                "network": str(network),
+                "record": record,
+            }
+    if not databases:
+        return Answer(LookupStatus.NOT_FOUND)
+    return Answer(LookupStatus.FOUND, {"ip": key, "databases": databases})
+
+
+SERVICE: Service = MaxMind()
