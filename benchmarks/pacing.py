@@ -3,7 +3,7 @@
 Each scenario starts real `cowrie-enrich run` processes on one PostgreSQL against the simulator over real HTTP
 and judges by the simulator's own log. The ideal is the time the limit itself needs: (N - 1) / rate.
 
-    python -m benchmarks.pacing [--scenario NAME] [--json]
+    python -m benchmarks.pacing [--scenario NAME]
 """
 
 from __future__ import annotations
@@ -128,17 +128,16 @@ def main() -> None:
     """Run the chosen scenarios and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", help="only those whose name contains this")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
     arguments = parser.parse_args()
     chosen = [s for s in SCENARIOS if arguments.scenario is None or arguments.scenario in s.name]
     server = PostgresServer()
     try:
-        results = [run(scenario, server) for scenario in chosen]
+        results = []
+        for scenario in chosen:
+            results.append(run(scenario, server))
+            print("  ".join(f"{name}={value}" for name, value in results[-1].items()), file=sys.stderr)
     finally:
         server.close()
-    if not arguments.json:
-        for result in results:
-            print("  ".join(f"{name}={value}" for name, value in result.items()))
     print(json.dumps(results))
 
 

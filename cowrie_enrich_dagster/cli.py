@@ -25,6 +25,8 @@ from rich.table import Table
 from cowrie_enrich_dagster.enrichment.doctor import examine
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.report import TIERS
+from cowrie_enrich_dagster.export import ExportFormat, export_days
+from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
 from cowrie_enrich_dagster.simulator import simulate
@@ -221,6 +223,47 @@ def quota(json: JsonOption = False) -> None:
 
 
 @app.command()
+def export(
+    days: DaysOption,
+    file_format: Annotated[ExportFormat, typer.Option("--format", help="What to write.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file (written whole or not at all); default: stdout."),
+    ] = None,
+) -> None:
+    """Write enriched sessions: parquet, csv (safe in spreadsheets), json (ECS, a line each), stix (2.1)."""
+    span = _days(days)
+    if output is None and file_format is ExportFormat.PARQUET:
+        _fail(2, "--format parquet is not text: name a file with --output")
+    if output is not None and not output.absolute().parent.is_dir():
+        _fail(2, f"--output: {output.absolute().parent} is not a folder")
+    with _enricher() as enricher:
+        report = export_days(enricher.database, span, file_format, output)
+    what = "sightings" if file_format is ExportFormat.STIX else "sessions"
+    where = "" if output is None else f" to {output}, {report.size} bytes"
+    err.print(f"{report.rows} {what} written{escape(where)}")
+    if not report.rows:
+        err.print(f"nothing is enriched for {span} yet; `run` or Dagster does it")
+
+
+@app.command()
+def metrics(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file for node_exporter's textfile collector (*.prom)."),
+    ] = None,
+) -> None:
+    """Prometheus metrics: quota, cooldowns, rates, backlog, cache, latest runs. Default: to stdout."""
+    if output is not None and not output.absolute().parent.is_dir():
+        _fail(2, f"--output: {output.absolute().parent} is not a folder")
+    with _enricher() as enricher:
+        if output is None:
+            sys.stdout.write(render(enricher).decode())
+        else:
+            write_textfile(enricher, output)
+
+
+@app.command()
 def doctor(json: JsonOption = False) -> None:
     """Show the settings in effect (secrets masked) and whether each part answers. Exit 1 if one does not."""
     with _reported():
@@ -275,7 +318,7 @@ def cache_purge(
     if not yes:
         typer.confirm("Answers that were paid for will be deleted. Go on?", abort=True)
     with _enricher() as enricher:
-        _print_json({"purged": enricher.purge(service, key)})
+        _print_json({"purged": enricher.purge(service, key or None)})
 
 
 @cache_app.command("import")

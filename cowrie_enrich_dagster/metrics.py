@@ -92,7 +92,7 @@ def _of_limits(entries: Iterable[LedgerEntry]) -> Iterator[Metric]:
     limits = [entry.status for entry in entries]
     windows = [([limit.service, window.name], window) for limit in limits for window in limit.windows]
     yield _gauge(
-        "quota_used_requests", "Requests sent in the present calendar window.", "service window",
+        "quota_used_requests", "Slots taken in the present calendar window.", "service window",
         [(labels, window.used) for labels, window in windows],
     )  # fmt: skip
     yield _gauge(
@@ -120,13 +120,13 @@ def _of_limits(entries: Iterable[LedgerEntry]) -> Iterator[Metric]:
     )  # fmt: skip
     for name, text, of in (
         ("configured_requests_per_second", "The rate that is configured.", "configured_rate"),
-        ("learned_requests_per_second", "The lower rate learned from refusals, if any.", "learned_rate"),
+        ("learned_requests_per_second", "The rate learned from refusals, if any.", "learned_rate"),
         ("effective_requests_per_second", "The rate requests are sent at.", "effective_rate"),
         ("consecutive_limit_failures", "Limit answers since the last other one.", "consecutive_failures"),
     ):
         yield _gauge(name, text, "service", [([s.service], getattr(s, of)) for s in limits])
     for name, text, of in (
-        ("requests", "Requests sent, by all workers.", "requests_total"),
+        ("requests", "Slots taken for requests, those that were lost included.", "requests_total"),
         ("limited_requests", "Requests answered by a limit.", "limited_total"),
     ):
         yield _counter(name, text, "service", [([s.service], getattr(s, of)) for s in limits])

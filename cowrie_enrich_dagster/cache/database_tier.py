@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -113,8 +114,11 @@ class DatabaseCache:
 
     def fetched_at(self, service: str, keys: Collection[str]) -> dict[str, datetime]:
         """When each answer there is was fetched, without reading it or counting a hit."""
-        wanted = storable(keys)
-        return {key: _moment(moment) for key, moment in self._rows(service, wanted, "fetched_at")}
+        moments: dict[str, datetime] = {}
+        for key, moment in self._rows(service, storable(keys), "fetched_at"):
+            with suppress(ValueError):  # a row that is no entry
+                moments[key] = _moment(moment)
+        return moments
 
     @survives_outage
     def _rows(self, service: str, keys: list[str], columns: str) -> list[Any]:

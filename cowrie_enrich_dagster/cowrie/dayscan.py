@@ -42,7 +42,7 @@ class DayScanner:
 
     def __init__(self, segments: Sequence[Segment] = (), record: tuple[int, int] = (0, 1)) -> None:
         offset, line = record
-        self.segments = [segment for segment in segments if segment.offset < offset]
+        self.segments = list(segments)
         self.length = offset
         self.record = record
         self._line = line  # the line number at the start of the buffer

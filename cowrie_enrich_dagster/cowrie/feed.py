@@ -69,6 +69,8 @@ class FileFeed:
 
     def advance(self, day: date) -> Iterator[None]:
         """Read on until no unread event can be of `day` or earlier; yields after each block."""
+        if self._position == inf:
+            return
         needed = [stretch.end for stretch in self._stretches if stretch.first_day <= day]
         target: float = max(needed, default=-inf)
         if all(stretch.first_day <= day + timedelta(days=1) for stretch in self._stretches):
@@ -85,12 +87,11 @@ class FileFeed:
         reader = RecordReader(self._take, self._reject, report)
         lines = {part.start: part.first_line for part in self._ranges}
         position = -1
-        fault = self._index.fault
+        fault, fault_at = self._index.fault, self._index.length
         try:
             self._check_unchanged()
-            for offset, block in read_blocks(
-                self._file.path, [(part.start, part.end) for part in self._ranges]
-            ):
+            ranges = [(part.start, part.end) for part in self._ranges]
+            for offset, block in read_blocks(self._file.path, ranges):
                 if offset != position:
                     reader.end(_NEXT_STARTS)
                     reader.begin(lines[offset], offset)
@@ -99,14 +100,14 @@ class FileFeed:
                 report.bytes += len(block)
                 yield position
         except FileFault as error:
-            fault = str(error)
+            fault, fault_at = str(error), max(position, 0)
         if self._ranges[-1].last_line is not None:
             reader.end(_NEXT_STARTS)
         else:
             reader.end(_FILE_ENDS if fault is None else _FILE_BREAKS_OFF)
         if fault is not None:
             report.files_broken += 1
-            self._quarantine(QuarantinedLine(name, 0, fault, "", max(position, 0)))
+            self._quarantine(QuarantinedLine(name, 0, fault, "", fault_at))
 
     def _take(self, record: Any) -> None:
         self._sessions.add(parse_event(record, self._file.sensor))

@@ -65,7 +65,7 @@ def read_sessions(
             first_day - SESSION_HORIZON,
             last_day + SESSION_HORIZON,
             sessions,
-            on_quarantine or _ignore,
+            on_quarantine or (lambda line: None),
             report,
         )
         for file, index in indexes.items()
@@ -89,14 +89,9 @@ def _days(
         for feed in feeds:
             for _ in feed.advance(day + SESSION_HORIZON):
                 if progress is not None:
-                    progress(
-                        ReadProgress(feed.name, report.files, len(feeds), report.bytes, total, report.events)
-                    )
+                    done = (report.bytes, total, report.events)
+                    progress(ReadProgress(feed.name, report.files, len(feeds), *done))
         of_day = sessions.finish_days_up_to(day)
         yield DayOfSessions(day, of_day)
         deque(of_day, maxlen=0)  # what the caller left over must be counted, too
         day += timedelta(days=1)
-
-
-def _ignore(line: QuarantinedLine) -> None:
-    """The report counts it; nobody wants to see it."""

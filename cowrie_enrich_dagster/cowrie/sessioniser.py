@@ -32,9 +32,7 @@ class Sessioniser:
         self._report = report
         self._unfinished_from = first_day - SESSION_HORIZON
         self._days: dict[date, dict[_Key, SessionDay]] = {}
-        self._continued: set[_Key] = (
-            set()
-        )  # what had events on the day finished last, and has some on the next
+        self._continued: set[_Key] = set()  # with events on the day finished last and on the one after it
 
     def add(self, event: Event) -> None:
         """Take one event; if its day is finished, or neither asked for nor beside one that is, count it."""

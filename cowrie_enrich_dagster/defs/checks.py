@@ -13,7 +13,7 @@ from typing import Any
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
 
 from cowrie_enrich_dagster.cache import RedisCache
-from cowrie_enrich_dagster.defs.metadata import escape, percent
+from cowrie_enrich_dagster.defs.metadata import escape
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.vocabulary import LookupStatus
@@ -88,16 +88,21 @@ def of_rows(
             COVERAGE,
             all(share is None or share >= MIN_COVERAGE for share in coverage.values()),
             AssetCheckSeverity.WARN,
-            {service: percent(share) for service, share in coverage.items()},
+            _plotted(coverage),
         ),
         _result(
             REPEATS,
             all(share is None or share > MIN_REPEATS_FROM_CACHE for share in repeats.values()),
             AssetCheckSeverity.WARN,
-            {service: percent(share) for service, share in repeats.items()},
+            _plotted(repeats),
         ),
         *_of_redis(cache["totals"].get(RedisCache.name, {}), redis),
     ]
+
+
+def _plotted(shares: Mapping[str, float | None]) -> dict[str, Any]:
+    """As numbers, of which the UI draws the course over time."""
+    return {service: "–" if share is None else round(share, 4) for service, share in shares.items()}
 
 
 def _repeats_from_cache(report: JoinReport, service: str) -> float | None:

@@ -10,7 +10,9 @@ from typing import Any
 
 from dagster import MetadataValue
 
-_SPECIAL = re.compile(r"[^\w\s.,/@%=-]")
+_SPECIAL = re.compile(r"[^\w\s.,/%=-]|_")
+_LINK = re.compile(r"://|www|@", re.IGNORECASE)
+_WORD_JOINER = "\N{WORD JOINER}"
 _MAX_CELL = 80
 
 
@@ -18,8 +20,10 @@ def escape(value: object) -> str:
     """One line of plain text that Markdown and HTML leave as it is, at most 80 characters of the original."""
     text = "" if value is None else str(value)
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:_MAX_CELL])
+    # Renderers make links of bare addresses, even of escaped ones; none with an (invisible) gap in it.
+    text = _LINK.sub(lambda match: match[0] + _WORD_JOINER, text)
     # Entities are text to a Markdown renderer: no link, emphasis, code, table cell or tag can come of them.
-    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", text).replace("_", "&#95;")
+    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> MetadataValue[Any]:

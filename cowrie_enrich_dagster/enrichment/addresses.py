@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from sqlalchemy import delete, distinct, func, select
+from sqlalchemy import Connection, bindparam, delete, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
-from cowrie_enrich_dagster.vocabulary import Days, Scope
+from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, UtcDateTime, table_of
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
 
 _SESSIONS = table_of(SessionRecord)
 _ADDRESSES = table_of(SessionIp)
+_Network = IPv4Network | IPv6Network
 _SUMS = ("login_failures", "login_successes", "commands", "downloads", "uploads")
 
 
 @dataclass(frozen=True)
 class AddressReport:
-    """How many (day, address) rows there are, by scope, and how many distinct addresses."""
+    """How many (day, address) rows there are; distinct addresses, by scope, and known scanners of them."""
 
     rows: int
     distinct: int
     by_scope: dict[str, int]
+    known_scanners: int
+
+
+class _NetworkSet:
+    """Many networks; looking an address up costs a step per prefix length that occurs, not per network."""
+
+    def __init__(self, networks: Iterable[_Network]) -> None:
+        self._by_length: dict[tuple[int, int], set[int]] = {}
+        for network in networks:
+            shift = network.max_prefixlen - network.prefixlen
+            held = self._by_length.setdefault((network.version, shift), set())
+            held.add(int(network.network_address) >> shift)
+
+    def __contains__(self, ip: str) -> bool:
+        try:
+            address = ip_address(ip)
+        except ValueError:
+            return False
+        number, version = int(address), address.version
+        return any(number >> shift in held for (of, shift), held in self._by_length.items() if of == version)
 
 
 def priority_of(*, sessions: int, sensors: int, login_successes: int, files: int) -> int:
@@ -43,9 +65,13 @@ def priority_of(*, sessions: int, sensors: int, login_successes: int, files: int
 
 
 def summarise_addresses(
-    database: Database, days: Days, own: Sequence[IPv4Network | IPv6Network]
+    database: Database, days: Days, own: Iterable[_Network] = (), scanners: Iterable[_Network] = ()
 ) -> AddressReport:
-    """Replace the `session_ips` rows of `days` from `sessions`; one aggregate query, one bulk insert."""
+    """Replace the `session_ips` rows of `days` from `sessions`; one aggregate query, one bulk insert.
+
+    What is `own` is out of scope, and `scanners` are marked: lookups about either that are still open are
+    closed, unasked.
+    """
     query = (
         select(
             _SESSIONS.c.day,
@@ -60,22 +86,26 @@ def summarise_addresses(
         .group_by(_SESSIONS.c.day, _SESSIONS.c.src_ip)
         .order_by(_SESSIONS.c.day, _SESSIONS.c.src_ip)
     )
+    ours, listed = _NetworkSet(own), _NetworkSet(scanners)
     scopes: dict[str, Scope] = {}
-    by_scope: Counter[str] = Counter()
+    known_scanners: set[str] = set()
     with database.write() as connection:
+        if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('session_ips'))"))
         rows = []
         for row in connection.execute(query).mappings():
             ip = row["src_ip"]
             if ip not in scopes:
-                scopes[ip] = address_scope(ip, own)
-                by_scope[scopes[ip].value] += 1
+                scopes[ip] = Scope.OWN if ip in ours else address_scope(ip)
+                if ip in listed:
+                    known_scanners.add(ip)
             priority = priority_of(
                 sessions=row["sessions"],
                 sensors=row["sensors"],
                 login_successes=row["login_successes"],
                 files=row["downloads"] + row["uploads"],
             )
-            rows.append([*row.values(), scopes[ip].value, priority])
+            rows.append([*row.values(), scopes[ip].value, priority, ip in known_scanners])
         connection.execute(delete(_ADDRESSES).where(_ADDRESSES.c.day.between(days.first, days.last)))
         columns = [
             "day",
@@ -87,6 +117,24 @@ def summarise_addresses(
             *_SUMS,
             "scope",
             "priority",
+            "known_scanner",
         ]
         insert_rows(connection, _ADDRESSES, columns, rows)
-    return AddressReport(len(rows), len(scopes), dict(by_scope))
+        never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL or ip in known_scanners]
+        _close_lookups(database, connection, never)
+    by_scope = Counter(scope.value for scope in scopes.values())
+    return AddressReport(len(rows), len(scopes), dict(by_scope), len(known_scanners))
+
+
+def _close_lookups(database: Database, connection: Connection, keys: list[str]) -> None:
+    """Close what was opened before its key was listed."""
+    statement = text(f"""
+        UPDATE lookups SET status = :status, next_attempt_at = NULL, updated_at = :now
+        WHERE (service, key) IN (
+            SELECT service, key FROM lookups WHERE next_attempt_at IS NOT NULL AND {database.among("key")}
+            ORDER BY service, key {"" if database.is_sqlite else "FOR UPDATE"}
+        )
+    """).bindparams(bindparam("now", type_=UtcDateTime()))
+    skipped = LookupStatus.SKIPPED_POLICY.value
+    values = {"status": skipped, "now": database.now(connection), "keys": to_json(keys)}
+    connection.execute(statement, values)

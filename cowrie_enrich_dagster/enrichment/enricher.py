@@ -52,7 +52,7 @@ from cowrie_enrich_dagster.storage.tables import (
     SessionRecord,
     table_of,
 )
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
 
 logger = logging.getLogger(__name__)
 _RUNS = table_of(EnrichmentRun)
@@ -166,7 +166,10 @@ class Enricher:
 
     def summarise_addresses(self, days: Days) -> AddressReport:
         """`sessions` -> `session_ips`."""
-        return summarise_addresses(self.database, days, self.settings.own_networks)
+        listed = self.settings.scanners_file
+        return summarise_addresses(
+            self.database, days, self.settings.all_own_networks(), listed.networks if listed else ()
+        )
 
     def plan(self, days: Days) -> Plan:
         """What would be asked for `days`; spends nothing."""
@@ -320,6 +323,7 @@ class Enricher:
             seen = func.max(_ADDRESSES.c.last_seen)
             recent = (
                 select(_ADDRESSES.c.src_ip, func.max(_ADDRESSES.c.priority).label("priority"))
+                .where(_ADDRESSES.c.scope == Scope.GLOBAL.value, ~_ADDRESSES.c.known_scanner)
                 .group_by(_ADDRESSES.c.src_ip)
                 .having(seen >= now - active)
                 .subquery()

@@ -140,7 +140,7 @@ class Fetcher:
         keys = sorted(wanted, key=lambda key: (-wanted[key], key))
         self._report.wanted = len(keys)
         just_answered = list(self._queue.open(self._name, wanted))
-        gone = set(just_answered) - set(self._cache.database.get_many(self._name, just_answered))
+        gone = set(just_answered) - set(self._cache.database.fetched_at(self._name, just_answered))
         if gone:
             self._queue.reopen(self._name, gone)
         return self._run(keys)

@@ -38,7 +38,21 @@ from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 
 _ALWAYS = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FOREVER = datetime(9999, 1, 1, tzinfo=timezone.utc)
-_FACTS = ("as_number", "as_organization", "country_iso_code", "is_scanner", "reports")
+_FACTS = {
+    "as_number": "source_as_number",
+    "as_organization": "source_as_organization_name",
+    "country_iso_code": "source_geo_country_iso_code",
+    "is_scanner": "source_is_scanner",
+    "is_proxy": "source_is_proxy",
+    "is_vpn": "source_is_vpn",
+    "is_tor": "source_is_tor",
+    "abuse_score": "source_abuse_score",
+    "classification": "source_classification",
+    "reports": "source_reports",
+}
+"""Which column of `enriched_sessions` each shared fact about an address fills."""
+_LISTED = {"service": "list", "fetched_at": None}
+"""Where a fact comes from that the operator's own list tells."""
 _ENRICHED = table_of(EnrichedSession)
 _TEMPORARY = MetaData()
 _ADDRESS_INTEL = Table(
@@ -52,7 +66,13 @@ _ADDRESS_INTEL = Table(
     Column("as_organization", Text),
     Column("country_iso_code", String(2)),
     Column("is_scanner", Boolean),
+    Column("is_proxy", Boolean),
+    Column("is_vpn", Boolean),
+    Column("is_tor", Boolean),
+    Column("abuse_score", Integer),
+    Column("classification", Text),
     Column("reports", BigInteger),
+    Column("provenance", Json),
     Column("intel", Json),
     Column("known_at", UtcDateTime),
     prefixes=["TEMPORARY"],
@@ -63,6 +83,8 @@ _FILE_INTEL = Table(
     Column("sha256", Text, primary_key=True),
     Column("malicious", Integer),
     Column("label", Text),
+    Column("told_by", Text),
+    Column("told_at", Text),
     Column("intel", Json),
     prefixes=["TEMPORARY"],
 )
@@ -71,16 +93,20 @@ _PASSWORD_INTEL = Table(
     _TEMPORARY,
     Column("sha1", Text, primary_key=True),
     Column("breached", Integer),
+    Column("told_by", Text),
+    Column("told_at", Text),
     prefixes=["TEMPORARY"],
 )
 _JOIN = """
     WITH files AS (
         SELECT s.sensor, s.session_id, sum(f.malicious) AS malicious, max(f.label) AS label,
+            {object}('service', max(f.told_by), 'fetched_at', max(f.told_at)) AS told,
             {object_of}(f.sha256, {intel_of_file}) AS intel
         FROM sessions AS s, {each}(s.file_hashes) AS item JOIN file_intel AS f ON f.sha256 = item.value
         WHERE s.day BETWEEN :first AND :last GROUP BY s.sensor, s.session_id
     ), passwords AS (
-        SELECT s.sensor, s.session_id, sum(p.breached) AS breached, sum(1 - p.breached) AS novel
+        SELECT s.sensor, s.session_id, sum(p.breached) AS breached, sum(1 - p.breached) AS novel,
+            {object}('service', max(p.told_by), 'fetched_at', max(p.told_at)) AS told
         FROM sessions AS s, {each}(s.passwords_sha1) AS item JOIN password_intel AS p ON p.sha1 = item.value
         WHERE s.day BETWEEN :first AND :last GROUP BY s.sensor, s.session_id
     )
@@ -89,8 +115,10 @@ _JOIN = """
         s.src_ip, s.src_port, s.dst_port, s.username,
         s.login_failures, s.login_successes, s.commands, s.downloads, s.uploads,
         coalesce(a.scope, 'invalid'),
-        a.as_number, a.as_organization, a.country_iso_code, a.is_scanner, a.reports,
+        a.as_number, a.as_organization, a.country_iso_code, a.is_scanner, a.is_proxy, a.is_vpn, a.is_tor,
+        a.abuse_score, a.classification, a.reports,
         f.malicious, f.label, p.breached, p.novel,
+        {merged_provenance},
         {merged_intel},
         CASE
             WHEN a.known_at IS NULL THEN 'unknown'
@@ -109,18 +137,31 @@ _JOIN = """
 _DIALECT = {
     "sqlite": {
         "each": "json_each",
+        "object": "json_object",
         "object_of": "json_group_object",
         "intel_of_file": "json(f.intel)",
         "merged_intel": "json_patch(coalesce(a.intel, '{}'), "
         "CASE WHEN f.intel IS NULL THEN '{}' ELSE json_object('files', json(f.intel)) END)",
+        # RFC 7396: what is null in the patch is left out.
+        "merged_provenance": "CASE WHEN f.malicious IS NULL AND p.told IS NULL THEN a.provenance ELSE "
+        "json_patch(coalesce(a.provenance, '{}'), json_object("
+        "'file_malicious', json(CASE WHEN f.malicious IS NOT NULL THEN f.told END), "
+        "'file_label', json(CASE WHEN f.label IS NOT NULL THEN f.told END), "
+        "'passwords_breached', json(p.told), 'passwords_novel', json(p.told))) END",
         "days_after": "CAST(julianday(a.known_at) - julianday(s.ended_at) AS INTEGER)",
     },
     "postgresql": {
         "each": "jsonb_array_elements_text",
+        "object": "jsonb_build_object",
         "object_of": "jsonb_object_agg",
         "intel_of_file": "f.intel",
         "merged_intel": "coalesce(a.intel, '{}') || "
         "CASE WHEN f.intel IS NULL THEN '{}' ELSE jsonb_build_object('files', f.intel) END",
+        "merged_provenance": "CASE WHEN f.malicious IS NULL AND p.told IS NULL THEN a.provenance ELSE "
+        "coalesce(a.provenance, '{}') || jsonb_strip_nulls(jsonb_build_object("
+        "'file_malicious', CASE WHEN f.malicious IS NOT NULL THEN f.told END, "
+        "'file_label', CASE WHEN f.label IS NOT NULL THEN f.told END, "
+        "'passwords_breached', p.told, 'passwords_novel', p.told)) END",
         "days_after": "floor(extract(epoch from a.known_at - s.ended_at) / 86400)::int",
     },
 }
@@ -199,49 +240,59 @@ def _address_rows(addresses: Sequence[Key], knowledge: Sequence[Knowledge]) -> I
         changes = sorted({moment for known in knowledge for moment in known.changes(address.value)})
         for start, end in zip([_ALWAYS, *changes], [*changes, _FOREVER], strict=True):
             facts: dict[str, Any] = dict.fromkeys(_FACTS)
+            provenance: dict[str, Any] = {}
             intel: dict[str, Any] = {}
             known_at: datetime | None = None
+            if address.known_scanner:
+                facts["is_scanner"] = True
+                provenance["source_is_scanner"] = _LISTED
             for known in knowledge:
                 observed = known.as_of(address.value, start)
                 if observed is None:
-                    intel[known.name] = {"status": known.status(address).value}
+                    intel[known.name] = known.without_answer(address)
                     continue
                 intel[known.name] = observed.as_dict()
                 known_at = max(known_at or _ALWAYS, observed.fetched_at)
-                _merge(facts, known, observed)
-            yield [address.value, start, end, address.scope.value, *facts.values(), intel, known_at]
+                _merge(facts, provenance, known, observed)
+            yield [
+                address.value, start, end, address.scope.value, *facts.values(), provenance, intel, known_at
+            ]  # fmt: skip
 
 
-def _merge(facts: dict[str, Any], known: Knowledge, observed: Observed) -> None:
+def _merge(facts: dict[str, Any], provenance: dict[str, Any], known: Knowledge, observed: Observed) -> None:
     told = known.facts(observed)
-    for name in _FACTS:
-        if facts[name] is None:
-            facts[name] = getattr(told, name)
+    for name, column in _FACTS.items():
+        if facts[name] is None and (value := getattr(told, name)) is not None:
+            facts[name] = value
+            provenance[column] = {"service": known.name, "fetched_at": observed.fetched_at.isoformat()}
 
 
 def _file_rows(knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:
     for key in {key.value: key for known in knowledge for key in known.keys}.values():
         intel: dict[str, Any] = {}
-        malicious, label = None, None
+        malicious, label, told_by, told_at = None, None, None, None
         for known in knowledge:
             observed = known.latest(key.value)
             if observed is None:
-                intel[known.name] = {"status": known.status(key).value}
+                intel[known.name] = known.without_answer(key)
                 continue
             # Without the answer itself: a report on a file is a book, and stands in the cache.
             intel[known.name] = {k: v for k, v in observed.as_dict().items() if k != "answer"}
-            facts = known.facts(observed)
-            malicious = max(malicious or 0, int(bool(facts.malicious)))
-            label = label or facts.file_label
-        yield [key.value, malicious, label, intel]
+            if malicious is None:
+                facts = known.facts(observed)
+                malicious, label = int(bool(facts.malicious)), facts.file_label
+                told_by, told_at = known.name, observed.fetched_at.isoformat()
+        yield [key.value, malicious, label, told_by, told_at, intel]
 
 
 def _password_rows(knowledge: Sequence[Knowledge], passwords: Iterable[str]) -> Iterator[list[Any]]:
     for sha1 in passwords if knowledge else ():
         prefix, suffix = sha1[:PREFIX_CHARS], sha1[PREFIX_CHARS:]
-        observed = [answer for known in knowledge if (answer := known.latest(prefix))]
-        if observed:
-            yield [sha1, int(any(_breached(answer.payload, suffix) for answer in observed))]
+        for known in knowledge:
+            if observed := known.latest(prefix):
+                breached = int(_breached(observed.payload, suffix))
+                yield [sha1, breached, known.name, observed.fetched_at.isoformat()]
+                break
 
 
 def _breached(payload: Mapping[str, Any] | None, suffix: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Executable, func, literal, select
+from sqlalchemy import ColumnElement, Executable, case, func, literal, select
 
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
@@ -24,6 +24,12 @@ class Key:
     scope: Scope
     priority: int
     sessions: int
+    known_scanner: bool = False
+
+    @property
+    def may_be_sent(self) -> bool:
+        """Whether services may be asked about it."""
+        return self.scope is Scope.GLOBAL and not self.known_scanner
 
 
 def keys_of(database: Database, days: Days, subject: Subject) -> list[Key]:
@@ -35,15 +41,17 @@ def keys_of(database: Database, days: Days, subject: Subject) -> list[Key]:
     }[subject](database, days)
     with database.read() as connection:
         return [
-            Key(row[0], Scope(row[1]), priority=int(row[2]), sessions=int(row[3]))
+            Key(row[0], Scope(row[1]), int(row[2]), int(row[3]), known_scanner=bool(row[4]))
             for row in connection.execute(query)
         ]
 
 
 def _addresses(database: Database, days: Days) -> Executable:
     last_day, priority = func.max(_ADDRESSES.c.day), func.max(_ADDRESSES.c.priority)
+    scanner = func.max(case((_ADDRESSES.c.known_scanner, 1), else_=0))
+    scope, sessions = func.max(_ADDRESSES.c.scope), func.sum(_ADDRESSES.c.sessions)
     return (
-        select(_ADDRESSES.c.src_ip, func.max(_ADDRESSES.c.scope), priority, func.sum(_ADDRESSES.c.sessions))
+        select(_ADDRESSES.c.src_ip, scope, priority, sessions, scanner)
         .where(_ADDRESSES.c.day.between(days.first, days.last))
         .group_by(_ADDRESSES.c.src_ip)
         .order_by(priority.desc(), last_day.desc(), _ADDRESSES.c.src_ip)
@@ -69,7 +77,7 @@ def each(database: Database, array: ColumnElement[object]):  # type: ignore[no-u
 def _counted(value: ColumnElement[str], days: Days) -> Executable:
     sessions = func.count()
     return (
-        select(value, literal(Scope.GLOBAL.value), sessions, sessions)
+        select(value, literal(Scope.GLOBAL.value), sessions, sessions, literal(0))
         .select_from(_SESSIONS)
         .where(_SESSIONS.c.day.between(days.first, days.last))
         .group_by(value)

@@ -87,12 +87,17 @@ class Knowledge:
         """How the latest lookup ended, or why there was none."""
         if latest := self.latest(key.value):
             return latest.status
-        if key.scope is not Scope.GLOBAL:
+        if not key.may_be_sent:
             return LookupStatus.SKIPPED_POLICY
         if not self.asked.has_key:
             return LookupStatus.SKIPPED_NO_KEY
         status = self.statuses.get(key.value, LookupStatus.DEFERRED)
         return LookupStatus.DEFERRED if status.is_answer else status  # the answer was purged since
+
+    def without_answer(self, key: Key) -> dict[str, Any]:
+        """As it stands in `enriched_sessions.intel` where nothing is known: why not."""
+        told = {"status": self.status(key).value}
+        return {**told, "detail": "listed as a known scanner"} if key.known_scanner else told
 
 
 def gather(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from cowrie_enrich_dagster.cache import HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.services import Service
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
 
 @dataclass
@@ -59,7 +59,7 @@ def plan_service(
 ) -> ServicePlan:
     """Look every key that may be sent up in the cache (a query per tier, not per key); the rest is wanted."""
     plan = ServicePlan(service.name, keys=len(keys))
-    sent: Mapping[str, int] = {key.value: key.priority for key in keys if key.scope is Scope.GLOBAL}
+    sent: Mapping[str, int] = {key.value: key.priority for key in keys if key.may_be_sent}
     if len(keys) > len(sent):
         plan.skipped[LookupStatus.SKIPPED_POLICY.value] = len(keys) - len(sent)
     hits = cache.get_many(service.name, list(sent))

@@ -23,6 +23,8 @@ RETRY_GUARD_S = 1.0
 """Added to what a server asks for: many round the rest of a second down, and the next refusal costs more."""
 
 RESET_TOLERANCE_S = 2.0
+"""How far a reset named in whole seconds may be off: servers round up, and their clocks are not ours."""
+
 UNAVAILABLE = 503
 
 
@@ -91,7 +93,7 @@ def _apply_quota(state: State, policy: Policy, now: float, seen: Observation, qu
     resets_at = None if quota.reset_s is None else now + min(quota.reset_s, MAX_HOLD_S)
     if quota.remaining == 0 and quota.reset_s is not None:
         # A bucket without burst is empty after every request: that is spacing, which we keep anyway.
-        if quota.reset_s <= spacing(state, policy) + RETRY_GUARD_S:
+        if quota.reset_s <= spacing(state, policy) + RESET_TOLERANCE_S:
             return state
         if name is None:
             return _hold(state, now + min(quota.reset_s, MAX_HOLD_S), Reason.QUOTA, now)

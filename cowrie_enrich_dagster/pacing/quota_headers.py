@@ -19,6 +19,7 @@ from cowrie_enrich_dagster.pacing.retry_after import as_text, parse_http_date
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 MAX_FIELDS = 64
+CLOCK_TOLERANCE_S = 2.0
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 _PLAIN = re.compile(
     r"(?:x-)?rate-?limit-(limit|remaining|reset)(?:-(second|minute|hour|day|month))?", re.IGNORECASE
@@ -33,12 +34,14 @@ _MONTH_LENGTHS = range(28 * 86_400, 31 * 86_400 + 1)
 def header_quotas(headers: Mapping[str, str], *, now: Clock = utc_now) -> tuple[HeaderQuota, ...]:
     """Every quota that the headers of one response name with its remainder. Never raises on odd values.
 
-    Moments are turned into durations against the response's own Date header, else against `now`.
+    Moments are turned into durations against `now`, or against the response's own Date header where that is
+    further from `now` than rounding to whole seconds explains.
     """
     fields = {
         as_text(name).lower(): as_text(value)[:1000] for name, value in list(headers.items())[:MAX_FIELDS]
     }
-    sent = parse_http_date(fields.get("date", ""), now) or now()
+    ours, theirs = now(), parse_http_date(fields.get("date", ""), now)
+    sent = theirs if theirs and abs((theirs - ours).total_seconds()) > CLOCK_TOLERANCE_S else ours
     return (*_plain_quotas(fields, sent), *_structured_quotas(fields))
 
 

@@ -15,6 +15,8 @@ from cowrie_enrich_dagster.settings.values import (
     DatabaseUrl,
     HeaderSecret,
     IsoDay,
+    ListedNetworks,
+    Network,
     Networks,
     ServiceNames,
 )
@@ -30,6 +32,8 @@ DEFAULT_SERVICE_NAMES = (
     "cymru",
     "maxmind",
 )
+
+_NETWORK_FILE = "a text file with an address or CIDR network on each line (# begins a comment)"
 
 Source = Literal["environment", "sensors.toml", "default"]
 
@@ -166,6 +170,14 @@ class Settings(_Frozen):
         Networks, From(env="ENRICH_OWN_NETWORKS", accepts="a comma list of addresses and CIDR networks")
     ] = ()
     """Networks of ours: their addresses are never sent to a service."""
+    own_networks_file: Annotated[
+        ListedNetworks | None, From(env="ENRICH_OWN_NETWORKS_FILE", accepts=_NETWORK_FILE)
+    ] = None
+    """More of them."""
+    scanners_file: Annotated[
+        ListedNetworks | None, From(env="ENRICH_SCANNERS_FILE", accepts=_NETWORK_FILE)
+    ] = None
+    """Scanners known to the operator: marked as such, and never asked about."""
     enabled_services: Annotated[
         ServiceNames | None,
         From(env="ENRICH_SERVICES", accepts="a comma list of {services}", unset="those that are configured"),
@@ -177,6 +189,10 @@ class Settings(_Frozen):
     """What the operator should know but need not fix, a line each."""
     sources: Mapping[str, Source] = Field(default={}, repr=False)
     """Where each value that is not a default came from, by dotted path such as `redis.host`."""
+
+    def all_own_networks(self) -> tuple[Network, ...]:
+        """Our networks, wherever they are listed."""
+        return self.own_networks + (self.own_networks_file.networks if self.own_networks_file else ())
 
     def service(self, name: str) -> ServiceSettings:
         """The settings of one service. Raises `KeyError` for a name that was not given to `load_settings`."""

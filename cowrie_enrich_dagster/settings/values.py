@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -65,16 +66,42 @@ def _split(value: object) -> object:
     return [word for item in value.split(",") if (word := item.strip())] if isinstance(value, str) else value
 
 
+def _network(text: str, where: str = "") -> Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise _reject(f"{where}{text[:80]!r} is neither an address nor a network") from None
+
+
 def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
-    networks = []
-    for item in cast("list[str]", _split(value)):
-        try:
-            networks.append(ip_network(item, strict=False))
-        except ValueError:
-            raise _reject(f"{item!r} is neither an address nor a network") from None
-    return networks
+    return [_network(item) for item in cast("list[str]", _split(value))]
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """The networks that a text file lists."""
+
+    path: Path
+    networks: tuple[Network, ...]
+
+    def __str__(self) -> str:
+        return f"{self.path} ({len(self.networks)} networks)"
+
+
+def _network_file(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    path = _absolute(Path(value), info)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeError:
+        raise _reject("it is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        raise _reject(f"it cannot be read ({getattr(error, 'strerror', None) or 'no such name'})") from None
+    listed = ((number, line.partition("#")[0].strip()) for number, line in enumerate(lines, start=1))
+    return NetworkFile(path, tuple(_network(text, f"line {number}: ") for number, text in listed if text))
 
 
 def _service_names(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -130,6 +157,8 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 IsoDay = Annotated[date, BeforeValidator(_iso_day)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 """Networks; an address with host bits and a prefix length means its whole network."""
+ListedNetworks = Annotated[NetworkFile, BeforeValidator(_network_file)]
+"""A text file with an address or CIDR network on each line; `#` begins a comment."""
 ServiceNames = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_service_names)]
 """Lower-case service names, each once, in the order given."""
 ApiUrl = Annotated[str, AfterValidator(_api_url)]

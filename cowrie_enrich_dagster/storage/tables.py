@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine.interfaces import Dialect
@@ -99,7 +100,10 @@ class SessionRecord(Base):
 
 
 class SessionIp(Base):
-    """One source address on one day, whether it may be asked about (`scope`) and how much it is worth."""
+    """One source address on one day, whether it may be asked about (`scope`) and how much it is worth.
+
+    A `known_scanner` is on the operator's list: it is never asked about, wherever it may be routed.
+    """
 
     __tablename__ = "session_ips"
     day: Mapped[date] = mapped_column(Date, primary_key=True)
@@ -115,6 +119,7 @@ class SessionIp(Base):
     uploads: Mapped[int] = mapped_column(Integer)
     scope: Mapped[str] = mapped_column(String(16))
     priority: Mapped[int] = mapped_column(Integer)
+    known_scanner: Mapped[bool] = mapped_column(server_default=false())
 
     __table_args__ = (Index("ix_session_ips_src_ip", "src_ip"),)
 
@@ -141,7 +146,10 @@ class EnrichmentCache(Base):
 
 
 class Observation(Base):
-    """An answer that a newer one replaced, or that expired: append-only, what was known stays known."""
+    """An answer that a newer one replaced, or that expired: append-only, what was known stays known.
+
+    `feed` names the list it was read off, where it is no answer to a lookup; it was known from then on.
+    """
 
     __tablename__ = "observations"
     service: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -149,6 +157,7 @@ class Observation(Base):
     fetched_at: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
     status: Mapped[str] = mapped_column(String(32))
     payload: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    feed: Mapped[str | None] = mapped_column(String(64))
 
 
 class EnrichedSession(Base):
@@ -159,7 +168,11 @@ class EnrichedSession(Base):
     session ended, else the first that came later; `knowledge` says which: `before`, `during` or `N days
     after` the session, or `unknown`. `file_malicious` counts the session's files that a service calls
     malicious, `passwords_breached` and `_novel` its passwords that are in known breaches, or are not (None:
-    not asked).
+    not asked). `source_abuse_score` goes from 0 (nothing against it) to 100 (certainly abusive).
+
+    `provenance` maps each of these columns that has a value to `{service, fetched_at}`. Where services
+    disagree, the first in the order of `Service.rank` that says anything is believed; before all of them the
+    operator's own list of scanners (service `list`, no moment).
     """
 
     __tablename__ = "enriched_sessions"
@@ -184,11 +197,17 @@ class EnrichedSession(Base):
     source_as_organization_name: Mapped[str | None] = mapped_column(Text)
     source_geo_country_iso_code: Mapped[str | None] = mapped_column(String(2))
     source_is_scanner: Mapped[bool | None]
+    source_is_proxy: Mapped[bool | None]
+    source_is_vpn: Mapped[bool | None]
+    source_is_tor: Mapped[bool | None]
+    source_abuse_score: Mapped[int | None] = mapped_column(Integer)
+    source_classification: Mapped[str | None] = mapped_column(Text)
     source_reports: Mapped[int | None] = mapped_column(BigInteger)
     file_malicious: Mapped[int | None] = mapped_column(Integer)
     file_label: Mapped[str | None] = mapped_column(Text)
     passwords_breached: Mapped[int | None] = mapped_column(Integer)
     passwords_novel: Mapped[int | None] = mapped_column(Integer)
+    provenance: Mapped[dict[str, Any] | None] = mapped_column(Json)
     intel: Mapped[dict[str, Any]] = mapped_column(Json)
     knowledge: Mapped[str] = mapped_column(String(32))
 

@@ -21,6 +21,7 @@ from sqlalchemy import text
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.simulator import Fault, Limit, Simulator, TokenBucket
+from cowrie_enrich_dagster.vocabulary import Days
 from tests.dagster.conftest import Materialise
 
 SAMPLE_DAYS = ["2025-11-01", "2025-11-02", "2025-11-03"]
@@ -55,22 +56,30 @@ def test_the_three_sample_days_are_one_run(
 def test_every_materialisation_says_what_came_of_it(materialise: Materialise) -> None:
     """Rows, calls, coverage, hits by tier, quota and tables are in the metadata."""
     result = materialise(SAMPLE_DAYS[0], SAMPLE_DAYS[-1])
-    sessions = figures(result, "cowrie_sessions")
-    assert (sessions["dagster/row_count"], sessions["events"], sessions["lines_quarantined"]) == (
-        1400,
-        8249,
-        0,
-    )
+    read = figures(result, "cowrie_sessions")
+    assert (read["sessions"], read["events"], read["lines_quarantined"]) == (1400, 8249, 0)
     addresses = figures(result, "session_ips")
     assert addresses["addresses"] == 178
     asked = figures(result, "enrichment_cache")
     assert (asked["api_calls"], asked["pending"], asked["status"]) == (174, 0, "complete")
     assert "| dshield |" in asked["quota"]
     enriched = figures(result, "enriched_sessions")
-    assert enriched["dagster/row_count"] == 1400
+    assert enriched["sessions"] == 1400
     assert "| dshield | 100.0% |" in enriched["coverage"]
     assert "| database | 174 |" in enriched["hits"]
     assert len(enriched["top_networks"].splitlines()) == 12
+
+
+def test_each_partition_has_its_own_row_count(materialise: Materialise, enricher: Enricher) -> None:
+    """A run over many days does not claim all its rows for each of them."""
+    result = materialise(SAMPLE_DAYS[0], SAMPLE_DAYS[-1])
+    expected = {day: enricher.count_sessions(Days.parse(day)) for day in SAMPLE_DAYS}
+    for asset in ("cowrie_sessions", "enriched_sessions"):
+        rows = {
+            event.partition: event.metadata["dagster/row_count"].value
+            for event in result.asset_materializations_for_node(asset)
+        }
+        assert rows == expected, asset
 
 
 def test_one_day_fills_its_own_partition_only(

@@ -48,10 +48,12 @@ def cowrie_sessions(context: AssetExecutionContext, enricher: EnricherResource) 
     """One row per session that started on the day, from every log file that touches it."""
     with enricher.open() as pipeline:
         report = pipeline.ingest(days_of(context))
+    for day, number in report.sessions_by_day.items():
+        context.add_asset_metadata({"dagster/row_count": number}, partition_key=str(day))
     read = report.read
     return MaterializeResult(
         metadata={
-            "dagster/row_count": report.sessions,
+            "sessions": report.sessions,
             "events": read.events,
             "files": read.files,
             "lines_in": read.lines_in,

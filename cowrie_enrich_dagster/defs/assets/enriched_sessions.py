@@ -11,6 +11,7 @@ from cowrie_enrich_dagster.defs.metadata import counts_table, percent, table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.vocabulary import Days
 
 
 @asset(
@@ -37,14 +38,16 @@ def enriched_sessions(context: AssetExecutionContext, enricher: EnricherResource
     days = days_of(context)
     with enricher.open() as pipeline:
         report = pipeline.enrich(days)
-        sessions = pipeline.count_sessions(days)
+        sessions = {str(day): pipeline.count_sessions(Days(day, day)) for day in days}
         networks, countries = pipeline.top_sources(days)
         cache = pipeline.cache.metrics.as_dict()
-        check_results = checks.of_rows(report, sessions, cache, pipeline.cache.redis)
+        check_results = checks.of_rows(report, sum(sessions.values()), cache, pipeline.cache.redis)
+    for day, number in sessions.items():
+        context.add_asset_metadata({"dagster/row_count": number}, partition_key=day)
     coverage = {service: report.coverage(service) for service in report.lookups}
     return MaterializeResult(
         metadata={
-            "dagster/row_count": report.sessions,
+            "sessions": report.sessions,
             "coverage": table(["service", "sessions"], [(name, percent(c)) for name, c in coverage.items()]),
             "lookups": counts_table("service", report.lookups),
             "stale_answers": report.stale,

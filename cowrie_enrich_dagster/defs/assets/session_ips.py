@@ -23,7 +23,7 @@ def session_ips(context: AssetExecutionContext, enricher: EnricherResource) -> M
         report = pipeline.summarise_addresses(days_of(context))
     return MaterializeResult(
         metadata={
-            "dagster/row_count": report.rows,
+            "rows": report.rows,
             "addresses": report.distinct,
             "by_scope": table(["scope", "addresses"], sorted(report.by_scope.items())),
         }

@@ -198,6 +198,7 @@ def test_sqlite_text_that_cannot_be_parsed(column: str, sqlite_cache: DatabaseCa
     with sqlite_cache._database.write() as connection:
         connection.execute(text(f"UPDATE enrichment_cache SET {column} = 'zzz{{' WHERE cache_key = 'bad'"))
     assert sqlite_cache.get_many(SERVICE, ["good", "bad"]).keys() == {"good"}
+    assert "good" in sqlite_cache.fetched_at(SERVICE, ["good", "bad"])
     sqlite_cache.set(answer("bad", now()))
     assert sqlite_cache.get_many(SERVICE, ["good", "bad"]).keys() == {"good", "bad"}
 

@@ -1,9 +1,10 @@
-"""Many processes on one database: the newest answer wins and nobody fails."""
+"""Many processes on one database, and a database that restarts under them: nobody fails."""
 
 from __future__ import annotations
 
 import multiprocessing
 import random
+import threading
 from datetime import datetime, timedelta, timezone
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
@@ -11,6 +12,7 @@ from multiprocessing.synchronize import Barrier
 from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
+from tests.servers import PostgresServer
 
 SERVICE = "dshield"
 PROCESSES, ROUNDS = 8, 4
@@ -77,3 +79,22 @@ def test_eight_processes_write_the_same_keys_at_once(database_url: str) -> None:
         )
         assert tuple(hits.one()) == (len(KEYS), PROCESSES * ROUNDS, PROCESSES * ROUNDS)
     database.close()
+
+
+def test_a_restart_of_the_database_is_waited_out() -> None:
+    """Killed between two lookups and back half a second later: the second one answers, late."""
+    server = PostgresServer()
+    try:
+        database = Database(server.new_database(), clock=lambda: START)
+        upgrade(database)
+        cache = DatabaseCache(database)
+        cache.set_many(entry(key, 0) for key in KEYS)
+        server.kill()
+        restart = threading.Timer(0.5, server.start)
+        restart.start()
+        assert len(cache.get_many(SERVICE, KEYS)) == len(KEYS)
+        restart.join()
+        assert cache.set_many([entry(KEYS[0], 1)]) == 1
+        database.close()
+    finally:
+        server.close()

@@ -164,7 +164,7 @@ def test_a_fault_in_the_middle_of_a_run_changes_no_answer(
         spent = time.monotonic() - spent
     assert results == expected
     assert calls == expected_calls == UNKNOWN
-    assert spent < 2.0
+    assert spent < 3.0  # waiting for each of some 20 calls would be ten seconds
     quiet = {"wrong types", "garbage", "another format", "emptied", "restarted"}
     assert len(caplog.records) == (0 if fault in quiet else 1), caplog.text
     tier.close()
@@ -236,7 +236,7 @@ def test_a_dead_redis_costs_one_timeout_a_minute(
                 assert tier.set_many([answer("k", now())]) == 0
                 assert not tier.status().reachable
             assert errors() == minute
-            assert time.monotonic() - started < 0.5 + 0.3
+            assert time.monotonic() - started < 0.5 + 0.7  # the timeout, and 1,500 calls that do not wait
             seconds.now += COOLDOWN_S
         server.resume() if fault == "hanging" else server.start()
         assert tier.set_many([answer("k", now())]) == 1
@@ -261,10 +261,10 @@ def test_many_threads_wait_for_a_hanging_redis_together_not_in_turn(server: Redi
             thread.join()
         return time.monotonic() - started
 
-    assert all_at_once() < 1.0
+    assert all_at_once() < 2.0  # in turn it would be eight seconds
     before = tier.metrics.as_dict()["totals"]["redis"]["errors"]
     seconds.now += COOLDOWN_S
-    assert all_at_once() < 1.0
+    assert all_at_once() < 2.0  # in turn it would be eight seconds
     assert tier.metrics.as_dict()["totals"]["redis"]["errors"] == before + 1
     tier.close()
 

@@ -1,0 +1,108 @@
+"""STIX 2.1 bundles that the stix2 library accepts, and that update rather than repeat."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import stix2
+from sqlalchemy import update
+
+from cowrie_enrich_dagster.export import ExportFormat, export_days
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, table_of
+from tests.integration.export.conftest import DAY, HOSTILE, START, session, store
+
+
+def bundle(database: Database, path: Path) -> dict[str, list[Any]]:
+    """The objects by type, as stix2 parses and checks them."""
+    export_days(database, DAY, ExportFormat.STIX, path)
+    parsed = stix2.parse(path.read_text(encoding="utf-8"), version="2.1", allow_custom=False)
+    found: dict[str, list[Any]] = {}
+    for thing in parsed.objects:
+        found.setdefault(thing.type, []).append(thing)
+    return found
+
+
+def test_sessions_become_one_sighting_for_each_address_and_sensor(database: Database, tmp_path: Path) -> None:
+    """Counts, first and last seen are those of the sessions; references lead to objects in the bundle."""
+    store(
+        database,
+        [
+            session(1),
+            session(2, event_start=START - timedelta(hours=1), login_successes=0),
+            session(3, sensor="pot-2", event_end=START + timedelta(hours=1)),
+            session(4, source_ip="2a00:1450::5", source_as_number=None, login_failures=0, login_successes=0,
+                    downloads=0),
+            session(5, source_ip="9.9.9.9", source_is_scanner=True),
+        ],
+    )  # fmt: skip
+    found = bundle(database, tmp_path / "out.json")
+    assert {thing.value for thing in found["ipv4-addr"]} == {"8.8.4.4", "9.9.9.9"}
+    assert [thing.value for thing in found["ipv6-addr"]] == ["2a00:1450::5"]
+    assert [thing.number for thing in found["autonomous-system"]] == [4200000001]
+    assert {thing.name for thing in found["identity"]} == {"cowrie_enrich_dagster", "pot-1", "pot-2"}
+    assert len(found["sighting"]) == len(found["observed-data"]) == 4
+    everything = {thing.id: thing for things in found.values() for thing in things}
+    seen = {
+        (
+            everything[everything[sighting.observed_data_refs[0]].object_refs[0]].value,
+            everything[sighting.where_sighted_refs[0]].name,
+        ): sighting
+        for sighting in found["sighting"]
+    }
+    ours = seen["8.8.4.4", "pot-1"]
+    assert (ours["count"], ours.first_seen, ours.last_seen) == (
+        2, START - timedelta(hours=1), START + timedelta(milliseconds=2500),
+    )  # fmt: skip
+    assert ours.description == "2 sessions; 1 of 7 logins succeeded; 2 files left"
+    judged = {everything[s.sighting_of_ref].pattern: everything[s.sighting_of_ref] for s in seen.values()}
+    assert {pattern: indicator.indicator_types for pattern, indicator in judged.items()} == {
+        "[ipv4-addr:value = '8.8.4.4']": ["malicious-activity"],
+        "[ipv4-addr:value = '9.9.9.9']": ["benign"],
+        "[ipv6-addr:value = '2a00:1450::5']": ["anomalous-activity"],
+    }
+
+
+def test_a_second_export_updates_the_same_objects(database: Database, tmp_path: Path) -> None:
+    """Ids and `created` stay, `modified` grows: a platform replaces what it holds."""
+    store(database, [session(1)])
+    first = bundle(database, tmp_path / "1.json")
+    enriched = table_of(EnrichedSession)
+    with database.write() as connection:
+        connection.execute(update(enriched).values(login_failures=9))
+    second = bundle(database, tmp_path / "2.json")
+    for kind, things in first.items():
+        assert [thing.id for thing in things] == [thing.id for thing in second[kind]]
+    assert first["sighting"][0].created == second["sighting"][0].created
+    assert first["sighting"][0].modified < second["sighting"][0].modified
+
+
+def test_own_and_unroutable_addresses_are_not_published(database: Database, tmp_path: Path) -> None:
+    """Only addresses of scope `global` become indicators."""
+    scopes = ("own", "private", "loopback", "reserved", "invalid")
+    rows = [session(n, source_ip=f"5.6.7.{n}", source_scope=scope) for n, scope in enumerate(scopes)]
+    store(database, [*rows, session(9, source_ip=None, source_scope="invalid")])
+    assert set(bundle(database, tmp_path / "out.json")) == {"identity"}
+
+
+def test_hostile_names_stay_names(database: Database, tmp_path: Path) -> None:
+    """Names of networks and sensors come back exactly; none can break out of its object."""
+    texts = [text for text in HOSTILE if text]
+    store(
+        database,
+        [
+            session(
+                n,
+                source_ip=f"8.8.{n}.4",
+                source_as_number=n,
+                source_as_organization_name=text,
+                sensor=text[:128],
+            )
+            for n, text in enumerate(texts)
+        ],
+    )
+    found = bundle(database, tmp_path / "out.json")
+    assert [thing.name for thing in sorted(found["autonomous-system"], key=lambda a: a.number)] == texts
+    assert {thing.name for thing in found["identity"]} == {"cowrie_enrich_dagster", *(t[:128] for t in texts)}
