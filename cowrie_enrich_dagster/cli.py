@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.enrichment.doctor import examine
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
@@ -64,6 +65,8 @@ def _reported() -> Iterator[None]:
         yield
     except (ConfigError, migrate.SchemaOutdated) as problem:
         _fail(2, str(problem))
+    except DBAPIError as problem:
+        _fail(1, f"the database (DATABASE_URL): {str(problem.orig).strip() or type(problem.orig).__name__}")
     except KeyboardInterrupt:
         _fail(1, "interrupted; the next run goes on where this one stopped")
 
@@ -207,9 +210,10 @@ def quota(json: JsonOption = False) -> None:
         return
     for entry in entries:
         status = entry.status
+        learned = status.effective_rate < status.configured_rate
         out.print(
             f"[bold]{status.service}[/bold]  {status.effective_rate:g} requests/s"
-            + (f" (learned; configured {status.configured_rate:g})" if status.learned_rate else "")
+            + (f" (learned; configured {status.configured_rate:g})" if learned else "")
             + f", backlog {entry.backlog}"
             + (f", done in {_duration(entry.eta_s)}" if entry.backlog else ""),
             highlight=False,
@@ -349,7 +353,9 @@ def db_upgrade(revision: Annotated[str, typer.Argument()] = "head") -> None:
 
 
 @db_app.command("downgrade")
-def db_downgrade(revision: Annotated[str, typer.Argument(help="A revision such as v11, or -1.")]) -> None:
+def db_downgrade(
+    revision: Annotated[str, typer.Argument(help="A revision such as v11; base drops everything.")],
+) -> None:
     """Take the schema down to a revision; drops only what later revisions added."""
     with _reported(), _database() as database:
         migrate.downgrade(database, revision)

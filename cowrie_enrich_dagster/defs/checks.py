@@ -34,6 +34,12 @@ ANSWERS_VALID = AssetCheckSpec(
     description="No answer of the run had the wrong shape or was about another key (exactly 0; warning: such "
     "answers are thrown away and asked for again).",
 )
+KEYS_ACCEPTED = AssetCheckSpec(
+    "keys_accepted",
+    asset="enrichment_cache",
+    description="No service refuses the key, plan or contact address it is asked with (warning: it names the "
+    "setting to mend; only that service stops).",
+)
 COMPLETE = AssetCheckSpec(
     "every_session_has_its_row",
     asset="enriched_sessions",
@@ -72,6 +78,13 @@ def of_answers(fetched: Sequence[FetchReport]) -> Iterator[AssetCheckResult]:
     ):
         by_service = {part.service: part.statuses[status.value] for part in fetched}
         yield _result(spec, not any(by_service.values()), AssetCheckSeverity.WARN, by_service)
+    refused = {part.service: _setting_to_mend(part.service) for part in fetched if part.is_refused}
+    yield _result(KEYS_ACCEPTED, not refused, AssetCheckSeverity.WARN, refused)
+
+
+def _setting_to_mend(service: str) -> str:
+    """Where the operator says as whom a service is asked: its key, or the address in the User-Agent."""
+    return f"{service.upper()}_API_KEY" if ALL[service].needs_key else "DSHIELD_EMAIL"
 
 
 def of_rows(

@@ -32,7 +32,7 @@ from cowrie_enrich_dagster.enrichment.addresses import AddressReport, summarise_
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
 from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
-from cowrie_enrich_dagster.enrichment.keys import Key, keys_of, password_hashes
+from cowrie_enrich_dagster.enrichment.keys import Key, days_answered_since, keys_of, password_hashes
 from cowrie_enrich_dagster.enrichment.knowledge import AskedService, archive_expired, gather
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.plan import Plan, plan_service
@@ -52,7 +52,7 @@ from cowrie_enrich_dagster.storage.tables import (
     SessionRecord,
     table_of,
 )
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
+from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject
 
 logger = logging.getLogger(__name__)
 _RUNS = table_of(EnrichmentRun)
@@ -303,15 +303,7 @@ class Enricher:
         with self.database.read() as connection:
             since = self.database.now(connection)
         reports = self.drain(progress)
-        answers = [status.value for status in LookupStatus if status.is_answer]
-        query = (
-            select(_ADDRESSES.c.day)
-            .distinct()
-            .join(_LOOKUPS, _LOOKUPS.c.key == _ADDRESSES.c.src_ip)
-            .where(_LOOKUPS.c.updated_at >= since, _LOOKUPS.c.status.in_(answers))
-        )
-        with self.database.read() as connection:
-            days = sorted(connection.execute(query).scalars())
+        days = days_answered_since(self.database, since, self.services.values())
         for day in days:
             self.enrich(Days(day, day))
         return reports, days

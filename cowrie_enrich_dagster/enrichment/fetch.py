@@ -21,7 +21,7 @@ import requests
 from cowrie_enrich_dagster.cache import CacheEntry, HybridEnrichmentCache, Unstorable
 from cowrie_enrich_dagster.enrichment.knowledge import archive
 from cowrie_enrich_dagster.enrichment.queue import CLAIM_TTL, LookupQueue, Outcome
-from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, PacedSession, SlotRefused, with_retries
+from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, PacedSession, Reason, SlotRefused, with_retries
 from cowrie_enrich_dagster.services import Answer, InvalidAnswer, Service, ServiceConfig
 from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.vocabulary import LookupStatus
@@ -78,7 +78,7 @@ class FetchReport:
     """What one service came to: keys `cached` by tier, keys asked by status, and what is still `pending`.
 
     `answered_elsewhere` counts the keys that other workers asked meanwhile; `retry_at` is when the next
-    pending one is due.
+    pending one is due. `is_refused`: the service does not accept who we say we are.
     """
 
     service: str
@@ -90,6 +90,7 @@ class FetchReport:
     pending: int = 0
     retry_at: datetime | None = None
     stopped_because: str = ""
+    is_refused: bool = False
     waited_s: float = 0.0
     elapsed_s: float = 0.0
 
@@ -179,8 +180,8 @@ class Fetcher:
         """Where the limiter refused, the whole queue of the service waits as long as it said."""
         if self._refusal is None:
             return
-        refused_key = self._refusal.reason == "auth_failed"
-        status = LookupStatus.AUTH_FAILED if refused_key else LookupStatus.DEFERRED
+        self._report.is_refused = self._refusal.reason is Reason.AUTH_FAILED
+        status = LookupStatus.AUTH_FAILED if self._report.is_refused else LookupStatus.DEFERRED
         self._queue.put_off(self._name, status, self._refusal.retry_at, self._report.stopped_because)
 
     def _ask_until_closed(self, keys: Sequence[str] | None) -> None:
@@ -378,6 +379,7 @@ class Fetcher:
             if speak:
                 self._last_progress = time.monotonic()
         if LookupStatus.AUTH_FAILED in statuses:
+            self._report.is_refused = True
             self._give_up("the service refuses our key or contact address")
         elif faults >= FAULTS_BEFORE_GIVING_UP:
             self._give_up(f"{faults} lookups in a row failed")

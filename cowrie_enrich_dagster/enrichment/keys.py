@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, Executable, case, func, literal, select
+from sqlalchemy import ColumnElement, Executable, FromClause, case, func, literal, select, true
 
+from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
-from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject
+from cowrie_enrich_dagster.storage.tables import Lookup, SessionIp, SessionRecord, table_of
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
 
 _ADDRESSES = table_of(SessionIp)
 _SESSIONS = table_of(SessionRecord)
+_LOOKUPS = table_of(Lookup)
 PREFIX_CHARS = 5
 """How much of a password's SHA-1 leaves the machine (HIBP's k-anonymity)."""
 
@@ -96,3 +100,33 @@ def password_hashes(database: Database, days: Days) -> list[str]:
     )
     with database.read() as connection:
         return list(connection.execute(query).scalars())
+
+
+def days_answered_since(database: Database, moment: datetime, services: Iterable[Service]) -> list[date]:
+    """The days whose sessions have a key, of whatever kind, that was answered since the moment."""
+    answers = [status.value for status in LookupStatus if status.is_answer]
+    found: set[date] = set()
+    with database.read() as connection:
+        for service in services:
+            day, key, source = _occurrences(database, service.subject)
+            query = (
+                select(day)
+                .distinct()
+                .select_from(source.join(_LOOKUPS, _LOOKUPS.c.key == key))
+                .where(_LOOKUPS.c.service == service.name)
+                .where(_LOOKUPS.c.updated_at >= moment, _LOOKUPS.c.status.in_(answers))
+            )
+            found.update(connection.execute(query).scalars())
+    return sorted(found)
+
+
+def _occurrences(
+    database: Database, subject: Subject
+) -> tuple[ColumnElement[date], ColumnElement[str], FromClause]:
+    if subject is Subject.IP:
+        return _ADDRESSES.c.day, _ADDRESSES.c.src_ip, _ADDRESSES
+    if subject is Subject.FILE_SHA256:
+        item = each(database, _SESSIONS.c.file_hashes)
+        return _SESSIONS.c.day, item.c.value, _SESSIONS.join(item, true())
+    item = each(database, _SESSIONS.c.passwords_sha1)
+    return _SESSIONS.c.day, func.substr(item.c.value, 1, PREFIX_CHARS), _SESSIONS.join(item, true())

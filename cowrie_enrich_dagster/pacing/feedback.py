@@ -32,9 +32,9 @@ def observe(state: State, policy: Policy, now: float, seen: Observation) -> Stat
     """The state after a response.
 
     - A limit status stops the service: for Retry-After where given and respected, else for the next step of
-      the ladder (60, 120, 240 ... 3600 s). The first of a series also lowers the rate. Requests that were on
-      their way when the stop began say nothing new: they neither climb the ladder nor lower the rate again,
-      but a longer Retry-After in them still counts.
+      the ladder (60, 120, 240 ... 3600 s). It also lowers the rate, unless it goes on through a long stop:
+      then it is a ban. Requests that were on their way when the stop began say nothing new: they neither
+      climb the ladder nor lower the rate again, but a longer Retry-After in them still counts.
     - A refused credential stops the service for an hour, for that credential only.
     - 503 with Retry-After stops the service for as long as it says.
     - Any other answer below 500 shows that we are served: the ladder starts anew.
@@ -68,10 +68,11 @@ def _limited(state: State, policy: Policy, now: float, seen: Observation, asked:
     state = replace(
         _hold(state, until, Reason.RATE_LIMITED, now), consecutive_failures=failures, penalty_until=until
     )
-    quota_used_up = any(roll_windows(state, policy, now)[name].is_exhausted for name in ("day", "month"))
-    if failures > 1 or quota_used_up:
-        return state
-    return after_refusal(state, policy, until)
+    windows = roll_windows(state, policy, now)
+    if windows["day"].is_exhausted or windows["month"].is_exhausted:
+        return state  # the quota was the reason, not the rate
+    banned = failures > 1 and (asked is None or asked > policy.first_cooldown)
+    return state if banned else after_refusal(state, policy, until)
 
 
 def _asked_until(now: float, asked: int) -> float:
@@ -120,11 +121,9 @@ def _apply_quota(state: State, policy: Policy, now: float, seen: Observation, qu
 
 def _window_of(policy: Policy, quota: HeaderQuota) -> str | None:
     """The window a quota speaks of: named, else recognised by its limit, else the only one there is."""
-    if quota.window is not None:
-        return quota.window if quota.window in WINDOW_SECONDS else None
     matching = [name for name, limit in policy.windows.items() if limit == quota.limit]
-    candidates = matching or list(policy.windows)
-    if len(candidates) != 1:
+    candidates = [quota.window] if quota.window else matching or list(policy.windows)
+    if len(candidates) != 1 or candidates[0] not in WINDOW_SECONDS:
         return None
     name = candidates[0]
     fits = quota.reset_s is None or quota.reset_s <= WINDOW_SECONDS[name] + RESET_TOLERANCE_S

@@ -25,6 +25,9 @@ from cowrie_enrich_dagster.pacing.model import (
 
 MAX_CLOCK_STEP_S = 60.0
 MAX_GUARD_S = 0.5
+RESET_GUARD_S = {"minute": 0.0, "day": 2.0, "month": 2.0}
+"""How long after its reset a used up window is trusted to be open: the server's clock is not ours."""
+
 FLOAT_SLACK_S = 1e-6
 """Moments since the epoch are exact to a quarter of a microsecond in floating point."""
 
@@ -114,7 +117,11 @@ def _due(state: State, policy: Policy, now: float) -> tuple[float, Reason]:
     if why is not None:
         due.append((hold, why))
     windows = roll_windows(state, policy, now)
-    due += [(w.resets_at, Reason(f"{name}_window")) for name, w in windows.items() if w.is_exhausted]
+    due += [
+        (window.resets_at + RESET_GUARD_S[name], Reason(f"{name}_window"))
+        for name, window in windows.items()
+        if window.is_exhausted
+    ]
     limit = policy.windows.get("minute")
     if limit and len(recent := _within_minute(state.recent, policy, now)) >= limit:
         due.append((recent[-limit] + _minute(policy), Reason.MINUTE_WINDOW))

@@ -1,11 +1,11 @@
 """Finding a server's real rate from its refusals: multiplicative decrease, slow increase.
 
-After a refusal the rate drops to `DECREASE` of itself; only the first one after `PROVEN_REQUESTS` at the
-configured rate is taken for an accident of timing (a request delayed on its way crowds the next one) and
-costs little. Once it has held for a quiet period the next try goes a quarter
-of the way back to the rate that failed; a try that fails returns at once to the last rate that held and
-doubles the quiet period. When the gap is closed, only a long quiet period lifts the ceiling again, until the
-configured rate itself has held: then nothing is left to learn.
+A refusal lowers the rate to `DECREASE` of itself. Only when the configured rate has served `PROVEN_REQUESTS`
+before, the first refusal is taken for an accident of timing (a request that was delayed on its way crowds the
+next one) and costs little; a second one soon shows that it was none. Once a rate has held for a quiet period,
+the next try goes a quarter of the way back to the rate that failed. A try that fails returns at once to the
+last rate that held and doubles the quiet period. When the gap is closed, only a long quiet period lifts the
+ceiling again, until the configured rate itself has held: then nothing is left to learn.
 """
 
 from __future__ import annotations

@@ -202,15 +202,13 @@ class Settings(_Frozen):
         """The services to ask, of the `known` ones.
 
         ENRICH_SERVICES decides when it is set, even for a service whose key is missing (its lookups end as
-        `skipped_no_key`); otherwise those that are configured: DShield, and every service of which at least
-        one setting is given. Nothing is sent to a service nobody mentioned, even if it needs no key.
+        `skipped_no_key`); otherwise those that are configured: DShield, and every service of which the key,
+        the URL or the file is given. Nothing is sent to a service nobody mentioned, even if it needs no key.
         """
         if self.enabled_services is not None:
             return self.enabled_services
         return tuple(name for name in known if name == "dshield" or self._mentions(name))
 
     def _mentions(self, name: str) -> bool:
-        own = self.services[name].model_dump(
-            exclude={"respect_retry_after"}
-        )  # that one is set for all at once
-        return any(value is not None for value in own.values())
+        own = self.services[name]
+        return any(value is not None for value in (own.api_url, own.api_key, own.database))

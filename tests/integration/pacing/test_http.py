@@ -139,6 +139,20 @@ def test_tls_requests_take_slots(session: PacedSession, tmp_path: Path) -> None:
         assert_all_paced(session, server, 3)
 
 
+def test_requests_that_are_not_http_take_slots(session: PacedSession, server: WebServer) -> None:
+    """A block under `slot()` (a DNS query, say) counts like a request, and is refused like one."""
+    session.get(f"{server.url}/a")
+    with session.slot():
+        pass
+    session.get(f"{server.url}/a")
+    assert server.arrivals[1] - server.arrivals[0] >= 2 / RATE - TOLERANCE_S
+    assert session.requests_sent == session.limiter.snapshot().requests_total == 3
+    server.script["/a"].append((429, {"Retry-After": "7200"}))
+    session.get(f"{server.url}/a")
+    with pytest.raises(SlotRefused), session.slot():
+        pytest.fail("the block must not run without a slot")
+
+
 def test_a_refused_slot_comes_out_unchanged(session: PacedSession, server: WebServer) -> None:
     """A stop beyond the session's patience raises SlotRefused, at once, with nothing sent."""
     server.script["/a"].append((429, {"Retry-After": "7200"}))

@@ -248,7 +248,7 @@ def test_an_exhausted_day_stops_before_the_refusal() -> None:
     worker = Worker(policy(windows={"day": 1000}))
     worker.now = NOON
     worker.send(200, None, HeaderQuota(None, 1000, 0, 12 * 3600.0))
-    assert worker.send(200) == pytest.approx(12 * 3600, abs=1e-3)
+    assert worker.send(200) == pytest.approx(12 * 3600 + 2, abs=1e-3)
     assert worker.state.limited_total == 0
 
 
@@ -257,7 +257,7 @@ def test_an_exhausted_day_without_a_reset_waits_for_midnight() -> None:
     worker = Worker(policy(windows={"day": 1000}))
     worker.now = NOON
     worker.send(200, None, HeaderQuota(None, 1000, 0, None))
-    assert worker.send(200) == pytest.approx(12 * 3600, abs=1e-3)
+    assert worker.send(200) == pytest.approx(12 * 3600 + 2, abs=1e-3)
 
 
 def test_an_exhausted_window_of_another_length_stops_too() -> None:
@@ -272,6 +272,29 @@ def test_an_empty_bucket_is_not_an_exhausted_quota() -> None:
     worker = Worker(policy(windows={"minute": 60}))
     waits = [worker.send(200, None, HeaderQuota(None, 60, 0, reset)) for reset in (1.0, 2.0, 1.0)]
     assert max(waits) == pytest.approx(1.015)
+
+
+def test_a_day_with_a_reset_too_far_for_a_day_still_stops() -> None:
+    """A "day" that resets in three days is believed about its reset, whatever it is called."""
+    worker = Worker(policy())
+    worker.send(200, None, HeaderQuota("day", 100, 0, 3 * 86_400.0))
+    assert worker.hold() == (pytest.approx(3 * 86_400), Reason.QUOTA)
+
+
+def test_a_server_that_refuses_again_and_again_is_asked_ever_more_slowly() -> None:
+    """Retry-After: 0 on every answer is obeyed, but each refusal lowers the rate: nobody is hammered."""
+    worker = Worker(policy())
+    waits = [worker.send(429, 0) for _ in range(9)]
+    assert waits == sorted(waits)
+    assert waits[-1] > 10
+
+
+def test_a_used_up_day_says_nothing_of_the_rate() -> None:
+    """A 429 because the day's quota is gone stops the service, and leaves the rate as it was."""
+    worker = Worker(policy(windows={"day": 500}))
+    worker.now = NOON
+    worker.send(429, None, HeaderQuota("day", 500, 0, 12 * 3600.0))
+    assert worker.state.learned_rate is None
 
 
 def test_headers_correct_our_count() -> None:

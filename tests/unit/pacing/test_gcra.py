@@ -123,13 +123,13 @@ def test_windows_end_with_the_utc_calendar(now: str, ends: list[str]) -> None:
 
 
 def test_a_used_up_day_waits_for_midnight_utc() -> None:
-    """The third request of a day of two waits until the day ends, and the next day begins at zero."""
+    """The third request of a day of two waits until the day has surely ended; the next day begins at zero."""
     policy = Policy("service", rate=100.0, windows={"day": 2, "month": 1000})
     noon = datetime(2026, 5, 3, 12, tzinfo=timezone.utc).timestamp()
     state, _ = take(FRESH, policy, noon)
     state, _ = take(state, policy, noon + 1)
     wait = refused(state, policy, noon + 2)
-    assert (wait.reason, wait.until) == (Reason.DAY_WINDOW, noon + 12 * 3600)
+    assert (wait.reason, wait.until) == (Reason.DAY_WINDOW, noon + 12 * 3600 + 2)
     state, _ = take(state, policy, noon + 12 * 3600)
     assert {name: window.used for name, window in state.windows.items()} == {
         "minute": 1,

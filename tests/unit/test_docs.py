@@ -1,0 +1,48 @@
+"""The documentation names what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cowrie_enrich_dagster import services
+from cowrie_enrich_dagster.export.fields import FIELDS
+from cowrie_enrich_dagster.storage.tables import Base, EnrichedSession, table_of
+from cowrie_enrich_dagster.vocabulary import LookupStatus, Scope
+
+DOCS = Path(__file__).parents[2] / "docs"
+DICTIONARY = (DOCS / "data-dictionary.md").read_text(encoding="utf-8")
+SECTIONS = {part.partition("\n")[0]: part for part in DICTIONARY.split("\n## ")}
+
+
+@pytest.mark.parametrize("table", sorted(Base.metadata.tables))
+def test_the_dictionary_has_every_column(table: str) -> None:
+    """Each table has a section of its own that names each of its columns."""
+    missing = [
+        column.name
+        for column in Base.metadata.tables[table].columns
+        if f"`{column.name}`" not in SECTIONS[table]
+    ]
+    assert missing == []
+
+
+def test_the_dictionary_explains_every_word() -> None:
+    """Each status and scope that can stand in a row is explained."""
+    words = [*LookupStatus, *Scope]
+    assert [word for word in words if f"| `{word}` |" not in SECTIONS["Words"]] == []
+
+
+def test_the_export_has_every_column() -> None:
+    """No column of `enriched_sessions` is left out of the exports."""
+    columns = table_of(EnrichedSession).columns
+    sources = " ".join(str(field.source) for field in FIELDS)
+    assert [c.name for c in columns if not re.search(rf"\b{c.name}\b", sources)] == []
+
+
+@pytest.mark.parametrize("page", ["configure.md", "security.md"])
+def test_every_service_is_described(page: str) -> None:
+    """Who is asked, and what each is told, is written down for each service."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert [name for name in services.ALL if f"`{name}`" not in text] == []
