@@ -16,6 +16,7 @@ from cowrie_enrich_dagster.cache import RedisCache
 from cowrie_enrich_dagster.defs.metadata import escape
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.join import JoinReport
+from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 MIN_COVERAGE = 0.95
@@ -78,8 +79,14 @@ def of_answers(fetched: Sequence[FetchReport]) -> Iterator[AssetCheckResult]:
     ):
         by_service = {part.service: part.statuses[status.value] for part in fetched}
         yield _result(spec, not any(by_service.values()), AssetCheckSeverity.WARN, by_service)
-    refused = {part.service: _setting_to_mend(part.service) for part in fetched if part.is_refused}
+    refused = {part.service: _setting_to_mend(part.service) for part in fetched if _is_refused(part)}
     yield _result(KEYS_ACCEPTED, not refused, AssetCheckSeverity.WARN, refused)
+
+
+def _is_refused(part: FetchReport) -> bool:
+    # A key that was refused in an earlier run is not shown to the service again: nothing is asked then.
+    refused = LookupStatus.AUTH_FAILED.value
+    return bool(part.statuses[refused]) or part.stopped_because.startswith(refused)
 
 
 def _setting_to_mend(service: str) -> str:

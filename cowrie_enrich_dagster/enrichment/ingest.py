@@ -97,6 +97,8 @@ def day_marks(database: Database, root: Path) -> dict[date, str]:
     known = dict(index)
     parts: dict[date, list[tuple[str, int, int]]] = {}
     for file in catalogue(root, index).values():
+        if not file.segments:  # nothing in it has a date
+            continue
         ends = [segment.offset for segment in file.segments[1:]] + [file.length]
         for segment, end in zip(file.segments, ends, strict=True):
             for day in Days(segment.first_day, segment.last_day):

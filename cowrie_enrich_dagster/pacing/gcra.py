@@ -25,6 +25,8 @@ from cowrie_enrich_dagster.pacing.model import (
 
 MAX_CLOCK_STEP_S = 60.0
 MAX_GUARD_S = 0.5
+MIN_MARGIN_S = 0.010
+MAX_MARGIN = 0.05
 RESET_GUARD_S = {"minute": 0.0, "day": 2.0, "month": 2.0}
 """How long after its reset a used up window is trusted to be open: the server's clock is not ours."""
 
@@ -33,8 +35,14 @@ FLOAT_SLACK_S = 1e-6
 
 
 def spacing(state: State, policy: Policy) -> float:
-    """Seconds from one request to the next at the rate in effect, margin included."""
-    return (1 + policy.margin) / rate_in_effect(state, policy)
+    """Seconds from one request to the next at the rate in effect, margin included.
+
+    What delays a request on its way (schedulers, switches) does not shrink with the spacing: where the margin
+    would be less than `MIN_MARGIN_S`, that is added instead, but never more than `MAX_MARGIN` of the spacing.
+    """
+    exact = 1 / rate_in_effect(state, policy)
+    floor = min(MIN_MARGIN_S, MAX_MARGIN * exact) if policy.margin else 0.0
+    return exact + max(policy.margin * exact, floor)
 
 
 def guard(state: State, policy: Policy) -> float:

@@ -49,7 +49,7 @@ class Policy:
     `windows` maps `minute`, `day` and `month` to the requests allowed in each. `limit_statuses` are the HTTP
     statuses that mean "slow down", `auth_statuses` those that mean "this credential is refused".
     `first_cooldown` is the first step of the ladder. Spacing is `margin` longer than the rate asks for, so
-    that a request which is late by less than that cannot crowd the punctual one behind it.
+    that a request which is late by less than that cannot crowd the punctual one behind it (0: exact spacing).
 
     Raises `ValueError` for a rate, burst, window or margin that no server can mean.
     """

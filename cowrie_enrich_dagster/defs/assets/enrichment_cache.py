@@ -67,6 +67,7 @@ def fetch(context: OpExecutionContext, enricher: EnricherResource, plan: Service
         "result": Out(Nothing),
         checks.LIMITS_OBEYED.name: Out(Nothing),
         checks.ANSWERS_VALID.name: Out(Nothing),
+        checks.KEYS_ACCEPTED.name: Out(Nothing),
     },
     retry_policy=retry,
 )
@@ -118,14 +119,17 @@ def _quota_row(entry: LedgerEntry) -> list[object]:
     partitions_def=daily,
     backfill_policy=single_run,
     ins={"session_ips": AssetIn(dagster_type=Nothing)},
-    check_specs=[checks.LIMITS_OBEYED, checks.ANSWERS_VALID],
+    check_specs=[checks.LIMITS_OBEYED, checks.ANSWERS_VALID, checks.KEYS_ACCEPTED],
     kinds={"sql", "redis"},
 )
 def enrichment_cache(session_ips: None) -> dict[str, Any]:
     """Every routable address of the day answered by every service: from the cache, or asked once."""
-    result, limits_obeyed, answers_valid = summarise(plan(start=session_ips).map(fetch).collect())
+    result, limits_obeyed, answers_valid, keys_accepted = summarise(
+        plan(start=session_ips).map(fetch).collect()
+    )
     return {
         "result": result,
         checks.LIMITS_OBEYED.get_python_identifier(): limits_obeyed,
         checks.ANSWERS_VALID.get_python_identifier(): answers_valid,
+        checks.KEYS_ACCEPTED.get_python_identifier(): keys_accepted,
     }

@@ -80,14 +80,14 @@ def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [TokenBucket(per_minute=300, burst=1), FixedWindow(limit=10, seconds=2)], ids=["bucket", "window"]
+    "rule", [TokenBucket(per_minute=240, burst=1), FixedWindow(limit=8, seconds=2)], ids=["bucket", "window"]
 )
 def test_four_processes_share_one_budget(
     start: Start, simulator: Simulator, few_logs: list[str], rule: TokenBucket | FixedWindow
 ) -> None:
     """No response is 429, each address is asked once, and every process sees every session enriched."""
     simulator.set_limit("dshield", Limit(rules=(rule,)))
-    workers = [start("run", "--days", DAY, "--json", DSHIELD_RATE_LIMIT="5") for _ in range(4)]
+    workers = [start("run", "--days", DAY, "--json", DSHIELD_RATE_LIMIT="4") for _ in range(4)]
     reports = [worker.report() for worker in workers]
     assert simulator.over_limit("dshield") == 0
     assert simulator.calls_per_key("dshield") == dict.fromkeys(few_logs, 1)
@@ -264,5 +264,5 @@ def test_an_interrupted_run_leaves_no_claims(
     left = start("run", "--days", DAY, "--json", ENRICH_MAX_WAIT_SECONDS="1").report(timeout=15)
     assert left["status"] == "partial"
     counts = left["lookups"]["dshield"]
-    assert counts["found"] + counts["not_found"] >= 10
+    assert counts["found"] + counts.get("not_found", 0) >= 10
     assert left["pending"] == 60 - counts["found"] - counts["not_found"]

@@ -326,7 +326,7 @@ def test_a_larger_plan_is_learned_from_the_headers() -> None:
     worker = Worker(policy(windows={"day": 1}, rate=10.0))
     worker.now = NOON
     worker.send(200, None, HeaderQuota("day", 10_000, 9_999, 12 * 3600.0))
-    assert worker.send(200) == pytest.approx(0.1015)
+    assert worker.send(200) == pytest.approx(0.105)
 
 
 def test_a_quota_of_unknown_window_with_requests_left_is_left_alone() -> None:

@@ -255,3 +255,9 @@ def test_a_strict_server_without_burst_never_has_to_refuse(workers: list[list[tu
     """At burst 1 every two requests are at least 1/rate apart when they leave."""
     sent = send_all(Policy("service", rate=1.0), workers)
     assert all(later - earlier >= 1.0 - 1e-6 for earlier, later in pairwise(sent))
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.1, 10.15), (1.0, 1.015), (5.0, 0.21), (100.0, 0.0105)])
+def test_the_margin_covers_delays_that_do_not_shrink_with_the_spacing(rate: float, expected: float) -> None:
+    """1.5 %, but at least 10 ms where that is not more than 5 % of the spacing."""
+    assert spacing(State("service"), Policy("service", rate=rate)) == pytest.approx(expected)
