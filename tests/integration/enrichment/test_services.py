@@ -34,7 +34,7 @@ from tests.logs import routable_ips
 Open = Callable[..., Enricher]
 DAY = Days.parse("2025-11-01")
 PASSWORDS = ["123456", "admin", "Kai2!zUqXw0-nobody", "nobody's either"]
-FILES = all_services.hashes(3)
+FILES = all_services.hashes(4)[1:]  # one that VirusTotal does not know, a clean one, a miner
 IP_SERVICES = [name for name in all_services.SIMULATED if ALL[name].subject is Subject.IP]
 # What does not depend on the engine is shown on the one that needs no server.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
