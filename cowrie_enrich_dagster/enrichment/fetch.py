@@ -294,9 +294,8 @@ class Fetcher:
 
     def _failure(self, problem: requests.RequestException) -> Answer:
         if problem.response is None:
-            return Answer(
-                LookupStatus.ERROR, detail=type(problem).__name__
-            )  # its text may hold a URL and a key
+            # Its kind alone: its text may hold a URL, and that a key.
+            return Answer(LookupStatus.ERROR, detail=type(problem).__name__)
         status = problem.response.status_code
         if status in self._source.service.limit_statuses:
             return Answer(LookupStatus.RATE_LIMITED, detail=f"HTTP {status}")
