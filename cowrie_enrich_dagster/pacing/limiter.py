@@ -42,11 +42,17 @@ class SlotRefused(Exception):
 
 @dataclass(frozen=True)
 class Slot:
-    """The right to write one request now. `waited_s` is how long it took to get it."""
+    """The right to write one request now. `waited_s` is how long it took to get it.
+
+    The grant's moment is one on the database's clock, known on ours only as lying between `due` and
+    `not_before`, for asking takes time: it is waited for until the later of the two, and lateness is counted
+    from the earlier.
+    """
 
     grant: Grant
     state: State
     due: float
+    not_before: float
     waited_s: float = 0.0
 
 
@@ -85,7 +91,7 @@ class AdaptiveRateLimiter:
             if outcome.seconds > started + max_wait - self._monotonic():
                 raise SlotRefused(self.policy.service, outcome)
             outcome = self._after(outcome)
-        if (early := outcome.due - self._monotonic()) > 0:
+        if (early := outcome.not_before - self._monotonic()) > 0:
             self._sleep(early)
         return replace(outcome, waited_s=self._monotonic() - started)
 
@@ -146,23 +152,24 @@ class AdaptiveRateLimiter:
     def _take(self) -> Slot | Wait:
         with self._database.write() as connection:
             state = rows.lock(connection, self.policy.service)
-            read_at, now = self._monotonic(), self._now(connection)
+            asked_at, now, told_at = self._monotonic(), self._now(connection), self._monotonic()
             taken, decision = gcra.decide(state, self.policy, now, lead=LEAD_S)
             if isinstance(decision, Wait):
                 return decision
             rows.store(connection, taken, now)
-        return Slot(decision, taken, read_at + decision.at - now)
+        ahead = decision.at - now
+        return Slot(decision, taken, due=asked_at + ahead, not_before=told_at + ahead)
 
     @survives_outage
     def _retake(self, slot: Slot) -> Slot | None:
         with self._database.write() as connection:
             state = rows.lock(connection, self.policy.service)
-            read_at, now = self._monotonic(), self._now(connection)
+            asked_at, now = self._monotonic(), self._now(connection)
             taken, grant = gcra.retake(state, self.policy, slot.grant, now)
             if grant is None:
                 return None
             rows.store(connection, taken, now)
-        return replace(slot, grant=grant, state=taken, due=read_at)
+        return replace(slot, grant=grant, state=taken, due=asked_at)
 
     @survives_outage
     def _count_late(self, slot: Slot, sent_at: float) -> Slot:

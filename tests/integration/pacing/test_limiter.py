@@ -79,6 +79,23 @@ def test_two_workers_share_one_pace(limiter: Build, clock: FakeClock) -> None:
     assert moments == [pytest.approx(1.015 * turn, abs=MICROSECOND) for turn in range(10)]
 
 
+def test_a_slow_answer_of_the_databases_clock_makes_nobody_early(
+    timed_database: Database, limiter: Build, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where asking the database for the time takes 15 ms, no slot is used before its moment has come."""
+    quick = timed_database.now
+
+    def slow(connection: Any) -> Any:
+        clock.passed += 0.015
+        return quick(connection)
+
+    monkeypatch.setattr(timed_database, "now", slow)
+    worker = limiter()
+    for _ in range(3):
+        slot = worker.acquire(60)
+        assert clock.now().timestamp() >= slot.grant.at - MICROSECOND
+
+
 def test_services_do_not_wait_for_each_other(limiter: Build, clock: FakeClock) -> None:
     """Each service has its own row: a stop of one leaves the other at its pace."""
     answer(limiter(), 429)
@@ -296,7 +313,7 @@ def test_a_service_never_asked_has_a_full_quota(limiter: Build) -> None:
 def test_threads_on_the_real_clock_keep_the_spacing(database: Database) -> None:
     """Eight threads hammering one limiter get slots no closer than the rate allows, and lose hardly any."""
     worker = AdaptiveRateLimiter(database, Policy("service", rate=25.0))
-    moments, deadline = [], time.monotonic() + 1.5
+    moments, deadline = [], time.monotonic() + 1.0
 
     def hammer() -> None:
         while (left := deadline - time.monotonic()) > 0:
@@ -312,4 +329,4 @@ def test_threads_on_the_real_clock_keep_the_spacing(database: Database) -> None:
         thread.join()
     moments.sort()
     assert min(later - earlier for earlier, later in pairwise(moments)) >= 1 / 25
-    assert len(moments) >= 25
+    assert len(moments) >= 15

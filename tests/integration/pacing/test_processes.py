@@ -30,10 +30,10 @@ def most_in_a_second(arrivals: list[float]) -> int:
 
 def test_four_processes_have_one_budget(database: Database, database_url: str, server: WebServer) -> None:
     """Four processes together keep the rate of one, use nearly all of it, and a killed one costs nothing."""
-    job = Job(database_url, f"{server.url}/a", {"rate": RATE}, seconds=3.5)
+    job = Job(database_url, f"{server.url}/a", {"rate": RATE}, seconds=2.8)
     with Workers(job) as workers:
         workers.start()
-        time.sleep(1.0)
+        time.sleep(0.8)
         workers.kill(0)
         results = workers.results()
     span = server.arrivals[-1] - server.arrivals[0]
@@ -49,7 +49,7 @@ def test_retry_after_to_one_process_stops_all(
 
     It is sent as an HTTP-date where the database is SQLite, and as seconds where it is PostgreSQL.
     """
-    with Workers(Job(database_url, f"{server.url}/a", {"rate": RATE}, seconds=4.0)) as workers:
+    with Workers(Job(database_url, f"{server.url}/a", {"rate": RATE}, seconds=4.5)) as workers:
         workers.start()
         time.sleep(0.7)
         date = int(time.time()) + 2

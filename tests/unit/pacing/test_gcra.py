@@ -225,7 +225,7 @@ lateness = st.one_of(st.just(0.0), st.floats(0, 0.03), st.floats(0, 3))
 workers_at_work = st.lists(st.lists(st.tuples(pauses, lateness), max_size=25), min_size=1, max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     workers=workers_at_work,
     rate=st.sampled_from([0.2, 0.5, 1.0, 5.0, 20.0]),

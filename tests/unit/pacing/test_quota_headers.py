@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cowrie_enrich_dagster.pacing.model import HeaderQuota
@@ -114,6 +114,7 @@ values = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names, values))
 def test_no_header_raises_or_names_a_negative_figure(headers: dict[str, str]) -> None:
     """Whatever a server sends, what is read are figures from zero up."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cowrie_enrich_dagster.pacing import get_retry_after_seconds
@@ -120,6 +120,7 @@ headers_of_any_kind = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(value=headers_of_any_kind, date=headers_of_any_kind)
 def test_no_header_value_raises_or_yields_a_negative_wait(value: Any, date: Any) -> None:
     """Any value of Retry-After and Date gives None or a whole number of seconds from zero up."""
@@ -128,6 +129,7 @@ def test_no_header_value_raises_or_yields_a_negative_wait(value: Any, date: Any)
     assert seconds is None or (isinstance(seconds, int) and seconds >= 0)
 
 
+@settings(deadline=None)
 @given(ahead=st.integers(-10_000, 10_000_000), micros=st.integers(0, 999_999))
 def test_a_wait_by_date_is_never_too_short(ahead: int, micros: int) -> None:
     """Whoever waits as long as the answer says arrives at or after the date the server named."""
