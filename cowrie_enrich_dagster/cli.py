@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.enrichment.doctor import examine
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.report import TIERS
+from cowrie_enrich_dagster.enrichment.report import SOURCES
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.services import ALL
@@ -163,20 +163,32 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
     if json:
         _print_json({"days": str(span), "addresses": found.addresses, "services": figures})
         return
-    tiers = list(TIERS)
     rows = [
         (
             name,
             p.keys,
-            *map(p.cached.__getitem__, tiers),
+            *map(p.cached.__getitem__, SOURCES),
             p.skipped.total(),
             len(p.wanted),
+            p.calls,
+            p.quota_left,
             _duration(p.eta_s),
         )
         for name, p in found.services.items()
     ]
-    columns = ["service", "keys", *tiers, "never sent", "calls", "takes"]
+    columns = ["service", "keys", *SOURCES, "never sent", "wanted", "calls", "quota left", "takes"]
     _table(f"Plan for {span}", columns, rows)
+    worth = [
+        (name, point.calls, f"{point.covered:.1%}", f"{point.first_come:.1%}")
+        for name, p in found.services.items()
+        for point in p.coverage
+    ]
+    if worth:
+        _table(
+            "Sessions answered, for calls spent",
+            ["service", "calls", "most valuable first", "first come"],
+            worth,
+        )
 
 
 @app.command()

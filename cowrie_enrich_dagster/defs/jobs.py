@@ -22,7 +22,7 @@ from cowrie_enrich_dagster.vocabulary import Days
 
 enrich_day = define_asset_job(
     "enrich_day",
-    selection=AssetSelection.groups("logs", "enrichment"),
+    selection=AssetSelection.groups("logs", "feeds", "enrichment"),
     description="Logs of the chosen days -> enriched sessions.",
 )
 

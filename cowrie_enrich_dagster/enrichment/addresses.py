@@ -52,16 +52,12 @@ class _NetworkSet:
 
 
 def priority_of(*, sessions: int, sensors: int, login_successes: int, files: int) -> int:
-    """What an answer about an address is worth: who got in, who left files, who is seen widely, who is busy.
+    """What an answer about an address is worth: who got in, who left files, who is busy and seen widely.
 
-    The steps are ordered, not weighed: no number of mere connects outweighs one successful login.
+    The steps are ordered, not weighed: no number of mere connects outweighs one successful login. A session
+    counts once for each sensor that saw the address.
     """
-    return (
-        10_000 * (login_successes > 0)
-        + 5_000 * (files > 0)
-        + 1_000 * min(sensors - 1, 4)
-        + min(sessions, 999)
-    )
+    return 10_000 * (login_successes > 0) + 5_000 * (files > 0) + min(sessions * sensors, 4_999)
 
 
 def summarise_addresses(

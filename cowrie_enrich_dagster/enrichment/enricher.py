@@ -1,6 +1,6 @@
 """The whole pipeline without Dagster: settings in, steps to call in order, each safe to repeat.
 
-logs -> `ingest` -> `summarise_addresses` -> `plan` -> `fetch` (per service) -> `enrich`.
+logs -> `ingest` -> `summarise_addresses` -> `fetch_feeds` -> `plan` -> `fetch` (per service) -> `enrich`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,20 @@ from cowrie_enrich_dagster.cache import (
     import_directory,
 )
 from cowrie_enrich_dagster.enrichment.addresses import AddressReport, summarise_addresses
+from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
 from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
 from cowrie_enrich_dagster.enrichment.keys import Key, days_answered_since, keys_of, password_hashes
-from cowrie_enrich_dagster.enrichment.knowledge import AskedService, archive_expired, gather
+from cowrie_enrich_dagster.enrichment.knowledge import AskedService, archive_expired, gather, told_in_time
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.plan import Plan, plan_service
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue
 from cowrie_enrich_dagster.enrichment.report import RunReport
-from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy, QuotaStatus, eta_seconds, fingerprint
+from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy, fingerprint
 from cowrie_enrich_dagster.services import Service, ServiceConfig
-from cowrie_enrich_dagster.settings import ConfigError, Settings
+from cowrie_enrich_dagster.services.feeds import FEEDS
+from cowrie_enrich_dagster.settings import ConfigError, ServiceSettings, Settings
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import require_current
 from cowrie_enrich_dagster.storage.tables import (
@@ -132,12 +134,16 @@ class Enricher:
 
     def source(self, name: str) -> Source:
         """A service with its configuration and its limiter."""
-        service, own, stop = self.services[name], self.settings.services[name], Stop()
+        service, own = self.services[name], self.settings.services[name]
+        return self._source(service, own, own.rate or service.limits.rate, own.burst or service.limits.burst)
+
+    def _source(self, service: Service, own: ServiceSettings, rate: float, burst: int) -> Source:
+        stop = Stop()
         key = own.api_key.get_secret_value() if own.api_key else None
         policy = Policy(
-            service=name,
-            rate=own.rate or service.limits.rate,
-            burst=own.burst or service.limits.burst,
+            service=service.name,
+            rate=rate,
+            burst=burst,
             windows={window.name: window.limit for window in service.limits.windows},
             limit_statuses=service.limit_statuses,
             auth_statuses=service.auth_statuses,
@@ -148,6 +154,38 @@ class Enricher:
         )
         config = ServiceConfig(own.api_url or service.default_url, key, own.email, database=own.database)
         return Source(service, config, limiter, policy.rate, stop)
+
+    def _feed_source(self, name: str, feed: Service) -> Source:
+        own = self.settings.services[FEEDS[name].service]
+        return self._source(feed, own, feed.limits.rate, feed.limits.burst)
+
+    @cached_property
+    def feeds(self) -> tuple[str, ...]:
+        """The feeds that are read: those of ENRICH_FEEDS whose service takes part and has its key.
+
+        When that is not set: AbuseIPDB's; DShield's too where another service tells the network and country
+        of an address, for its list, unlike its lookups, does not.
+        """
+        chosen = self.settings.feeds
+        if chosen is None:
+            chosen = ("abuseipdb", "dshield") if {"cymru", "maxmind"} & set(self.services) else ("abuseipdb",)
+        on = set(chosen) & set(self.services)
+        return tuple(
+            name for name, feed in FEEDS.items() if feed.service in on and self.has_key(feed.service)
+        )
+
+    def fetch_feeds(self, days: Days) -> list[FeedReport]:
+        """Let every feed answer what it can for `days`; a feed that fails is told in its report."""
+        return [self.fetch_feed(name, days) for name in self.feeds]
+
+    def fetch_feed(self, name: str, days: Days) -> FeedReport:
+        """Let one feed answer what it can for `days`."""
+
+        def fetch(feed: Service, wanted: Mapping[str, int]) -> FetchReport:
+            own = self.settings.services[FEEDS[name].service]
+            return self._fetcher(self._feed_source(name, feed), own, None).fetch(wanted)
+
+        return read_feed(name, days, database=self.database, cache=self.cache, queue=self.queue, fetch=fetch)
 
     def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
         """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist."""
@@ -174,14 +212,21 @@ class Enricher:
     def plan(self, days: Days) -> Plan:
         """What would be asked for `days`; spends nothing."""
         keys = self._keys(days)
+
+        def told_then(service: Service, addresses: Sequence[str]) -> Mapping[str, str]:
+            return told_in_time(self.database, service, addresses, days)
+
         plans = {
-            name: plan_service(service, keys[service.subject], self.cache, has_key=self.has_key(name))
+            name: plan_service(
+                service,
+                keys[service.subject],
+                self.cache,
+                told_then,
+                self.source(name).limiter.snapshot(),
+                has_key=self.has_key(name),
+            )
             for name, service in self.services.items()
         }
-        pace = self.quota()
-        for name, plan in plans.items():
-            if plan.wanted:
-                plan.eta_s = eta_seconds(pace[name], len(plan.wanted))
         return Plan(days, len(keys[Subject.IP]), plans)
 
     def _keys(self, days: Days) -> dict[Subject, list[Key]]:
@@ -190,23 +235,26 @@ class Enricher:
 
     def fetch(self, name: str, wanted: Mapping[str, int], progress: Progress | None = None) -> FetchReport:
         """Ask one service about `wanted` (key -> priority)."""
-        return self._fetcher(name, progress).fetch(wanted)
+        return self._fetcher_of(name, progress).fetch(wanted)
 
-    def _fetcher(self, name: str, progress: Progress | None) -> Fetcher:
+    def _fetcher_of(self, name: str, progress: Progress | None) -> Fetcher:
+        return self._fetcher(self.source(name), self.settings.services[name], progress)
+
+    def _fetcher(self, source: Source, own: ServiceSettings, progress: Progress | None) -> Fetcher:
         return Fetcher(
-            self.source(name),
+            source,
             self.database,
             self.queue,
             self.cache,
             max_wait_s=self.settings.max_wait_s,
-            respect_retry_after=self.settings.services[name].respect_retry_after,
+            respect_retry_after=own.respect_retry_after,
             progress=progress,
         )
 
     def drain(self, progress: Progress | None = None) -> list[FetchReport]:
         """Ask whatever is due in the queue, all services at once."""
         names = [name for name, left in self.queue.backlog().items() if left.due and name in self.services]
-        return self._all_at_once({self._fetcher(name, progress): Fetcher.drain for name in names})
+        return self._all_at_once({self._fetcher_of(name, progress): Fetcher.drain for name in names})
 
     @staticmethod
     def _all_at_once(work: Mapping[Fetcher, Callable[[Fetcher], FetchReport]]) -> list[FetchReport]:
@@ -276,6 +324,7 @@ class Enricher:
         ingested = self.ingest(days, progress)
         report.events, report.quarantined = ingested.read.events, ingested.read.lines_quarantined
         report.ips = self.summarise_addresses(days).distinct
+        report.feeds = {feed.feed: feed.as_dict() for feed in self.fetch_feeds(days)}
         plan = self.plan(days)
         report.hits.update(plan.hits())
         wanted = {name: service.wanted for name, service in plan.services.items()}
@@ -292,7 +341,7 @@ class Enricher:
     ) -> list[FetchReport]:
         return self._all_at_once(
             {
-                self._fetcher(name, progress): partial(Fetcher.fetch, wanted=keys)
+                self._fetcher_of(name, progress): partial(Fetcher.fetch, wanted=keys)
                 for name, keys in wanted.items()
                 if keys
             }
@@ -341,15 +390,14 @@ class Enricher:
         return self.cache.purge(service, keys)
 
     def ledger(self) -> list[LedgerEntry]:
-        """Limits and backlog of every service side by side."""
+        """Limits and backlog of every service, and of every feed, side by side."""
         backlog = self.queue.backlog()
-        return [LedgerEntry.of(status, backlog.get(name)) for name, status in self.quota().items()]
-
-    def quota(self) -> dict[str, QuotaStatus]:
-        """Where each service's limit stands now."""
-        return {
-            status.service: status for status in (self.source(n).limiter.snapshot() for n in self.services)
-        }
+        sources = [self.source(name) for name in self.services]
+        sources += [self._feed_source(name, FeedService(name, settled=False)) for name in self.feeds]
+        return [
+            LedgerEntry.of(source.service, source.limiter.snapshot(), backlog.get(source.service.name))
+            for source in sources
+        ]
 
     def begin_run(self, kind: str, days: Days | None) -> str:
         """Write a row into `enrichment_runs`; returns its id."""

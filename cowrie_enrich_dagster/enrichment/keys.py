@@ -22,12 +22,13 @@ PREFIX_CHARS = 5
 
 @dataclass(frozen=True)
 class Key:
-    """One distinct key over a range of days, and in how many sessions it occurs."""
+    """One distinct key over a range of days: in how many sessions it occurs, and when the first began."""
 
     value: str
     scope: Scope
     priority: int
     sessions: int
+    first_seen: datetime
     known_scanner: bool = False
 
     @property
@@ -45,7 +46,7 @@ def keys_of(database: Database, days: Days, subject: Subject) -> list[Key]:
     }[subject](database, days)
     with database.read() as connection:
         return [
-            Key(row[0], Scope(row[1]), int(row[2]), int(row[3]), known_scanner=bool(row[4]))
+            Key(row[0], Scope(row[1]), int(row[2]), int(row[3]), row[4], known_scanner=bool(row[5]))
             for row in connection.execute(query)
         ]
 
@@ -55,7 +56,7 @@ def _addresses(database: Database, days: Days) -> Executable:
     scanner = func.max(case((_ADDRESSES.c.known_scanner, 1), else_=0))
     scope, sessions = func.max(_ADDRESSES.c.scope), func.sum(_ADDRESSES.c.sessions)
     return (
-        select(_ADDRESSES.c.src_ip, scope, priority, sessions, scanner)
+        select(_ADDRESSES.c.src_ip, scope, priority, sessions, func.min(_ADDRESSES.c.first_seen), scanner)
         .where(_ADDRESSES.c.day.between(days.first, days.last))
         .group_by(_ADDRESSES.c.src_ip)
         .order_by(priority.desc(), last_day.desc(), _ADDRESSES.c.src_ip)
@@ -79,9 +80,9 @@ def each(database: Database, array: ColumnElement[object]):  # type: ignore[no-u
 
 
 def _counted(value: ColumnElement[str], days: Days) -> Executable:
-    sessions = func.count()
+    sessions, first_seen = func.count(), func.min(_SESSIONS.c.started_at)
     return (
-        select(value, literal(Scope.GLOBAL.value), sessions, sessions, literal(0))
+        select(value, literal(Scope.GLOBAL.value), sessions, sessions, first_seen, literal(0))
         .select_from(_SESSIONS)
         .where(_SESSIONS.c.day.between(days.first, days.last))
         .group_by(value)

@@ -6,19 +6,23 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import BindParameter, Connection, Date, bindparam, text
 
 from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue
 from cowrie_enrich_dagster.services import Facts, Service
+from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
-from cowrie_enrich_dagster.vocabulary import LookupStatus, Scope
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
+
+FEED, HISTORY = "feed", "history"
+"""What answers without a call beside the cache's tiers: a list; an answer of the time, expired since."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +35,23 @@ class AskedService:
 
 @dataclass(frozen=True)
 class Observed:
-    """One answer. `stale`: it has expired, and there is no newer one."""
+    """One answer. `stale`: it has expired, or a newer one replaced it. `feed`: the list it was read off."""
 
     status: LookupStatus
     payload: Mapping[str, Any] | None
     fetched_at: datetime
     stale: bool
+    feed: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in `enriched_sessions.intel`."""
-        return {
+        told = {
             "status": self.status.value,
             "fetched_at": self.fetched_at.isoformat(),
             "stale": self.stale,
             "answer": self.payload,
         }
+        return {**told, "feed": self.feed} if self.feed else told
 
 
 @dataclass
@@ -114,17 +120,15 @@ def gather(
     name = asked.service.name
     sent = [key.value for key in keys if key.scope is Scope.GLOBAL]
     hits = cache.get_many(name, sent, allow_stale=True)
-    history = _history(database, name, sent)
+    history = _history(database, asked.service, sent)
+    tiers = Counter(FEED if told[-1].feed else HISTORY for key, told in history.items() if key not in hits)
+    tiers.update(hit.tier for hit in hits.values())
     for key, hit in hits.items():
         history.setdefault(key, []).append(_observed(hit))
+        history[key].sort(key=lambda observed: observed.fetched_at)  # a feed may tell later than a lookup
     missing = [key for key in sent if key not in history]
-    return Knowledge(
-        asked,
-        keys,
-        history,
-        queue.statuses(name, missing) if missing and asked.has_key else {},
-        Counter(hit.tier for hit in hits.values()),
-    )
+    statuses = queue.statuses(name, missing) if missing and asked.has_key else {}
+    return Knowledge(asked, keys, history, statuses, tiers)
 
 
 def _observed(hit: Hit) -> Observed:
@@ -132,21 +136,101 @@ def _observed(hit: Hit) -> Observed:
     return Observed(entry.status, entry.payload, entry.fetched_at, hit.stale)
 
 
-def _history(database: Database, service: str, keys: Sequence[str]) -> dict[str, list[Observed]]:
+def _history(database: Database, service: Service, keys: Sequence[str]) -> dict[str, list[Observed]]:
     query = text(
-        "SELECT key, status, payload, fetched_at FROM observations "
+        "SELECT key, status, payload, fetched_at, feed FROM observations "
         f"WHERE service = :service AND {database.among('key')} ORDER BY key, fetched_at"
     ).columns(fetched_at=UtcDateTime(), payload=Json)
     history: dict[str, list[Observed]] = {}
     with database.read() as connection:
-        for row in connection.execute(query, {"service": service, "keys": to_json(list(keys))}):
-            observed = Observed(LookupStatus(row.status), row.payload, row.fetched_at, stale=True)
+        now = database.now(connection)
+        for row in connection.execute(query, {"service": service.name, "keys": to_json(list(keys))}):
+            stale = row.feed is None or row.fetched_at + service.ttl <= now
+            observed = Observed(LookupStatus(row.status), row.payload, row.fetched_at, stale, row.feed)
             history.setdefault(row.key, []).append(observed)
     return history
 
 
+def answers_for(ttl: timedelta, moment: datetime, day: date) -> bool:
+    """Whether what was known at the moment answers for the day: learned during it, or within `ttl` after.
+
+    Asking now would tell about now, not about then.
+    """
+    begin = datetime.combine(day, time(), timezone.utc)
+    return begin <= moment < begin + timedelta(days=1) + ttl
+
+
+def unanswered(database: Database, service: Service, days: Days) -> dict[date, set[str]]:
+    """The addresses of each day that may be sent and have neither a fresh answer nor one of that time."""
+    query = text("""
+        SELECT a.src_ip FROM session_ips AS a
+        WHERE a.day BETWEEN :first AND :last AND a.scope = 'global' AND NOT a.known_scanner
+          AND NOT EXISTS (SELECT 1 FROM enrichment_cache AS c WHERE c.service = :service
+                          AND c.cache_key = a.src_ip AND c.expires_at > :now)
+        GROUP BY a.src_ip
+    """).bindparams(*_span(days), bindparam("now", type_=UtcDateTime()))
+    with database.read() as connection:
+        values = {"service": service.name, "now": database.now(connection)}
+        keys = list(connection.execute(query, values).scalars())
+    missing: dict[date, set[str]] = {}
+    for key, (_, open_days) in _told_by_day(database, service, keys, days).items():
+        for day in open_days:
+            missing.setdefault(day, set()).add(key)
+    return missing
+
+
+def told_in_time(database: Database, service: Service, keys: Sequence[str], days: Days) -> dict[str, str]:
+    """The addresses for whose every day of `days` there is an answer of that time, and what had it.
+
+    That is a feed, or the history: an answer that has expired or been replaced since.
+    """
+    told = _told_by_day(database, service, keys, days)
+    return {key: FEED if by_feed else HISTORY for key, (by_feed, open_days) in told.items() if not open_days}
+
+
+def _told_by_day(
+    database: Database, service: Service, keys: Sequence[str], days: Days
+) -> dict[str, tuple[bool, list[date]]]:
+    """For each address whether a feed answers for a day of it, and the days that nothing answers for."""
+    seen = text(
+        "SELECT src_ip, day FROM session_ips "
+        f"WHERE day BETWEEN :first AND :last AND {database.among('src_ip')}"
+    ).bindparams(*_span(days)).columns(day=Date())  # fmt: skip
+    answers = text(f"""
+        SELECT key, fetched_at, status, feed FROM observations
+        WHERE service = :service AND {database.among("key")}
+        UNION ALL SELECT cache_key, fetched_at, status, NULL FROM enrichment_cache
+        WHERE service = :service AND {database.among("cache_key")}
+    """).columns(fetched_at=UtcDateTime())
+    wanted = to_json(list(keys))
+    moments: dict[str, list[tuple[timedelta, datetime, bool]]] = {}
+    told: dict[str, tuple[bool, list[date]]] = {}
+    with database.read() as connection:
+        for row in connection.execute(answers, {"service": service.name, "keys": wanted}):
+            found = LookupStatus(row.status) is LookupStatus.FOUND
+            ttl = service.ttl if found else service.not_found_ttl
+            moments.setdefault(row.key, []).append((ttl, row.fetched_at, row.feed is not None))
+        for row in connection.execute(seen, {"keys": wanted}):
+            by_feed, open_days = told.get(row.src_ip, (False, []))
+            answering = [
+                feed for ttl, at, feed in moments.get(row.src_ip, ()) if answers_for(ttl, at, row.day)
+            ]
+            open_days = open_days if answering else [*open_days, row.day]
+            told[row.src_ip] = (by_feed or any(answering), open_days)
+    return told
+
+
+def _span(days: Days) -> tuple[BindParameter[date], BindParameter[date]]:
+    return bindparam("first", days.first, Date), bindparam("last", days.last, Date)
+
+
 def archive(database: Database, connection: Connection, service: str, keys: Sequence[str]) -> None:
-    """Copy the present answers into `observations`, in the caller's transaction, before they are replaced."""
+    """Copy the present answers into `observations`, in the caller's transaction, before they are replaced.
+
+    A feed's list is not: what it tells of our addresses has been copied out of it.
+    """
+    if service in FEEDS:
+        return
     statement = f"""
         INSERT INTO observations (service, key, fetched_at, status, payload)
         SELECT service, cache_key, fetched_at, status, cache_value FROM enrichment_cache
@@ -158,11 +242,11 @@ def archive(database: Database, connection: Connection, service: str, keys: Sequ
 
 def archive_expired(database: Database) -> None:
     """Copy every expired answer into `observations`, before the cache is cleaned of them."""
-    statement = text("""
+    statement = text(f"""
         INSERT INTO observations (service, key, fetched_at, status, payload)
         SELECT service, cache_key, fetched_at, status, cache_value FROM enrichment_cache
-        WHERE expires_at <= :now
+        WHERE expires_at <= :now AND NOT ({database.among("service")})
         ON CONFLICT (service, key, fetched_at) DO NOTHING
     """).bindparams(bindparam("now", type_=UtcDateTime()))
     with database.write() as connection:
-        connection.execute(statement, {"now": database.now(connection)})
+        connection.execute(statement, {"now": database.now(connection), "keys": to_json(list(FEEDS))})

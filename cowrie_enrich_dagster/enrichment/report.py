@@ -9,9 +9,12 @@ from typing import Any
 
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.join import JoinReport
+from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY
 from cowrie_enrich_dagster.vocabulary import Days
 
 TIERS = ("redis", "database", "filesystem")
+SOURCES = (*TIERS, FEED, HISTORY)
+"""Whatever answers without a call."""
 
 
 @dataclass
@@ -29,6 +32,7 @@ class RunReport:
     coverage: dict[str, float | None] = field(default_factory=dict)
     pending: int = 0
     stopped: dict[str, str] = field(default_factory=dict)
+    feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
     elapsed_s: float = 0.0
 
@@ -70,6 +74,7 @@ class RunReport:
             "coverage": self.coverage,
             "pending": self.pending,
             "stopped": self.stopped,
+            "feeds": self.feeds,
             "quarantined": self.quarantined,
             "cache": self.cache,
             "elapsed_s": round(self.elapsed_s, 3),

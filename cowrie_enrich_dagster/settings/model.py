@@ -10,9 +10,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from cowrie_enrich_dagster.settings.values import (
+    FEED_SERVICES,
     AbsolutePath,
     ApiUrl,
     DatabaseUrl,
+    FeedNames,
     HeaderSecret,
     IsoDay,
     ListedNetworks,
@@ -182,6 +184,15 @@ class Settings(_Frozen):
         ServiceNames | None,
         From(env="ENRICH_SERVICES", accepts="a comma list of {services}", unset="those that are configured"),
     ] = None
+    feeds: Annotated[
+        FeedNames | None,
+        From(
+            env="ENRICH_FEEDS",
+            accepts=f"a comma list of {', '.join(FEED_SERVICES)}, or none",
+            unset="abuseipdb, and dshield where cymru or maxmind take part",
+        ),
+    ] = None
+    """The services whose lists are read before anything is asked one by one."""
     sensors_toml: Annotated[AbsolutePath | None, From(env="SENSORS_TOML", accepts="a TOML file")] = None
     """The file that was read, if any."""
     services: Mapping[str, ServiceSettings]

@@ -23,6 +23,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 REJECTED = "setting_rejected"
+FEED_SERVICES = ("dshield", "abuseipdb")
 
 Network = IPv4Network | IPv6Network
 
@@ -101,7 +102,9 @@ def _network_file(value: object, info: ValidationInfo) -> object:
     except (OSError, ValueError) as error:
         raise _reject(f"it cannot be read ({getattr(error, 'strerror', None) or 'no such name'})") from None
     listed = ((number, line.partition("#")[0].strip()) for number, line in enumerate(lines, start=1))
-    return NetworkFile(path, tuple(_network(text, f"line {number}: ") for number, text in listed if text))
+    return NetworkFile(
+        path, tuple(_network(text, f"{path.name} line {number}: ") for number, text in listed if text)
+    )
 
 
 def _service_names(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -112,6 +115,16 @@ def _service_names(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, .
     for name in wanted:
         if name not in known:
             raise _reject(f"there is no service {name!r}{did_you_mean(name, known)}")
+    return wanted
+
+
+def _feed_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(name.lower() for name in names))
+    if wanted == ("none",):
+        return ()
+    for name in wanted:
+        if name not in FEED_SERVICES:
+            raise _reject(f"there is no feed of {name!r}{did_you_mean(name, FEED_SERVICES)}")
     return wanted
 
 
@@ -161,6 +174,8 @@ ListedNetworks = Annotated[NetworkFile, BeforeValidator(_network_file)]
 """A text file with an address or CIDR network on each line; `#` begins a comment."""
 ServiceNames = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_service_names)]
 """Lower-case service names, each once, in the order given."""
+FeedNames = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_feed_names)]
+"""The services whose feeds are read; none for `none`."""
 ApiUrl = Annotated[str, AfterValidator(_api_url)]
 """A service's base URL without trailing slash and without anything secret in it."""
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]

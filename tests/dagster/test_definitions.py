@@ -16,7 +16,7 @@ def test_the_definitions_are_valid() -> None:
 
 
 def test_the_lineage_runs_from_logs_to_enriched_sessions() -> None:
-    """logs -> sessions -> addresses -> cache -> enriched, which also needs the sessions."""
+    """logs -> sessions -> addresses -> feeds -> cache -> enriched, which also needs the sessions."""
     graph = defs.resolve_asset_graph()
     parents = {
         key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
@@ -26,7 +26,9 @@ def test_the_lineage_runs_from_logs_to_enriched_sessions() -> None:
         "cowrie_logs": set(),
         "cowrie_sessions": {"cowrie_logs"},
         "session_ips": {"cowrie_sessions"},
-        "enrichment_cache": {"session_ips"},
+        "dshield_feed": {"session_ips"},
+        "abuseipdb_feed": {"session_ips"},
+        "enrichment_cache": {"session_ips", "dshield_feed", "abuseipdb_feed"},
         "enriched_sessions": {"cowrie_sessions", "enrichment_cache"},
     }
 

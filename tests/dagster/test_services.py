@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from dagster import AssetCheckSeverity
 
-from cowrie_enrich_dagster.simulator import Simulator
+from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.simulator.pages import REFUSED_KEY
 from tests.all_services import hashes, write_attacks
 from tests.dagster.conftest import Materialise
@@ -38,3 +39,37 @@ def test_a_bad_key_is_a_failed_check_that_names_the_setting(
     environment.setenv("VIRUSTOTAL_RATE_LIMIT", "100")
     checks = {check.check_name: check for check in materialise("2025-11-01").get_asset_check_evaluations()}
     assert checks["keys_accepted"].passed
+
+
+def test_a_feed_is_read_before_anything_is_asked(
+    materialise: Materialise, environment: pytest.MonkeyPatch, simulator: Simulator, tmp_path: Path
+) -> None:
+    """The asset says what share of the addresses it answered; those are not asked about afterwards."""
+    ips = routable_ips(8)
+    environment.setenv("COWRIE_LOG_DIR", str(write_attacks(tmp_path / "attacks", ips)))
+    environment.setenv("ENRICH_FEEDS", "dshield")
+    listed = json.dumps([{"ip": ip, "count": 7} for ip in ips[:6]])
+    simulator.set_fault("dshield", Fault(kind="reply", status=200, body=listed, times=1))
+    result = materialise("2025-11-01")
+    assert result.success
+    told = result.asset_materializations_for_node("dshield_feed")[0].metadata
+    assert (told["requests"].value, told["answered"].value, told["share_answered"].value) == (1, 6, "75.0%")
+    assert set(simulator.calls_per_key("dshield")) == set(ips[6:])
+    off = result.asset_materializations_for_node("abuseipdb_feed")[0].metadata
+    assert off["feed"].value == "turned off"
+
+
+def test_a_failing_feed_is_a_warning(
+    materialise: Materialise, environment: pytest.MonkeyPatch, simulator: Simulator, tmp_path: Path
+) -> None:
+    """The run is green, the check says what is missing, and the addresses are asked about one by one."""
+    ips = routable_ips(4)
+    environment.setenv("COWRIE_LOG_DIR", str(write_attacks(tmp_path / "attacks", ips)))
+    environment.setenv("ENRICH_FEEDS", "dshield")
+    simulator.set_fault("dshield", Fault(kind="html", times=1))
+    result = materialise("2025-11-01")
+    assert result.success
+    failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
+    assert set(failed) == {"dshield_feed_read"}
+    assert failed["dshield_feed_read"].severity is AssetCheckSeverity.WARN
+    assert set(simulator.calls_per_key("dshield")) == set(ips)

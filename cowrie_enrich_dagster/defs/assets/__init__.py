@@ -5,12 +5,15 @@ from dagster import AssetsDefinition, AssetSpec
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_logs, cowrie_sessions
 from cowrie_enrich_dagster.defs.assets.enriched_sessions import enriched_sessions
 from cowrie_enrich_dagster.defs.assets.enrichment_cache import enrichment_cache
+from cowrie_enrich_dagster.defs.assets.feeds import abuseipdb_feed, dshield_feed
 from cowrie_enrich_dagster.defs.assets.session_ips import session_ips
 
 assets: list[AssetsDefinition | AssetSpec] = [
     cowrie_logs,
     cowrie_sessions,
     session_ips,
+    dshield_feed,
+    abuseipdb_feed,
     enrichment_cache,
     enriched_sessions,
 ]

@@ -18,7 +18,7 @@ from dagster import (
 )
 
 from cowrie_enrich_dagster.defs import checks
-from cowrie_enrich_dagster.defs.metadata import bars, counts_table, duration, table
+from cowrie_enrich_dagster.defs.metadata import bars, counts_table, duration, percent, table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.defs.retries import retry
@@ -39,9 +39,14 @@ def plan(context: OpExecutionContext, enricher: EnricherResource) -> Iterator[Dy
             service,
             mapping_key=name,
             metadata={
-                "calls": len(service.wanted),
+                "wanted": len(service.wanted),
+                "calls": service.calls,
                 "cached": table(["tier", "keys"], sorted(service.cached.items())),
                 "eta_seconds": service.eta_s or 0.0,
+                "sessions_covered": table(
+                    ["calls", "most valuable first", "first come"],
+                    [(p.calls, percent(p.covered), percent(p.first_come)) for p in service.coverage],
+                ),
             },
         )
 
@@ -118,14 +123,14 @@ def _quota_row(entry: LedgerEntry) -> list[object]:
     group_name="enrichment",
     partitions_def=daily,
     backfill_policy=single_run,
-    ins={"session_ips": AssetIn(dagster_type=Nothing)},
+    ins={name: AssetIn(dagster_type=Nothing) for name in ("session_ips", "dshield_feed", "abuseipdb_feed")},
     check_specs=[checks.LIMITS_OBEYED, checks.ANSWERS_VALID, checks.KEYS_ACCEPTED],
     kinds={"sql", "redis"},
 )
-def enrichment_cache(session_ips: None) -> dict[str, Any]:
+def enrichment_cache(session_ips: None, dshield_feed: None, abuseipdb_feed: None) -> dict[str, Any]:
     """Every routable address of the day answered by every service: from the cache, or asked once."""
     result, limits_obeyed, answers_valid, keys_accepted = summarise(
-        plan(start=session_ips).map(fetch).collect()
+        plan(start=[session_ips, dshield_feed, abuseipdb_feed]).map(fetch).collect()
     )
     return {
         "result": result,

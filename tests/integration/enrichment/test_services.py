@@ -321,7 +321,10 @@ def test_own_networks_may_stand_in_a_file(open_enricher: Open, simulator: Simula
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"8.8.8.8\n10.0.0.300 # typo\n", r"line 2: '10\.0\.0\.300' is neither an address nor a network"),
+        (
+            b"8.8.8.8\n10.0.0.300 # typo\n",
+            r"list\.txt line 2: '10\.0\.0\.300' is neither an address nor a network",
+        ),
         (b"\xff\xfe8.8.8.8", "it is not UTF-8"),
         (None, "cannot be read"),
     ],
@@ -335,6 +338,6 @@ def test_a_bad_list_is_named_with_its_line(
     if content is not None:
         listed.write_bytes(content)
     with pytest.raises(
-        ConfigError, match=rf'{setting} = ".*list\.txt" is not accepted.*{problem}.*accepted: a'
+        ConfigError, match=rf'{setting} = "list\.txt" is not accepted.*{problem}.*accepted: a'
     ):
-        open_enricher(**{setting: str(listed)})
+        open_enricher(**{setting: "list.txt"})

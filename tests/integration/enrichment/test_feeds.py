@@ -1,0 +1,265 @@
+"""Feeds before calls: lists answer for what they hold, as of their day, and only the rest is asked about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.services import ALL, Limits
+from cowrie_enrich_dagster.services.feeds import FEEDS
+from cowrie_enrich_dagster.simulator import Fault, Simulator
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, EnrichmentCache, Lookup, Observation
+from cowrie_enrich_dagster.vocabulary import Days
+from tests.logs import START, routable_ips, write_logs
+
+Open = Callable[..., Enricher]
+DAY = Days.parse("2025-11-01")
+IPS = routable_ips(20)
+LISTED, REST = IPS[:15], IPS[15:]
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def quick_feeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feeds without their pace."""
+    for name, feed in FEEDS.items():
+        quick = replace(feed, limits=Limits(rate=1000, source="this test"))
+        monkeypatch.setitem(FEEDS, name, quick)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def few_logs(environment: dict[str, str], tmp_path: Path) -> None:
+    """Twenty addresses with three sessions each on the first of November; DShield's feed is on."""
+    environment["COWRIE_LOG_DIR"] = str(write_logs(tmp_path / "few", IPS, sessions_each=3))
+    environment["ENRICH_FEEDS"] = "dshield"
+
+
+def dshield_list(ips: list[str]) -> Fault:
+    """DShield's list with these addresses, and lookups as they are."""
+    listed = [
+        {"ip": ip, "count": 7, "attacks": 3, "firstseen": "2025-10-01", "lastseen": "2025-11-01"}
+        for ip in ips
+    ]
+    return Fault(kind="reply", status=200, body=json.dumps(listed), times=1)
+
+
+def feed_requests(simulator: Simulator, service: str = "dshield") -> list[str]:
+    return [record.path for record in simulator.requests(service) if not record.keys]
+
+
+def rows(enricher: Enricher, table: Any) -> list[Any]:
+    with enricher.database.read() as connection:
+        query = select(table.__table__).order_by(*table.__table__.primary_key.columns)
+        return list(connection.execute(query))
+
+
+def test_what_a_list_holds_is_not_asked(open_enricher: Open, simulator: Simulator) -> None:
+    """15 of 20 addresses are answered by one request, as of the end of that day; five are asked about."""
+    simulator.set_fault("dshield", dshield_list(LISTED + routable_ips(50, offset=1000)))
+    enricher = open_enricher()
+    report = enricher.run(DAY).as_dict()
+    assert report["feeds"]["dshield_sources"] == {
+        "feed": "dshield_sources", "service": "dshield", "requests": 1, "lists": 1, "entries": 65,
+        "wanted": 20, "answered": 15, "share_answered": 0.75, "problem": "",
+    }  # fmt: skip
+    assert feed_requests(simulator) == ["/sources/attacks/10000/2025-11-01?json"]
+    assert simulator.calls_per_key("dshield") == dict.fromkeys(REST, 1)
+    assert report["api_calls"] == {"dshield": 5}
+    assert report["hits"]["feed"] == 15
+    assert (report["status"], report["coverage"]) == ("complete", {"dshield": 1.0})
+    told = {row.source_ip: row for row in rows(enricher, EnrichedSession)}
+    for ip in LISTED:
+        answer = told[ip].intel["dshield"]
+        assert (answer["status"], answer["feed"]) == ("found", "dshield_sources")
+        assert answer["fetched_at"] == "2025-11-01T23:59:59+00:00"
+        assert told[ip].knowledge == "0 days after"
+        assert told[ip].source_reports == 7
+        origin = {"service": "dshield", "fetched_at": "2025-11-01T23:59:59+00:00"}
+        assert told[ip].provenance == {"source_reports": origin}
+    assert {row.key for row in rows(enricher, Observation)} == set(LISTED)
+    assert [(entry.status.service, entry.status.requests_total) for entry in enricher.ledger()] == [
+        ("dshield", 5), ("dshield_sources", 1),
+    ]  # fmt: skip
+
+
+def test_a_second_run_needs_neither_list_nor_calls(open_enricher: Open, simulator: Simulator) -> None:
+    """What was known that day answers for that day for good, even when nothing of it is cached any more."""
+    simulator.set_fault("dshield", dshield_list(LISTED))
+    first = open_enricher()
+    first.run(DAY)
+    before = rows(first, EnrichedSession)
+    sent = len(simulator.requests())
+    again = open_enricher()
+    again.purge("dshield_sources")
+    report = again.run(DAY).as_dict()
+    assert len(simulator.requests()) == sent
+    assert report["hits"] == {"redis": 0, "database": 5, "filesystem": 0, "feed": 15}
+    assert rows(again, EnrichedSession) == before
+    plan = again.plan(DAY).services["dshield"]
+    assert (plan.cached["feed"], plan.cached["database"], plan.wanted) == (15, 5, {})
+
+
+def test_an_address_that_turns_up_later_is_looked_for_in_the_same_list(
+    open_enricher: Open, simulator: Simulator, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Late logs cost no second request."""
+    environment["COWRIE_LOG_DIR"] = str(write_logs(tmp_path / "early", IPS[5:]))
+    simulator.set_fault("dshield", dshield_list(LISTED))
+    open_enricher().run(DAY)
+    environment["COWRIE_LOG_DIR"] = str(write_logs(tmp_path / "all", IPS))
+    report = open_enricher().run(DAY).as_dict()
+    assert (report["feeds"]["dshield_sources"]["requests"], report["api_calls"]) == (0, {"dshield": 0})
+    assert report["feeds"]["dshield_sources"]["answered"] == 5
+    assert len(feed_requests(simulator)) == 1
+
+
+def test_an_expired_answer_of_the_time_is_not_asked_again(open_enricher: Open, simulator: Simulator) -> None:
+    """Asking now tells about now: for a day of long ago the answer that was given then stands."""
+    enricher = open_enricher(ENRICH_FEEDS="none")
+    enricher.run(DAY)
+    then = datetime(2025, 11, 3, tzinfo=timezone.utc)
+    with enricher.database.write() as connection:
+        cache, lookups = EnrichmentCache.__table__, Lookup.__table__
+        connection.execute(cache.update().values(fetched_at=then, expires_at=then + timedelta(days=7)))
+        connection.execute(lookups.update().values(valid_until=then + timedelta(days=7)))
+    found = [row.cache_key for row in rows(enricher, EnrichmentCache) if row.status == "found"]
+    simulator.reset()
+    report = open_enricher(ENRICH_FEEDS="none").run(DAY).as_dict()
+    assert report["hits"]["history"] == len(found) > 0
+    assert not set(found) & set(simulator.calls_per_key("dshield"))
+    simulator.reset()
+    enricher.cleanup()  # the answers move into the history proper
+    assert open_enricher(ENRICH_FEEDS="none").plan(DAY).services["dshield"].cached["history"] == len(found)
+
+
+def test_an_answer_of_another_time_is_none_for_that_day(open_enricher: Open, simulator: Simulator) -> None:
+    """An address that comes back weeks later is asked about, whatever the old list said."""
+    simulator.set_fault("dshield", dshield_list(LISTED))
+    enricher = open_enricher()
+    enricher.run(DAY)
+    with enricher.database.write() as connection:
+        late = START + timedelta(days=30)
+        connection.execute(Observation.__table__.update().values(fetched_at=late))
+    assert set(LISTED) <= set(enricher.plan(DAY).services["dshield"].wanted)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="html", times=1),
+        Fault(kind="reply", status=403, times=1),
+        Fault(kind="reply", status=429, retry_after_s=3600, times=1),
+        Fault(kind="reply", status=404, times=1),
+        Fault(kind="truncated", times=1),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.status}",
+)
+def test_a_failing_feed_costs_calls_and_nothing_else(
+    fault: Fault, open_enricher: Open, simulator: Simulator
+) -> None:
+    """It is told, the addresses are asked about one by one, and nothing is left in the queue."""
+    simulator.set_fault("dshield", fault)
+    enricher = open_enricher()
+    report = enricher.run(DAY).as_dict()
+    assert report["feeds"]["dshield_sources"]["problem"].startswith("1 of 1 lists are missing: ")
+    assert (report["status"], report["api_calls"]) == ("complete", {"dshield": 20})
+    assert enricher.queue.backlog() == {}
+
+
+@on_sqlite
+def test_a_feed_out_of_reach_fails_no_run(
+    open_enricher: Open, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    """Nobody listens: the feed is a problem in the report, the lookups are pending, the run goes on."""
+    report = open_enricher(DSHIELD_API_URL="http://127.0.0.1:9").run(DAY).as_dict()
+    assert "error" in report["feeds"]["dshield_sources"]["problem"]
+    assert (report["status"], report["sessions"]) == ("partial", 60)
+
+
+@on_sqlite
+def test_todays_blacklist_answers_for_the_days_it_is_about(
+    open_enricher: Open, simulator: Simulator, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """AbuseIPDB's list is always today's: it serves this week's days, and is not fetched for old ones."""
+    key = {
+        "ABUSEIPDB_API_URL": simulator.url("abuseipdb"),
+        "ABUSEIPDB_API_KEY": "k",
+        "ABUSEIPDB_RATE_LIMIT": "500",
+    }
+    environment.update(key, ENRICH_SERVICES="abuseipdb", ENRICH_FEEDS="")
+    assert open_enricher().run(DAY).as_dict()["feeds"]["abuseipdb_blacklist"]["requests"] == 0
+    assert feed_requests(simulator, "abuseipdb") == []
+    now = datetime.now(timezone.utc)
+    start = (now - timedelta(days=1)).replace(hour=1, minute=0)
+    data = [
+        {"ipAddress": ip, "countryCode": "NL", "abuseConfidenceScore": 100} for ip in routable_ips(8, 500)
+    ]
+    body = json.dumps({"meta": {"generatedAt": now.isoformat()}, "data": data})
+    simulator.set_fault("abuseipdb", Fault(kind="reply", status=200, body=body, times=1))
+    environment["COWRIE_LOG_DIR"] = str(write_logs(tmp_path / "new", routable_ips(10, 500), start=start))
+    enricher = open_enricher()
+    report = enricher.run(Days(start.date(), start.date())).as_dict()
+    assert report["feeds"]["abuseipdb_blacklist"]["answered"] == 8
+    assert report["api_calls"] == {"abuseipdb": 2}
+    known = [row.fetched_at for row in rows(enricher, Observation)]
+    assert all(now - timedelta(minutes=1) < moment <= datetime.now(timezone.utc) for moment in known)
+    scores = [
+        row.source_abuse_score for row in rows(enricher, EnrichedSession) if "feed" in row.intel["abuseipdb"]
+    ]
+    assert scores == [100] * 8
+
+
+@on_sqlite
+def test_a_list_of_the_day_after_answers_for_the_day_before(
+    open_enricher: Open, simulator: Simulator
+) -> None:
+    """Within the answer's time to live a later list counts, as learned later."""
+    two_days = Days(date(2025, 11, 1), date(2025, 11, 2))
+    enricher = open_enricher()
+    enricher.ingest(two_days)
+    enricher.summarise_addresses(two_days)
+    with enricher.database.write() as connection:  # one of them came back on the second
+        connection.exec_driver_sql(
+            "INSERT INTO session_ips SELECT '2025-11-02', src_ip, sessions, sensors, first_seen, last_seen, "
+            "login_failures, login_successes, commands, downloads, uploads, scope, priority, known_scanner "
+            f"FROM session_ips WHERE src_ip = '{IPS[0]}'"
+        )
+    empty = Fault(kind="reply", status=200, body="[]", times=1)
+    newest_first = (dshield_list(LISTED), empty)
+    simulator.set_fault("dshield", *newest_first)
+    (report,) = enricher.fetch_feeds(two_days)
+    assert (report.requests, report.answered, report.wanted) == (2, 15, 20)
+    assert {row.fetched_at.date() for row in rows(enricher, Observation)} == {date(2025, 11, 2)}
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("services", "feeds", "read"),
+    [
+        ("dshield", "", ()),
+        ("dshield,cymru", "", ("dshield_sources",)),
+        ("dshield,cymru", "none", ()),
+        ("dshield", "dshield", ("dshield_sources",)),
+        ("cymru", "dshield", ()),
+        ("dshield,abuseipdb", "", ()),  # no key
+    ],
+)
+def test_which_feeds_are_read(services: str, feeds: str, read: tuple[str, ...], open_enricher: Open) -> None:
+    """Those of services that take part; by default not at the price of network and country."""
+    assert open_enricher(ENRICH_SERVICES=services, ENRICH_FEEDS=feeds).feeds == read
+
+
+def test_every_feed_belongs_to_a_service_that_a_setting_can_name() -> None:
+    """ENRICH_FEEDS speaks of services."""
+    from cowrie_enrich_dagster.settings.values import FEED_SERVICES
+
+    assert set(FEED_SERVICES) == {feed.service for feed in FEEDS.values()} <= set(ALL)
