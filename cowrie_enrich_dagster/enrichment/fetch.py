@@ -188,7 +188,7 @@ class Fetcher:
         left = self._queue.open_among(self._name, keys)
         changed_at = time.monotonic()
         pause = 0.05
-        while left.total and not self._stop.is_set():
+        while left.total and not self._is_ending:
             if left.due:
                 self._chunks = self._chunked(keys)
                 self._work()
@@ -229,7 +229,7 @@ class Fetcher:
             try:
                 while batch := self._claim():
                     for start in range(0, len(batch), size):
-                        if self._stop.is_set():
+                        if self._is_ending:
                             return
                         self._ask(http, batch[start : start + size])
             finally:
@@ -238,9 +238,11 @@ class Fetcher:
                     self._report.waited_s += http.waited_s
 
     def _claim(self) -> list[str]:
-        size = self._source.service.batch_size
-        limit = size * min(25, max(1, int(self._source.rate * CLAIMED_SECONDS / MAX_WORKERS)))
-        while not self._stop.is_set():
+        service = self._source.service
+        # Where a quota may end the run, no worker holds keys that are worth more than what another asks.
+        requests_ahead = 1 if service.limits.windows else self._source.rate * CLAIMED_SECONDS / MAX_WORKERS
+        limit = service.batch_size * min(25, max(1, int(requests_ahead)))
+        while not self._is_ending:
             with self._lock:
                 if not self._chunks:
                     return []
@@ -266,7 +268,9 @@ class Fetcher:
             return
         except SlotRefused as refusal:  # nothing was asked; the keys stay ours until the end of the run
             self._refusal = refusal
-            self._give_up(f"{refusal.reason} until {refusal.retry_at:%Y-%m-%d %H:%M:%S} UTC")
+            why = f"{refusal.reason} until {refusal.retry_at:%Y-%m-%d %H:%M:%S} UTC"
+            # Who has a slot already uses it, unless the service itself told us to stop.
+            self._give_up(why, at_once=refusal.reason.is_told)
             return
         except InvalidAnswer as problem:
             answers = dict.fromkeys(keys, Answer(LookupStatus.INVALID_RESPONSE, detail=str(problem)))
@@ -361,10 +365,16 @@ class Fetcher:
                 delays[key] = min(FIRST_BACKOFF * (1 << vain), MAX_BACKOFF)
         return delays
 
-    def _give_up(self, reason: str) -> None:
+    @property
+    def _is_ending(self) -> bool:
+        """Whether no further key is to be asked about."""
+        return self._refusal is not None or self._stop.is_set()
+
+    def _give_up(self, reason: str, *, at_once: bool = True) -> None:
         with self._lock:
             self._report.stopped_because = self._report.stopped_because or reason
-        self._stop.set()
+        if at_once:
+            self._stop.set()
 
     def _count(self, answers: Mapping[str, Answer]) -> None:
         statuses = [answer.status for answer in answers.values()]

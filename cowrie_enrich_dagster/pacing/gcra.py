@@ -25,7 +25,7 @@ from cowrie_enrich_dagster.pacing.model import (
 
 MAX_CLOCK_STEP_S = 60.0
 MAX_GUARD_S = 0.5
-MIN_MARGIN_S = 0.010
+MIN_MARGIN_S = 0.015
 MAX_MARGIN = 0.05
 RESET_GUARD_S = {"minute": 0.0, "day": 2.0, "month": 2.0}
 """How long after its reset a used up window is trusted to be open: the server's clock is not ours."""
@@ -81,13 +81,26 @@ def decide(
 def retake(state: State, policy: Policy, slot: Grant, now: float) -> tuple[State, Grant | None]:
     """Move an unused slot to `now`, its sender being late; None if it is lost.
 
-    It is lost when another slot was given since or the service is held: the sender must ask for a new one
-    (the lost one stays counted, which errs on the safe side).
+    It is lost when another slot was given since or the service is held: the sender must ask for a new one.
+    The spacing behind a lost one stays, which errs on the safe side; a quota gets it back.
     """
     _, why = held_until(state, policy, now)
     if state.requests_total != slot.number or why is not None:
-        return state, None
+        return given_back(state, slot), None
     return _counted_from(state, policy, slot, now), replace(slot, at=now)
+
+
+def given_back(state: State, slot: Grant) -> State:
+    """Count the slot, which was never used, out of the quotas; the spacing behind it stays.
+
+    Not where the server tells its count: what it says next is right without us.
+    """
+    windows = {
+        name: replace(window, used=window.used - 1)
+        for name, window in state.windows.items()
+        if window.used and not window.told and window.resets_at == _window_end(name, slot.at)
+    }
+    return replace(state, windows={**state.windows, **windows}, recent=_without(state.recent, slot.at))
 
 
 def sent_late(state: State, policy: Policy, slot: Grant, sent_at: float) -> State:
@@ -164,13 +177,18 @@ def _logged(recent: tuple[float, ...], policy: Policy, at: float) -> tuple[float
     return tuple(sorted([*_within_minute(recent, policy, at), at])[-policy.windows["minute"] :])
 
 
+def _without(recent: tuple[float, ...], moment: float) -> tuple[float, ...]:
+    left = list(recent)
+    if moment in left:
+        left.remove(moment)  # one only: the slots of a burst may share a moment
+    return tuple(left)
+
+
 def _counted_from(state: State, policy: Policy, slot: Grant, sent_at: float) -> State:
     # Added to the TAT, not computed anew: other slots may have been given or moved since this one.
     delay = max(slot.tat_before, sent_at) - max(slot.tat_before, slot.at)
-    recent = list(state.recent)
-    if slot.at in recent:
-        recent.remove(slot.at)  # one only: the slots of a burst may share a moment
-    return replace(state, tat=state.tat + delay, recent=_logged(tuple(recent), policy, sent_at))
+    recent = _without(state.recent, slot.at)
+    return replace(state, tat=state.tat + delay, recent=_logged(recent, policy, sent_at))
 
 
 def _window_end(name: str, at: float) -> float:

@@ -35,13 +35,18 @@ class _Turn:
 
     def confirm(self) -> None:
         """Hold a good slot; a second writing of the request, whoever decided it, needs a second slot."""
-        slot = self._slot or self._acquire()
+        slot, self._slot = self._slot or self._acquire(), None
         self._slot = self._session.limiter.confirm(slot, self._patience())
 
     def mark_sent(self) -> None:
         if self._slot is not None:
             self.sent, self._slot = self._session.limiter.mark_sent(self._slot), None
             self._session.requests_sent += 1
+
+    def end(self) -> None:
+        """Give a slot back that was not used, such as that of a request whose connection failed."""
+        if self._slot is not None:
+            self._session.limiter.give_back(self._slot)
 
     def _acquire(self) -> Slot:
         slot = self._session.limiter.acquire(self._patience())
@@ -111,6 +116,7 @@ class _PacedAdapter(HTTPAdapter):
             response = super().send(request, stream, timeout or DEFAULT_TIMEOUT, verify, cert, proxies)
         finally:
             _turn.reset(token)
+            turn.end()
         if turn.sent is not None:
             self._session.limiter.observe(turn.sent, response.status_code, response.headers)
         return response

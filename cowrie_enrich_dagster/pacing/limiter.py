@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from types import SimpleNamespace
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.pacing import feedback, gcra, rows
 from cowrie_enrich_dagster.pacing.ledger import QuotaStatus, quota_status
@@ -92,7 +94,11 @@ class AdaptiveRateLimiter:
                 raise SlotRefused(self.policy.service, outcome)
             outcome = self._after(outcome)
         if (early := outcome.not_before - self._monotonic()) > 0:
-            self._sleep(early)
+            try:
+                self._sleep(early)
+            except BaseException:  # whoever interrupts the sleep takes the caller away
+                self.give_back(outcome)
+                raise
         return replace(outcome, waited_s=self._monotonic() - started)
 
     def confirm(self, slot: Slot, max_wait: float) -> Slot:
@@ -104,6 +110,16 @@ class AdaptiveRateLimiter:
         if self._monotonic() - slot.due <= patience:
             return slot
         return self._retake(slot) or self.acquire(max_wait)
+
+    def give_back(self, slot: Slot) -> None:
+        """Call for a slot that will not be used: the quotas of day and month get it back, the pace does not.
+
+        Where the database is away the slot is lost, which errs on the safe side.
+        """
+        with suppress(DBAPIError), self._database.write() as connection:
+            state = rows.lock(connection, self.policy.service)
+            if (whole := gcra.given_back(state, slot.grant)) != state:
+                rows.store(connection, whole, self._now(connection))
 
     def mark_sent(self, slot: Slot) -> Slot:
         """Call right after the request was written: one that was late is counted from this moment."""
@@ -166,9 +182,10 @@ class AdaptiveRateLimiter:
             state = rows.lock(connection, self.policy.service)
             asked_at, now = self._monotonic(), self._now(connection)
             taken, grant = gcra.retake(state, self.policy, slot.grant, now)
-            if grant is None:
-                return None
-            rows.store(connection, taken, now)
+            if taken != state:
+                rows.store(connection, taken, now)
+        if grant is None:
+            return None
         return replace(slot, grant=grant, state=taken, due=asked_at)
 
     @survives_outage

@@ -31,6 +31,11 @@ class Reason(str, Enum):
     UNAVAILABLE = "unavailable"
     AUTH_FAILED = "auth_failed"
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the service itself stopped us; the others are our own counting."""
+        return self in (Reason.QUOTA, Reason.RATE_LIMITED, Reason.UNAVAILABLE, Reason.AUTH_FAILED)
+
     def __str__(self) -> str:
         return str(self.value)
 

@@ -65,7 +65,8 @@ def test_a_scarce_quota_goes_to_the_most_valuable(
     """With two requests a day the plan says what two are worth, and the run spends them just so."""
     scarce = Limits(rate=1000, source="this test", windows=(Window("day", 2),))
     with all_services.limits_of({"dshield": scarce}):
-        enricher = open_enricher(ENRICH_MAX_WAIT_SECONDS="1")
+        # At this pace one worker does it: of several, the last slot may go to either.
+        enricher = open_enricher(DSHIELD_RATE_LIMIT="0.5", ENRICH_MAX_WAIT_SECONDS="20")
         plan = planned(enricher)["dshield"]
         assert (plan.calls, plan.quota_left) == (3, 2)
         promised = next(point.covered for point in plan.coverage if point.calls == 2)
@@ -73,6 +74,20 @@ def test_a_scarce_quota_goes_to_the_most_valuable(
     assert promised == report["coverage"]["dshield"] == 0.9
     assert set(simulator.calls_per_key("dshield")) == {INTRUDER, BUSY}
     assert (report["status"], report["pending"]) == ("partial", 1)
+
+
+@on_sqlite
+def test_a_days_quota_is_spent_to_the_last_request(
+    environment: dict[str, str], tmp_path: Path, open_enricher: Open, simulator: Simulator
+) -> None:
+    """Several workers at a brisk pace: no slot is lost to the worker that is refused first."""
+    environment["COWRIE_LOG_DIR"] = str(all_services.write_attacks(tmp_path / "many", routable_ips(60)))
+    scarce = Limits(rate=20, source="this test", windows=(Window("day", 25),))
+    with all_services.limits_of({"dshield": scarce}):
+        report = open_enricher(DSHIELD_RATE_LIMIT="20", ENRICH_MAX_WAIT_SECONDS="20").run(DAY).as_dict()
+    assert report["api_calls"] == {"dshield": 25}
+    assert sum(simulator.calls_per_key("dshield").values()) == 25
+    assert report["pending"] == 35
 
 
 @on_sqlite

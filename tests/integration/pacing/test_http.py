@@ -235,3 +235,18 @@ def test_a_broken_connection_does_not_stop_the_others(session: PacedSession, ser
         session.get("http://127.0.0.1:1/a")
     assert session.get(f"{server.url}/a").status_code == 200
     assert session.requests_sent == len(server.arrivals) == 1
+
+
+def test_what_was_never_sent_costs_no_quota(database: Database, server: WebServer) -> None:
+    """With the network down for three requests, a day of two still has its two."""
+    limiter = AdaptiveRateLimiter(database, Policy("service", rate=50.0, windows={"day": 2}))
+    with PacedSession(limiter, max_wait=1.0) as http:
+        for _ in range(3):
+            with pytest.raises(requests.ConnectionError):
+                http.get("http://127.0.0.1:1/a")
+        assert limiter.snapshot().windows[1].left == 2
+        for _ in range(2):
+            assert http.get(f"{server.url}/a").status_code == 200
+        with pytest.raises(SlotRefused) as caught:
+            http.get(f"{server.url}/a")
+    assert caught.value.reason is Reason.DAY_WINDOW

@@ -96,6 +96,25 @@ def test_a_slow_answer_of_the_databases_clock_makes_nobody_early(
         assert clock.now().timestamp() >= slot.grant.at - MICROSECOND
 
 
+def test_an_interrupted_wait_costs_no_quota(limiter: Build, clock: FakeClock) -> None:
+    """Who is called away while the slot's moment comes gives it back; the next one has it."""
+    worker = limiter(windows={"day": 2})
+    answer(worker, 200)
+    clock.passed += 1.0  # 15 ms before the next slot, which is given ahead of its moment
+
+    def interrupt(passed: float) -> None:
+        raise KeyboardInterrupt
+
+    clock.on_nap = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        worker.acquire(60)
+    clock.on_nap = lambda passed: None
+    assert answer(worker, 200) > 0
+    with pytest.raises(SlotRefused) as caught:
+        worker.acquire(60)
+    assert caught.value.reason is Reason.DAY_WINDOW
+
+
 def test_services_do_not_wait_for_each_other(limiter: Build, clock: FakeClock) -> None:
     """Each service has its own row: a stop of one leaves the other at its pace."""
     answer(limiter(), 429)
