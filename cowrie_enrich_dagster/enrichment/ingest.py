@@ -62,7 +62,7 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
     with tempfile.TemporaryFile() as spool:
 
         def keep(line: QuarantinedLine) -> None:
-            spool.write(orjson.dumps(line) + b"\n")
+            spool.write(orjson.dumps(tuple(line)) + b"\n")
 
         stream = read_sessions(
             root,

@@ -17,6 +17,7 @@ from cowrie_enrich_dagster.storage.migrate import SchemaOutdated, downgrade
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, EnrichmentCache, SessionIp, SessionRecord
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
+from tests.logs import routable_ips, write_logs
 
 Open = Callable[..., Enricher]
 
@@ -178,6 +179,31 @@ def test_own_addresses_are_never_sent_out(open_enricher: Open, simulator: Simula
     report = enricher.run(SAMPLE_DAYS).as_dict()
     assert report["lookups"]["dshield"]["skipped_policy"] == 8
     assert not [record for record in simulator.requests("dshield") if record.keys[0].startswith("2001:470:")]
+
+
+def test_unusable_lines_are_kept_with_file_line_and_reason(
+    open_enricher: Open, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """They fail no run, are counted, and are there once however often the day is run; mended, they are gone."""
+    log = write_logs(tmp_path / "logs", routable_ips(2)) / "cowrie.json"
+    environment["COWRIE_LOG_DIR"] = str(log.parent)
+    first, *rest = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(first + b"%% \xff not JSON\n" + b"".join(rest) + b"\0\0\n")
+    enricher = open_enricher()
+
+    def quarantine() -> list[tuple[Any, ...]]:
+        with enricher.database.read() as connection:
+            query = text("SELECT path, line, byte_offset, reason FROM quarantined_lines ORDER BY line")
+            return [tuple(row) for row in connection.execute(query)]
+
+    for _ in range(2):
+        report = enricher.run(Days.parse("2025-11-01")).as_dict()
+        assert (report["sessions"], report["quarantined"]) == (2, 2)
+        assert [row[:2] for row in quarantine()] == [("cowrie.json", 2), ("cowrie.json", 6)]
+        assert quarantine()[1][2:] == (log.stat().st_size - 3, "nothing but NUL bytes")
+    log.write_bytes(first + b"".join(rest))
+    assert enricher.run(Days.parse("2025-11-01")).as_dict()["quarantined"] == 0
+    assert quarantine() == []
 
 
 def test_plan_spends_nothing_and_tells_what_a_run_will_ask(open_enricher: Open, simulator: Simulator) -> None:
