@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test dev bench lint
+.PHONY: setup demo test dev bench soak fuzz lint
 
 setup: $(READY)
 
@@ -30,3 +30,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+soak: setup
+	$(BIN)/python -m tests.soak
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz

@@ -10,7 +10,9 @@ import gzip
 import random
 from bisect import bisect
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,17 @@ import orjson
 
 from tests.logs import routable_ips
 
+Session = list[dict[str, Any]]
+"""A session's events, in order."""
+
 SAMPLES = Path(__file__).resolve().parents[1] / "tests" / "data" / "cowrie"
 START = datetime(2025, 11, 1, tzinfo=timezone.utc)
 EVENTS_PER_SESSION = 2.8
 """Mean of the field's logs (most sessions are scans), less than that of the samples (5.9)."""
 
 
-def _templates() -> list[list[dict[str, Any]]]:
+def templates() -> list[Session]:
+    """The sessions of the samples, shortest first."""
     sessions: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(SAMPLES.rglob("*.gz")):
         for line in gzip.decompress(path.read_bytes()).splitlines():
@@ -34,6 +40,19 @@ def _templates() -> list[list[dict[str, Any]]]:
     return sorted(sessions.values(), key=len)
 
 
+def replay(
+    template: Session, *, identity: str, source: str, sensor: str, start: datetime
+) -> Iterator[tuple[str, bytes]]:
+    """The events of a session as if it had begun at `start` elsewhere: (timestamp, line of a log)."""
+    first = _moment(template[0]["timestamp"])
+    for event in template:
+        moment = start + (_moment(event["timestamp"]) - first)
+        stamp = f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"
+        changed = {"session": identity, "src_ip": source, "sensor": sensor, "timestamp": stamp}
+        yield stamp, orjson.dumps({**event, **changed})
+
+
+@cache
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text.rstrip("Z")).replace(tzinfo=timezone.utc)
 
@@ -41,30 +60,27 @@ def _moment(text: str) -> datetime:
 def generate(folder: Path, *, sessions: int, days: int, sensors: int, ips: int, seed: int = 1) -> int:
     """Write `sessions` sessions as one file per sensor and day; returns the number of events."""
     rng = random.Random(seed)
-    templates = _templates()
-    short = [t for t in templates if len(t) == 2]
-    mean_all = sum(map(len, templates)) / len(templates)
+    samples = templates()
+    short = [t for t in samples if len(t) == 2]
+    mean_all = sum(map(len, samples)) / len(samples)
     share_of_all = (EVENTS_PER_SESSION - 2) / (mean_all - 2)
     addresses = routable_ips(ips)
     rng.shuffle(addresses)
     weights = list(accumulate(1 / (rank + 1) ** 1.1 for rank in range(ips)))  # Zipf: few sources do most
-    offsets = {id(t): [(_moment(e["timestamp"]) - _moment(t[0]["timestamp"])) for e in t] for t in templates}
     events = number = 0
     for day in range(days):
         today = START + timedelta(days=day)
         count = sessions * (day + 1) // days - sessions * day // days
         lines: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
         for _ in range(count):
-            template = rng.choice(templates if rng.random() < share_of_all else short)
+            template = rng.choice(samples if rng.random() < share_of_all else short)
             sensor = f"sensor-{rng.randrange(sensors)}"
             source = addresses[bisect(weights, rng.random() * weights[-1])]
             start = today + timedelta(seconds=rng.random() * 86_399)
             identity = f"{number:012x}"
             number += 1
-            for event, offset in zip(template, offsets[id(template)], strict=True):
-                stamp = f"{start + offset:%Y-%m-%dT%H:%M:%S.%f}Z"
-                changed = {"session": identity, "src_ip": source, "sensor": sensor, "timestamp": stamp}
-                lines[sensor].append((stamp, orjson.dumps({**event, **changed})))
+            for line in replay(template, identity=identity, source=source, sensor=sensor, start=start):
+                lines[sensor].append(line)
                 events += 1
         for sensor, stamped in lines.items():
             stamped.sort()

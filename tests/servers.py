@@ -57,6 +57,12 @@ class Server:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """kill -9 of the server and its children."""
         self._signal(signal.SIGKILL)
