@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 from importlib import import_module
 
 from cowrie_enrich_dagster.services.base import (
@@ -14,16 +13,13 @@ from cowrie_enrich_dagster.services.base import (
     ServiceConfig,
     Window,
 )
+from cowrie_enrich_dagster.vocabulary import service_names
 
 __all__ = ["ALL", "Answer", "Facts", "InvalidAnswer", "Limits", "Service", "ServiceConfig", "Window"]
 
 
 def _discover() -> dict[str, Service]:
-    services: list[Service] = [
-        import_module(f"{__name__}.{module.name}").SERVICE
-        for module in pkgutil.iter_modules(__path__)
-        if module.name not in ("base", "feeds") and not module.name.startswith("_")
-    ]
+    services: list[Service] = [import_module(f"{__name__}.{name}").SERVICE for name in service_names()]
     return {service.name: service for service in sorted(services, key=lambda service: service.rank)}
 
 

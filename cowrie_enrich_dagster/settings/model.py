@@ -22,18 +22,9 @@ from cowrie_enrich_dagster.settings.values import (
     Networks,
     ServiceNames,
 )
+from cowrie_enrich_dagster.vocabulary import service_names
 
-DEFAULT_SERVICE_NAMES = (
-    "dshield",
-    "virustotal",
-    "urlhaus",
-    "spur",
-    "greynoise",
-    "abuseipdb",
-    "hibp",
-    "cymru",
-    "maxmind",
-)
+DEFAULT_SERVICE_NAMES = service_names()
 
 _NETWORK_FILE = "a text file with an address or CIDR network on each line (# begins a comment)"
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
+from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.settings import (
     DEFAULT_SERVICE_NAMES,
     ConfigError,
@@ -75,6 +76,7 @@ def test_nothing_set_gives_the_documented_defaults(load: Loader, tmp_path: Path)
     assert (redis.enabled, redis.host, redis.port, redis.db, redis.tls) == (True, "localhost", 6379, 0, False)
     assert (redis.password, redis.ttl_seconds, redis.max_memory) == (None, 3600, None)
     assert tuple(settings.services) == DEFAULT_SERVICE_NAMES
+    assert set(settings.services) == set(ALL)  # each is called as its module is
     for service in settings.services.values():
         assert (service.api_url, service.rate, service.burst, service.api_key) == (None, None, None, None)
         assert service.respect_retry_after
