@@ -103,8 +103,7 @@ def _apply_quota(state: State, policy: Policy, now: float, seen: Observation, qu
     window = roll_windows(state, policy, now)[name]
     if resets_at is None or abs(resets_at - window.resets_at) <= RESET_TOLERANCE_S:
         resets_at = window.resets_at
-    told = quota.limit is not None
-    limit = quota.limit if told else window.limit
+    limit = window.limit if quota.limit is None else quota.limit
     if quota.remaining == 0:
         limit = window.used if limit is None else limit
         used = max(limit, 0)
@@ -113,7 +112,7 @@ def _apply_quota(state: State, policy: Policy, now: float, seen: Observation, qu
         used = max(0, limit - quota.remaining) + max(0, state.requests_total - seen.number)
     else:
         return state
-    corrected = WindowCount(used, limit, resets_at, told=told or window.told or quota.remaining == 0)
+    corrected = WindowCount(used, limit, resets_at, told=True)
     if corrected == state.windows.get(name):
         return state
     return replace(state, windows={**state.windows, name: corrected})

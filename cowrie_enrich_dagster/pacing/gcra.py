@@ -8,6 +8,7 @@ and changes nothing, so a worker that dies or dawdles leaves no stale reservatio
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -64,41 +65,41 @@ def decide(
         return state, Wait(due, due - now, reason)
     at = max(now, due)
     number = state.requests_total + 1
+    windows = roll_windows(candidate, policy, at)
     granted = replace(
         candidate,
         tat=max(_sane_tat(candidate, policy, now), at) + spacing(candidate, policy),
-        windows={
-            name: replace(w, used=w.used + 1) for name, w in roll_windows(candidate, policy, at).items()
-        },
+        windows={name: replace(window, used=window.used + 1) for name, window in windows.items()},
         recent=_logged(candidate.recent, policy, at),
         configured_rate=policy.rate,
         configured_burst=policy.burst,
         requests_total=number,
     )
-    return granted, Grant(at, _sane_tat(candidate, policy, now), number)
+    return granted, Grant(at, _sane_tat(candidate, policy, now), number, _ends(windows))
 
 
 def retake(state: State, policy: Policy, slot: Grant, now: float) -> tuple[State, Grant | None]:
     """Move an unused slot to `now`, its sender being late; None if it is lost.
 
-    It is lost when another slot was given since or the service is held: the sender must ask for a new one.
-    The spacing behind a lost one stays, which errs on the safe side; a quota gets it back.
+    It is lost when another slot was given since or the service is held: the sender must ask for a new one
+    (and give the lost one back, see `given_back`).
     """
     _, why = held_until(state, policy, now)
     if state.requests_total != slot.number or why is not None:
-        return given_back(state, slot), None
-    return _counted_from(state, policy, slot, now), replace(slot, at=now)
+        return state, None
+    counted = _counted_from(state, policy, slot, now)
+    return counted, replace(slot, at=now, counted_in=_ends(counted.windows))
 
 
 def given_back(state: State, slot: Grant) -> State:
     """Count the slot, which was never used, out of the quotas; the spacing behind it stays.
 
-    Not where the server tells its count: what it says next is right without us.
+    Only out of the windows that count it, and not where the server tells its count: that is right without us.
     """
     windows = {
         name: replace(window, used=window.used - 1)
         for name, window in state.windows.items()
-        if window.used and not window.told and window.resets_at == _window_end(name, slot.at)
+        if window.used and not window.told and window.resets_at == slot.counted_in.get(name)
     }
     return replace(state, windows={**state.windows, **windows}, recent=_without(state.recent, slot.at))
 
@@ -188,7 +189,18 @@ def _counted_from(state: State, policy: Policy, slot: Grant, sent_at: float) -> 
     # Added to the TAT, not computed anew: other slots may have been given or moved since this one.
     delay = max(slot.tat_before, sent_at) - max(slot.tat_before, slot.at)
     recent = _without(state.recent, slot.at)
-    return replace(state, tat=state.tat + delay, recent=_logged(recent, policy, sent_at))
+    windows = {
+        name: window
+        if window.resets_at == slot.counted_in.get(name) or window.told
+        # It was taken before midnight and is sent after it: the new day counts it.
+        else replace(window, used=window.used + 1)
+        for name, window in roll_windows(state, policy, sent_at).items()
+    }
+    return replace(state, tat=state.tat + delay, windows=windows, recent=_logged(recent, policy, sent_at))
+
+
+def _ends(windows: Mapping[str, WindowCount]) -> dict[str, float]:
+    return {name: window.resets_at for name, window in windows.items()}
 
 
 def _window_end(name: str, at: float) -> float:

@@ -39,9 +39,10 @@ class _Turn:
         self._slot = self._session.limiter.confirm(slot, self._patience())
 
     def mark_sent(self) -> None:
-        if self._slot is not None:
-            self.sent, self._slot = self._session.limiter.mark_sent(self._slot), None
+        slot, self._slot = self._slot, None
+        if slot is not None:
             self._session.requests_sent += 1
+            self.sent = self._session.limiter.mark_sent(slot)
 
     def end(self) -> None:
         """Give a slot back that was not used, such as that of a request whose connection failed."""

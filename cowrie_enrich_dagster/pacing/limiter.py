@@ -109,12 +109,15 @@ class AdaptiveRateLimiter:
         patience = min(MAX_LATENESS_S, gcra.spacing(slot.state, self.policy) / 2)
         if self._monotonic() - slot.due <= patience:
             return slot
-        return self._retake(slot) or self.acquire(max_wait)
+        if moved := self._retake(slot):
+            return moved
+        self.give_back(slot)
+        return self.acquire(max_wait)
 
     def give_back(self, slot: Slot) -> None:
-        """Call for a slot that will not be used: the quotas of day and month get it back, the pace does not.
+        """Call for a slot that will not be used: the quotas get it back, the pace does not.
 
-        Where the database is away the slot is lost, which errs on the safe side.
+        Tried once: where the database is away the slot is lost, which errs on the safe side.
         """
         with suppress(DBAPIError), self._database.write() as connection:
             state = rows.lock(connection, self.policy.service)
@@ -182,10 +185,9 @@ class AdaptiveRateLimiter:
             state = rows.lock(connection, self.policy.service)
             asked_at, now = self._monotonic(), self._now(connection)
             taken, grant = gcra.retake(state, self.policy, slot.grant, now)
-            if taken != state:
-                rows.store(connection, taken, now)
-        if grant is None:
-            return None
+            if grant is None:
+                return None
+            rows.store(connection, taken, now)
         return replace(slot, grant=grant, state=taken, due=asked_at)
 
     @survives_outage

@@ -87,7 +87,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class WindowCount:
-    """Requests `used` in one calendar window that ends at `resets_at`; `told`: a response named the limit."""
+    """Requests `used` in one calendar window that ends at `resets_at`; `told`: a response has said so."""
 
     used: int
     limit: int | None
@@ -137,11 +137,15 @@ class State:
 
 @dataclass(frozen=True)
 class Grant:
-    """One request may be written at the moment `at`. `number` counts the service's slots."""
+    """One request may be written at the moment `at`. `number` counts the service's slots.
+
+    `counted_in` are the ends of the windows that count it, by their names.
+    """
 
     at: float
     tat_before: float
     number: int
+    counted_in: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

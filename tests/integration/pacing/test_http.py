@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 import urllib3.util.connection
+from sqlalchemy.exc import OperationalError
 from urllib3.util import Retry
 
 from cowrie_enrich_dagster.pacing import (
@@ -250,3 +251,20 @@ def test_what_was_never_sent_costs_no_quota(database: Database, server: WebServe
         with pytest.raises(SlotRefused) as caught:
             http.get(f"{server.url}/a")
     assert caught.value.reason is Reason.DAY_WINDOW
+
+
+def test_what_was_sent_is_counted_even_if_the_database_fails_right_after(
+    database: Database, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error on marking a request as sent gives nothing back to the quota."""
+    limiter = AdaptiveRateLimiter(database, Policy("service", rate=50.0, windows={"day": 2}))
+
+    def fail(*_: Any) -> None:
+        raise OperationalError("UPDATE", {}, Exception("gone"))
+
+    with PacedSession(limiter, max_wait=1.0) as http:
+        monkeypatch.setattr(limiter, "mark_sent", fail)
+        with pytest.raises(OperationalError):
+            http.get(f"{server.url}/a")
+        assert http.requests_sent == 1
+    assert limiter.snapshot().windows[1].left == 1

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cowrie_enrich_dagster.pacing.gcra import decide, guard, retake, roll_windows, sent_late, spacing
+from cowrie_enrich_dagster.pacing.gcra import (
+    decide,
+    given_back,
+    guard,
+    retake,
+    roll_windows,
+    sent_late,
+    spacing,
+)
 from cowrie_enrich_dagster.pacing.model import Grant, Policy, Reason, State, Wait, WindowCount
 from tests.unit.pacing.world import START
 
@@ -81,12 +89,11 @@ def test_a_late_sender_with_nobody_behind_moves_its_slot() -> None:
 
 
 def test_a_late_sender_with_somebody_behind_loses_its_slot() -> None:
-    """Once another slot was given, the late one may not be used any more; the pace is as it was."""
+    """Once another slot was given, the late one may not be used any more."""
     policy = Policy("service", rate=1.0)
     state, late = take(FRESH, policy, START)
     state, _ = take(state, policy, START + 2)
-    after, none = retake(state, policy, late, START + 2.5)
-    assert (after.tat, none) == (state.tat, None)
+    assert retake(state, policy, late, START + 2.5) == (state, None)
 
 
 def test_a_lost_slot_is_given_back_to_the_quota() -> None:
@@ -96,25 +103,37 @@ def test_a_lost_slot_is_given_back_to_the_quota() -> None:
     state, late = take(FRESH, policy, noon)
     state, _ = take(state, policy, noon + 2)
     assert refused(state, policy, noon + 120).reason is Reason.DAY_WINDOW
-    state, none = retake(state, policy, late, noon + 2.5)
-    assert none is None
-    state, again = take(state, policy, noon + 4)
+    state, again = take(given_back(state, late), policy, noon + 4)
     assert again.number == 3
     assert refused(state, policy, noon + 120).reason is Reason.DAY_WINDOW
 
 
+def used(state: State) -> dict[str, int]:
+    return {name: window.used for name, window in state.windows.items() if name != "minute"}
+
+
 def test_a_slot_lost_over_midnight_is_no_gift_to_the_new_day() -> None:
-    """The new day has the count of what was taken in it, and a count that the server told stays its own."""
+    """A day gets back what it counted, and a count that the server told stays its own."""
     policy = Policy("service", rate=1.0, windows={"day": 9, "month": 100})
     before = datetime(2026, 5, 3, 23, 59, 59, tzinfo=timezone.utc).timestamp()
     state, late = take(FRESH, policy, before)
     state, _ = take(state, policy, before + 2)
-    state, _ = retake(state, policy, late, before + 2.5)
-    assert (state.windows["day"].used, state.windows["month"].used) == (1, 1)
+    assert used(given_back(state, late)) == {"day": 1, "month": 1}
     told = replace(state, windows={**state.windows, "month": replace(state.windows["month"], told=True)})
-    state, late = take(told, policy, before + 10)
-    state, _ = take(state, policy, before + 20)
-    assert retake(state, policy, late, before + 21)[0].windows["month"] == state.windows["month"]
+    assert used(given_back(told, late)) == {"day": 1, "month": 2}
+
+
+def test_a_slot_moved_over_midnight_counts_in_the_new_day() -> None:
+    """Taken before and sent after, whether it was moved first or only marked; given back, it is gone."""
+    policy = Policy("service", rate=0.1, windows={"day": 9, "month": 100})
+    before = datetime(2026, 5, 3, 23, 59, 59, tzinfo=timezone.utc).timestamp()
+    state, late = take(FRESH, policy, before)
+    moved, slot = retake(state, policy, late, before + 4)
+    assert used(moved) == {"day": 1, "month": 1}
+    assert slot is not None
+    assert used(given_back(moved, slot)) == {"day": 0, "month": 0}
+    assert used(sent_late(state, policy, late, before + 4)) == {"day": 1, "month": 1}
+    assert used(sent_late(moved, policy, slot, before + 8)) == {"day": 1, "month": 1}
 
 
 def test_a_late_sender_does_not_send_into_a_stop() -> None:
@@ -122,7 +141,7 @@ def test_a_late_sender_does_not_send_into_a_stop() -> None:
     policy = Policy("service", rate=1.0)
     state, late = take(FRESH, policy, START)
     stopped = replace(state, cooldown_until=START + 60, cooldown_reason=Reason.RATE_LIMITED)
-    assert retake(stopped, policy, late, START + 0.8)[1] is None
+    assert retake(stopped, policy, late, START + 0.8) == (stopped, None)
 
 
 def test_a_request_written_late_pushes_the_next_one_back() -> None:
