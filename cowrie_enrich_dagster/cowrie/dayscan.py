@@ -14,7 +14,8 @@ from .timestamps import parse_moment
 _MAX_SEGMENTS = 512
 _OVERLAP = 4096  # longer than any "timestamp" key with its value and the blanks between them
 _KEY = rb'"timestamp"'
-_ANY_DAY = re.compile(_KEY + rb'\s*:\s*"([^"]{0,200})"')
+# The value is only looked at: after a record that was cut off before it, its quote may be the next one's.
+_ANY_DAY = re.compile(_KEY + rb'\s*:\s*(?="([^"]{0,200})")')
 
 
 class Segment(NamedTuple):
@@ -47,6 +48,7 @@ class DayScanner:
         self.record = record
         self._line = line  # the line number at the start of the buffer
         self._buffer = b""
+        self._stamped = False  # whether the current record's part before the buffer holds a stamp
         self._day: date | None = None
         self._pattern = _ANY_DAY
         if self.segments and self.segments[-1].first_day == self.segments[-1].last_day:
@@ -78,15 +80,19 @@ class DayScanner:
                 counted = newline + 1
                 self.record = (base + counted, line)
 
+        def is_stamped_before(end: int) -> bool:
+            start = self.record[0] - base
+            return (start < 0 and self._stamped) or buffer.find(_KEY, max(0, start), end) >= 0
+
         position = 0
         while (match := self._pattern.search(buffer, position)) and match.start() < limit:
             position = match.end()
             day = _utc_day(match[1])
             if day is not None and day != self._day:
                 note_record_before(match.start())
-                stamp_before = buffer.find(_KEY, max(0, self.record[0] - base), match.start()) >= 0
-                self._begin(day, shared=stamp_before)
+                self._begin(day, shared=is_stamped_before(match.start()))
         note_record_before(limit + 1)
+        self._stamped = is_stamped_before(limit + len(_KEY) - 1)
         self._line = line + buffer.count(b"\n", counted, limit)
         self._buffer = buffer[limit:]
 
@@ -111,7 +117,7 @@ class DayScanner:
         # The regex engine passes over stamps that are plainly of the expected day, without a step of Python.
         self._day = day
         plain = day.isoformat().encode() + rb'[T ][0-9:.]{8,19}(?:[Zz]|[+-]00:?00)?"'
-        self._pattern = re.compile(_KEY + rb'\s*:\s*"(?!' + plain + rb')([^"]{0,200})"')
+        self._pattern = re.compile(_KEY + rb'\s*:\s*(?="(?!' + plain + rb')([^"]{0,200})")')
 
 
 def _merged(left: Segment, right: Segment) -> Segment:

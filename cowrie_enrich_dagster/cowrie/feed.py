@@ -85,14 +85,14 @@ class FileFeed:
         report.ranges.append(ReadRange(name, 0, 0))
         report.ranges.extend(ReadRange(name, part.first_line, part.last_line) for part in self._ranges)
         reader = RecordReader(self._take, self._reject, report)
-        lines = {part.start: part.first_line for part in self._ranges}
+        lines = {stretch.start: stretch.first_line for stretch in self._stretches}
         position = -1
         fault, fault_at = self._index.fault, self._index.length
         try:
             self._check_unchanged()
-            ranges = [(part.start, part.end) for part in self._ranges]
+            ranges = [(stretch.start, stretch.end) for stretch in self._stretches]
             for offset, block in read_blocks(self._file.path, ranges):
-                if offset != position:
+                if offset in lines:  # a record begins here, so what the reader still holds is of days before
                     reader.end(_NEXT_STARTS)
                     reader.begin(lines[offset], offset)
                 reader.feed(block)

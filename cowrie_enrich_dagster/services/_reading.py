@@ -43,10 +43,10 @@ def objects(value: object) -> list[Mapping[str, Any]]:
 
 
 def address(value: object) -> IPv4Address | IPv6Address | None:
-    """An IP address in text, however it is spelt."""
+    """An IP address in text, however it is spelt; one with a zone, which may be any text, is none."""
     spelt = text(value)
     try:
-        return ip_address(spelt) if spelt else None
+        return ip_address(spelt) if spelt and "%" not in spelt else None
     except ValueError:
         return None
 

@@ -174,7 +174,14 @@ def ask(
         timeout=config.timeout_s,
         allow_redirects=False,
         stream=True,
+        hooks={"response": _stay},
     )
+
+
+def _stay(response: requests.Response, **_: Any) -> None:
+    # Redirects that are not followed are still worked out: a Location that is no URL would raise ValueError,
+    # and the body would be read to its end, however large.
+    response.headers.pop("Location", None)
 
 
 def answer_from(read: Callable[[], Answer]) -> Answer:
@@ -237,15 +244,19 @@ def content(response: requests.Response, telling: Collection[int] = ()) -> bytes
 
 
 def media_type(response: requests.Response) -> str:
-    """The Content-Type without its parameters, in lower case, such as `text/html`."""
-    return response.headers.get("Content-Type", "no content type").split(";")[0].strip().lower()[:40]
+    """The Content-Type without its parameters, in lower case, such as `text/html`; printable."""
+    value = response.headers.get("Content-Type", "no content type").split(";")[0].strip().lower()[:40]
+    return "".join(filter(str.isprintable, value))
 
 
 def _read(response: requests.Response) -> bytes | None:
     body = bytearray()
-    for chunk in response.iter_content(65536):
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            response.close()
-            return None
+    try:
+        for chunk in response.iter_content(65536):
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                response.close()
+                return None
+    except ValueError as error:  # urllib3 lets chunks of a size below zero through to the socket
+        raise requests.exceptions.ChunkedEncodingError("a chunk of less than nothing") from error
     return bytes(body)

@@ -92,9 +92,8 @@ def dshield_query(ip: str, http: requests.Session, config: ServiceConfig) -> Ans
     if not isinstance(record, dict):
         detail = "the address is refused" if "error" in body else "no object under 'ip'"
         return Answer(LookupStatus.INVALID_RESPONSE, detail=detail)
-    try:
-        echoed = ip_address(str(record.get("number")))
-    except ValueError:
+    echoed = read.address(record.get("number"))
+    if echoed is None:
         return Answer(LookupStatus.INVALID_RESPONSE, detail="it does not name its address")
     if echoed != address:
         return Answer(LookupStatus.INVALID_RESPONSE, detail="it is about another address")

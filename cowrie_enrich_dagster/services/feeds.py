@@ -78,7 +78,7 @@ def _dshield_sources(day: date, http: requests.Session, config: ServiceConfig) -
 
 
 def _dshield_entry(item: Mapping[str, Any]) -> _Entry | None:
-    address = _routable(_LEADING_ZEROS.sub("", str(item.get("ip"))))
+    address = _routable(_LEADING_ZEROS.sub("", read.text(item.get("ip")) or ""))
     if address is None:
         return None
     record = {"number": address, "count": item.get("count"), "attacks": item.get("attacks")}

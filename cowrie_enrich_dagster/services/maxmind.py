@@ -17,6 +17,17 @@ from cowrie_enrich_dagster.services import _reading as read
 from cowrie_enrich_dagster.services.base import Answer, Facts, Limits, Service, ServiceConfig
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
+_DAMAGED = (
+    maxminddb.InvalidDatabaseError,
+    OSError,
+    ArithmeticError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading a damaged database may raise: its reader trusts lengths, types and pointers."""
+
 
 class DatabaseUnreadable(requests.RequestException):
     """There is no database where there should be, or it is damaged; the message names the file."""
@@ -49,7 +60,7 @@ class MaxMind:
         for key in keys:
             ip_address(key)
         with ExitStack() as stack:
-            readers = [stack.enter_context(_open(path)) for path in _files(config.database)]
+            readers = {path: stack.enter_context(_open(path)) for path in _files(config.database)}
             return {key: _answer(key, readers) for key in keys}
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
@@ -78,33 +89,42 @@ def _files(database: Path | None) -> list[Path]:
 
 def _open(path: Path) -> maxminddb.Reader:
     try:
-        return maxminddb.open_database(path)
-    except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+        # In Python: the library in C ends the whole process at some damaged files.
+        return maxminddb.open_database(path, maxminddb.MODE_MMAP)
+    except _DAMAGED as error:
         raise DatabaseUnreadable(f"{path}: {error}") from error
 
 
-def _answer(key: str, readers: Sequence[maxminddb.Reader]) -> Answer:
-    databases = {}
-    for reader in readers:
-        metadata = reader.metadata()
-        if metadata.ip_version == 4 and ip_address(key).version == 6:
-            continue
+def _answer(key: str, readers: Mapping[Path, maxminddb.Reader]) -> Answer:
+    databases: dict[str, dict[str, Any]] = {}
+    for path, reader in readers.items():
         try:
-            record, length = reader.get_with_prefix_len(key)
-            orjson.dumps(record)  # a database may hold what JSON lacks
-            network = ip_network(f"{key}/{length}", strict=False)
-        except (maxminddb.InvalidDatabaseError, TypeError, ValueError) as error:
-            raise DatabaseUnreadable(f"{metadata.database_type}: {error}") from error
-        if record is not None:
-            built = datetime.fromtimestamp(metadata.build_epoch, timezone.utc)
-            databases[metadata.database_type] = {
-                "built": built.date().isoformat(),
-                "network": str(network),
-                "record": record,
-            }
+            databases |= _entry(key, reader)
+        except _DAMAGED as error:
+            raise DatabaseUnreadable(f"{path}: {error}") from error
     if not databases:
         return Answer(LookupStatus.NOT_FOUND)
     return Answer(LookupStatus.FOUND, {"ip": key, "databases": databases})
+
+
+def _entry(key: str, reader: maxminddb.Reader) -> dict[str, dict[str, Any]]:
+    """What one database has on an address, by the database's type; empty for nothing."""
+    metadata = reader.metadata()
+    if metadata.ip_version == 4 and ip_address(key).version == 6:
+        return {}
+    record, length = reader.get_with_prefix_len(key)
+    if record is None:
+        return {}
+    orjson.dumps(record)  # a database may hold what JSON lacks
+    built = datetime.fromtimestamp(metadata.build_epoch, timezone.utc).date()
+    network = ip_network(f"{key}/{length}", strict=False)
+    return {
+        str(metadata.database_type): {
+            "built": built.isoformat(),
+            "network": str(network),
+            "record": record,
+        }
+    }
 
 
 SERVICE: Service = MaxMind()

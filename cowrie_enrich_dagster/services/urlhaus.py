@@ -72,7 +72,7 @@ def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
     if status != "ok":
         raise InvalidAnswer("query_status is neither 'ok' nor 'no_results'")
     # The vendor's own examples differ in which fields they have; one of these two names the host.
-    reference = str(body.get("urlhaus_reference")).rstrip("/").rpartition("/host/")[2]
+    reference = (read.text(body.get("urlhaus_reference")) or "").rstrip("/").rpartition("/host/")[2]
     if address not in (read.address(body.get("host")), read.address(reference)):
         raise InvalidAnswer("it is not about this address")
     return Answer(LookupStatus.FOUND, body)

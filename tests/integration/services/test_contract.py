@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 from datetime import date
+from threading import Thread
 from typing import Any
 
 import orjson
@@ -202,6 +204,72 @@ def test_a_redirect_is_not_followed(
     sim.set_fault(service.name, Fault(kind="reply", status=status, body=body, headers=elsewhere))
     assert service.fetch([key], http, config)[key].status is LookupStatus.INVALID_RESPONSE
     assert len(sim.requests()) == 1
+
+
+@over_http
+@pytest.mark.parametrize("location", ["http://[", "http://\xff\xfe", "//", "http://x:99999999/"])
+def test_a_redirect_to_nowhere_is_an_invalid_response(
+    service: Service,
+    config: ServiceConfig,
+    key: str,
+    location: str,
+    sim: Simulator,
+    http: requests.Session,
+) -> None:
+    """Where it leads is not even read: what is no URL raises nothing."""
+    sim.set_fault(service.name, Fault(kind="reply", status=302, headers={"Location": location}))
+    assert service.fetch([key], http, config)[key].status is LookupStatus.INVALID_RESPONSE
+
+
+@over_http
+def test_a_content_type_of_any_characters_can_be_told(
+    service: Service, config: ServiceConfig, key: str, sim: Simulator, http: requests.Session
+) -> None:
+    """What is told of it is printable: a database takes no NUL, a terminal no escape sequence."""
+    odd = {"Content-Type": "text/\0\x1b[2J\x85html; charset=x"}
+    sim.set_fault(service.name, Fault(kind="reply", status=200, body="<html>", headers=odd))
+    answer = service.fetch([key], http, config)[key]
+    assert answer.status is LookupStatus.INVALID_RESPONSE
+    assert answer.detail.isprintable()
+
+
+@over_http
+def test_a_chunk_of_less_than_nothing_is_a_broken_connection(
+    service: Service, config: ServiceConfig, key: str, http: requests.Session
+) -> None:
+    """A size below zero in the framing of a body is no ValueError: that would mean the key."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n-9\r\n")
+
+        thread = Thread(target=answer)
+        thread.start()
+        odd = replace(config, api_url=f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            service.fetch([key], http, odd)
+        thread.join()
+
+
+@over_http
+@pytest.mark.parametrize("depth", [200, 300, 990, 1010])
+def test_nesting_breaks_no_parser(
+    service: Service, config: ServiceConfig, key: str, depth: int, sim: Simulator, http: requests.Session
+) -> None:
+    """Lists in lists in the place of any value, down to where JSON ends."""
+    recorded = next(answer for answer in fixture_of(service.name)["answers"] if "http_status" in answer)
+    for place in range(len(_places(recorded.get("body", {})))):
+        body = json.loads(body_text(recorded))
+        holder, name = _places(body)[place]
+        holder[name] = "NESTED"
+        nested = json.dumps(body).replace('"NESTED"', "[" * depth + "]" * depth)
+        sim.set_fault(service.name, Fault(kind="reply", status=200, body=nested))
+        answer = service.fetch([recorded["key"]], http, config)[recorded["key"]]
+        assert (answer.payload is not None) == (answer.status is LookupStatus.FOUND)
+        assert isinstance(service.facts(answer.payload or {}), Facts)
 
 
 @pytest.mark.parametrize(("kind", "error"), [("reset", requests.ConnectionError), ("hang", requests.Timeout)])

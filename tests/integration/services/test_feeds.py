@@ -81,6 +81,22 @@ def test_padded_and_odd_entries(sim: Simulator, http: GatedSession) -> None:
     assert (facts.reports, facts.first_seen, facts.last_seen) == (90, date(2025, 10, 1), DAY)
 
 
+def test_an_address_with_a_zone_is_dropped(sim: Simulator, http: GatedSession) -> None:
+    """A zone may be any text, and such an address is none that anybody routes."""
+    items = [{"ip": "2606:4700::1111%x\n"}, {"ip": "2606:4700::1111"}]
+    sim.set_fault("dshield", Fault(kind="reply", status=200, body=json.dumps(items)))
+    feed = fetch_feed("dshield_sources", DAY, http, config_for("dshield", sim))
+    assert (list(feed.entries), feed.dropped) == (["2606:4700::1111"], 1)
+
+
+def test_an_entry_nested_too_deep_to_be_written_out_is_dropped(sim: Simulator, http: GatedSession) -> None:
+    """It costs itself, not the list."""
+    body = '[{"ip": ' + "[" * 1000 + "]" * 1000 + '}, {"ip": "8.8.8.8"}]'
+    sim.set_fault("dshield", Fault(kind="reply", status=200, body=body))
+    feed = fetch_feed("dshield_sources", DAY, http, config_for("dshield", sim))
+    assert (list(feed.entries), feed.dropped) == (["8.8.8.8"], 1)
+
+
 def test_the_older_shape_of_a_list(sim: Simulator, http: GatedSession) -> None:
     """An object whose names are numbers, with notes beside them."""
     body = {"0": {"ip": "8.8.8.8", "count": 1}, "METAKEYINFO": "sources"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,20 @@ def test_a_damaged_database_is_an_error(folder: Path, http: GatedSession) -> Non
         path.write_bytes(content)
         with pytest.raises(DatabaseUnreadable, match=r"GeoLite2-City"):
             MAXMIND.fetch(["81.2.69.142"], http, ServiceConfig("", database=folder))
+
+
+def test_damage_at_any_byte_is_an_error_or_harmless(tmp_path: Path, http: GatedSession) -> None:
+    """Lengths, types and pointers that lead astray end no process and raise nothing else."""
+    path = tmp_path / "own.mmdb"
+    record = {"country": {"iso_code": 7}, "deep": [[[{"a": 1.5}]]], "big": 2**63, "flag": True}
+    write(path, "own", {"8.0.0.0/8": record}, ip_version=4)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        for damaged in (b"\xff" + whole[at + 1 :], whole[at : at + 2] + whole[at:], b"\x20" + whole[at:]):
+            path.write_bytes(whole[:at] + damaged)
+            with suppress(DatabaseUnreadable):
+                answer = MAXMIND.fetch(["8.8.8.8"], http, ServiceConfig("", database=path))["8.8.8.8"]
+                assert answer.status.is_answer
 
 
 def test_what_json_cannot_hold_is_an_error(tmp_path: Path, http: GatedSession) -> None:

@@ -156,6 +156,28 @@ def test_two_days_on_one_line(tmp_path: Path) -> None:
     assert read(tmp_path, START).report.duplicate_events == 3
 
 
+@pytest.mark.parametrize("length", [100, 5000, 2 * BLOCK_BYTES])
+def test_days_far_apart_on_one_line(tmp_path: Path, length: int) -> None:
+    """However long a line is on which events of several days stand, each of these days finds its own."""
+    days = [START, START, START + timedelta(days=9)]
+    lines = [line(connect(f"aa0{number}", at=f"{day}T10:00:00Z")) for number, day in enumerate(days)]
+    filling = line({"input": "x" * length}).rstrip()
+    (tmp_path / "cowrie.json").write_bytes(lines[0] + lines[1].rstrip() + filling + lines[2])
+    assert read(tmp_path, days[0]).ids == ["aa00", "aa01"]
+    assert read(tmp_path, days[2]).ids == ["aa02"]
+
+
+@pytest.mark.parametrize("between", [b"", b"\n"])
+@pytest.mark.parametrize("half", [b'{"timestamp', b'{"timestamp": ', b'{"timestamp":"', b'{"timestamp":"20'])
+def test_record_cut_off_inside_its_timestamp(tmp_path: Path, half: bytes, between: bytes) -> None:
+    """The day of the record that follows is found, also where its timestamp comes first."""
+    days = [START + timedelta(days=number) for number in (0, 9, 1)]
+    first, later, other = (line(connect(f"aa{day:%d}", at=f"{day}T10:00:00Z")) for day in days)
+    stamp_first = json.dumps({"timestamp": f"{days[2]}T10:00:00Z", **json.loads(other)}).encode()
+    (tmp_path / "cowrie.json").write_bytes(later + half + between + stamp_first + b"\n" + later + first)
+    assert read(tmp_path, days[2]).ids == ["aa02"]
+
+
 def test_escaped_timestamp(tmp_path: Path) -> None:
     """A day is found although its timestamp is written with JSON escapes or blanks."""
     escaped = (

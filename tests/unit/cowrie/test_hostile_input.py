@@ -144,6 +144,14 @@ def test_event_over_several_lines_without_a_field(tmp_path: Path) -> None:
     assert reading.reasons == dict.fromkeys(range(2, 6), "timestamp: missing or not a string")
 
 
+def test_open_record_before_a_line_of_a_much_later_day(tmp_path: Path) -> None:
+    """An event on a line that something left open costs nothing, though the next line is of days later."""
+    later = line(connect("aa02", at="2025-11-05T10:00:00Z")).rstrip()
+    reading = read_bytes(tmp_path, ONE.rstrip() + b'{"a": [\n' + later, last=date(2025, 11, 4))
+    assert reading.ids == ["aa01"]
+    assert reading.report.events_of_other_days == 0
+
+
 def test_ten_megabyte_line(tmp_path: Path) -> None:
     """A line of 10 MB is read; what is kept of it is clipped."""
     login = line(event("login.failed", "aa01", username="u" * 10_000_000, password="p"))
