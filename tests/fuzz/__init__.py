@@ -1,0 +1,1 @@
+"""Fuzzing of every parser that reads what strangers wrote: `python -m tests.fuzz`."""

@@ -1,0 +1,180 @@
+"""The log parser: in memory, from a file, and from damaged compressed files."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import orjson
+
+from cowrie_enrich_dagster.cowrie import ReadReport, Session
+from cowrie_enrich_dagster.cowrie.events import Event, InvalidEvent, parse_event
+from cowrie_enrich_dagster.cowrie.reader import RecordReader
+from cowrie_enrich_dagster.cowrie.sessioniser import Sessioniser
+from tests.fuzz.log_lines import log_of_lines
+from tests.fuzz.mutate import bytes_mutated
+from tests.fuzz.target import SCRATCH, Seeds, Target
+from tests.unit.cowrie.logs import read
+from tests.unit.cowrie.test_line_counts import non_blank_lines
+
+FIRST_DAY, LAST_DAY = date(2025, 11, 1), date(2025, 11, 3)
+DAYS = ((FIRST_DAY, LAST_DAY), *((date(2025, 11, day), date(2025, 11, day)) for day in (1, 2, 3)))
+LINES_PER_LOG = 400
+LINES_PER_FILE = 40
+LINES_PER_PACKED_FILE = 4
+_LONGEST_TEXT = {"session_id": 64, "sensor": 128, "src_ip": 64, "protocol": 16, "urls": 2048}
+_LONGEST_CODE = dict.fromkeys(("hassh", "arch", "ja4h", "file_hashes", "passwords_sha1"), 64)
+_MOST_VALUES = {"file_hashes": 200, "urls": 200, "passwords_sha1": 1000}
+
+
+class InMemory:
+    """One reading of a log's bytes without files, in blocks cut at every multiple of `block`."""
+
+    def __init__(self, content: bytes, block: int, days: tuple[date, date] = (FIRST_DAY, LAST_DAY)) -> None:
+        self.report = ReadReport()
+        self.quarantined: list[tuple[int, int, str, bytes]] = []
+        self.identities: set[int] = set()
+        self._sessioniser = Sessioniser(*days, self.report)
+        reader = RecordReader(self._take, lambda *entry: self.quarantined.append(entry), self.report)
+        for start in range(0, len(content), block):
+            reader.feed(content[start : start + block])
+        reader.end("the end")
+        self.sessions = list(self._sessioniser.finish_days_up_to(days[1]))
+
+    def _take(self, record: object) -> None:
+        event = parse_event(record, "unknown")
+        self.identities.add(event.identity)
+        self._sessioniser.add(event)
+
+
+def check_lines(content: bytes) -> Counter[str]:
+    """No line is lost or counted twice, none hides another, and how the bytes come in does not matter."""
+    reading = InMemory(content, 1 + len(content))
+    report, lines = reading.report, content.split(b"\n")
+    assert report.lines_in == report.lines_parsed + report.lines_quarantined == non_blank_lines(content)
+    assert report.lines_quarantined == len(reading.quarantined) == len({n for n, *_ in reading.quarantined})
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+    for number, offset, reason, raw in reading.quarantined:
+        assert reason
+        assert reason.isprintable()
+        assert (raw, offset) == (lines[number - 1], starts[number - 1])
+    for number, line in enumerate(lines, 1):
+        event = _event_alone(line)
+        assert event is None or event.identity in reading.identities, f"the event of line {number} is hidden"
+    for session in reading.sessions:
+        check_session(session)
+    again = InMemory(content, 1 + zlib.crc32(content) % 4096)
+    assert (again.sessions, again.quarantined) == (reading.sessions, reading.quarantined)
+    return _tally(report)
+
+
+def check_file(content: bytes) -> Counter[str]:
+    """A file gives what its bytes give: no event is lost on the way by days and offsets."""
+    return _check_as("cowrie.json", content, lambda data: data)
+
+
+def check_gzip(packed: bytes) -> Counter[str]:
+    """However a gzip file is damaged, it is read to the damage, and what is whole is read wholly."""
+    return _check_as("cowrie.json.1.gz", packed, gzip.decompress)
+
+
+def check_bzip2(packed: bytes) -> Counter[str]:
+    """However a bzip2 file is damaged, it is read to the damage, and what is whole is read wholly."""
+    return _check_as("cowrie.json.1.bz2", packed, bz2.decompress)
+
+
+def check_session(session: Session) -> None:
+    """Every text is one that any database holds, and no longer than promised."""
+    for field in fields(session):
+        value = getattr(session, field.name)
+        texts = value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ()
+        longest = _LONGEST_TEXT.get(field.name) or _LONGEST_CODE.get(field.name, 256)
+        for text in texts:
+            assert 0 < len(text) <= longest, field.name
+            assert "\0" not in text, field.name
+            text.encode()
+        if isinstance(value, tuple):
+            assert list(value) == sorted(set(value)), field.name
+            assert len(value) <= _MOST_VALUES[field.name], field.name
+        elif isinstance(value, int):
+            assert 0 <= value < 2**63, field.name
+    assert session.day == session.started_at.date()
+    assert session.started_at <= session.ended_at < session.started_at + timedelta(days=2)
+    assert session.event_count > 0
+
+
+def _check_as(name: str, data: bytes, unpack: Callable[[bytes], bytes]) -> Counter[str]:
+    days = DAYS[zlib.crc32(data) % len(DAYS)]
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+        (Path(folder) / name).write_bytes(data)
+        reading = read(Path(folder), *days)  # checks the counts
+    for session in reading.sessions:
+        check_session(session)
+    faults = [line for line in reading.quarantined if line.line == 0]
+    assert all(line.path == name and line.reason for line in reading.quarantined)
+    try:
+        content = unpack(data)
+    except (EOFError, OSError, ValueError, zlib.error):
+        assert faults or not reading.report.files, "a damaged file that was read is told"
+    else:
+        expected = InMemory(content, 1 + len(content), days)
+        assert faults or reading.sessions == expected.sessions
+        numbers = {number for number, *_ in expected.quarantined}
+        assert faults or numbers.issuperset(line.line for line in reading.quarantined)
+    tally = _tally(reading.report)
+    tally["broken files"] = len(faults)
+    return tally
+
+
+def _event_alone(line: bytes) -> Event | None:
+    """The event a line holds if it is one by itself, as Cowrie writes it."""
+    if not line.startswith(b"{"):
+        return None
+    try:
+        return parse_event(orjson.loads(line), "unknown")
+    except (orjson.JSONDecodeError, InvalidEvent):
+        return None
+
+
+def _tally(report: ReadReport) -> Counter[str]:
+    return Counter(
+        {
+            "lines in": report.lines_in,
+            "parsed": report.lines_parsed,
+            "quarantined": report.lines_quarantined,
+            "events": report.events,
+            "sessions": sum(day.sessions for day in report.days.values()),
+        }
+    )
+
+
+def _packed(pack: Callable[[bytes], bytes]) -> Callable[[Random, Seeds], bytes]:
+    def generate(rng: Random, seeds: Seeds) -> bytes:
+        parts = [pack(log_of_lines(rng, seeds, 1 + rng.randrange(2 * LINES_PER_PACKED_FILE)))]
+        while rng.random() < 0.2:
+            parts += [b"\0" * rng.choice((0, 0, 1, 512)), pack(log_of_lines(rng, seeds, 3))]
+        data = b"".join(parts)
+        for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+            data = bytes_mutated(rng, data, parts)
+        return data[:20_000]
+
+    return generate
+
+
+TARGETS = (
+    Target("log_lines", "log", 300, check_lines, partial(log_of_lines, number=LINES_PER_LOG), LINES_PER_LOG),
+    Target("log_file", "log", 200, check_file, partial(log_of_lines, number=LINES_PER_FILE), LINES_PER_FILE),
+    Target("log_gzip", "log", 20, check_gzip, _packed(lambda data: gzip.compress(data, 1, mtime=0))),
+    Target("log_bzip2", "log", 10, check_bzip2, _packed(lambda data: bz2.compress(data, 1))),
+)
