@@ -59,7 +59,7 @@ class _Installation(Collector):
             yield from _of_last_runs(connection)
 
     def _of_queue(self) -> Iterator[Metric]:
-        backlog = self._enricher.queue.backlog()
+        backlog = self._enricher.backlog()
         states = ("due", "claimed", "later")
         names = sorted({*self._enricher.services, *backlog})
         open_rows = [

@@ -73,7 +73,7 @@ def due_lookups(context: SensorEvaluationContext, enricher: EnricherResource) ->
         if running := _unfinished(context.instance, name):
             return SkipReason(f"run {running} is not finished; it works on the same queue")
     with enricher.open() as pipeline:
-        backlog = {name: left for name, left in pipeline.queue.backlog().items() if name in pipeline.services}
+        backlog = pipeline.backlog()
     due = {service: left.due for service, left in backlog.items() if left.due}
     if not due:
         later = [left.next_attempt_at for left in backlog.values() if left.next_attempt_at]

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,10 +35,16 @@ from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progres
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
 from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
 from cowrie_enrich_dagster.enrichment.keys import Key, days_answered_since, keys_of, password_hashes
-from cowrie_enrich_dagster.enrichment.knowledge import AskedService, archive_expired, gather, told_in_time
+from cowrie_enrich_dagster.enrichment.knowledge import (
+    AskedService,
+    archive_expired,
+    forget,
+    gather,
+    told_in_time,
+)
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.plan import Plan, plan_service
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.enrichment.queue import LookupQueue, OpenLookups
 from cowrie_enrich_dagster.enrichment.report import RunReport
 from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy, fingerprint
 from cowrie_enrich_dagster.services import Service, ServiceConfig
@@ -137,10 +144,12 @@ class Enricher:
         service, own = self.services[name], self.settings.services[name]
         return self._source(service, own, own.rate or service.limits.rate, own.burst or service.limits.burst)
 
-    def _source(self, service: Service, own: ServiceSettings, rate: float, burst: int) -> Source:
+    def _source(
+        self, service: Service, own: ServiceSettings, rate: float, burst: int, policy: Policy | None = None
+    ) -> Source:
         stop = Stop()
         key = own.api_key.get_secret_value() if own.api_key else None
-        policy = Policy(
+        policy = policy or Policy(
             service=service.name,
             rate=rate,
             burst=burst,
@@ -156,8 +165,14 @@ class Enricher:
         return Source(service, config, limiter, policy.rate, stop)
 
     def _feed_source(self, name: str, feed: Service) -> Source:
-        own = self.settings.services[FEEDS[name].service]
-        return self._source(feed, own, feed.limits.rate, feed.limits.burst)
+        source = FEEDS[name]
+        own = self.settings.services[source.service]
+        if source.limits:
+            return self._source(feed, own, source.limits.rate, source.limits.burst)
+        base = self.source(source.service)
+        # One client, one budget, one stop. But a list that is refused must not keep lookups from being asked.
+        policy = replace(base.limiter.policy, auth_statuses=frozenset())
+        return self._source(feed, own, policy.rate, policy.burst, policy)
 
     @cached_property
     def feeds(self) -> tuple[str, ...]:
@@ -168,7 +183,8 @@ class Enricher:
         """
         chosen = self.settings.feeds
         if chosen is None:
-            chosen = ("abuseipdb", "dshield") if {"cymru", "maxmind"} & set(self.services) else ("abuseipdb",)
+            tells_country = any(n in self.services and self.has_key(n) for n in ("cymru", "maxmind"))
+            chosen = ("abuseipdb", "dshield") if tells_country else ("abuseipdb",)
         on = set(chosen) & set(self.services)
         return tuple(
             name for name, feed in FEEDS.items() if feed.service in on and self.has_key(feed.service)
@@ -180,12 +196,14 @@ class Enricher:
 
     def fetch_feed(self, name: str, days: Days) -> FeedReport:
         """Let one feed answer what it can for `days`."""
+        tier = self.cache.database
+        whole_lists = HybridEnrichmentCache(None, tier)  # too large for Redis, where nobody would read them
 
         def fetch(feed: Service, wanted: Mapping[str, int]) -> FetchReport:
             own = self.settings.services[FEEDS[name].service]
-            return self._fetcher(self._feed_source(name, feed), own, None).fetch(wanted)
+            return self._fetcher(self._feed_source(name, feed), own, None, whole_lists).fetch(wanted)
 
-        return read_feed(name, days, database=self.database, cache=self.cache, queue=self.queue, fetch=fetch)
+        return read_feed(name, days, database=self.database, cache=tier, queue=self.queue, fetch=fetch)
 
     def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
         """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist."""
@@ -240,12 +258,18 @@ class Enricher:
     def _fetcher_of(self, name: str, progress: Progress | None) -> Fetcher:
         return self._fetcher(self.source(name), self.settings.services[name], progress)
 
-    def _fetcher(self, source: Source, own: ServiceSettings, progress: Progress | None) -> Fetcher:
+    def _fetcher(
+        self,
+        source: Source,
+        own: ServiceSettings,
+        progress: Progress | None,
+        cache: HybridEnrichmentCache | None = None,
+    ) -> Fetcher:
         return Fetcher(
             source,
             self.database,
             self.queue,
-            self.cache,
+            cache or self.cache,
             max_wait_s=self.settings.max_wait_s,
             respect_retry_after=own.respect_retry_after,
             progress=progress,
@@ -253,8 +277,12 @@ class Enricher:
 
     def drain(self, progress: Progress | None = None) -> list[FetchReport]:
         """Ask whatever is due in the queue, all services at once."""
-        names = [name for name, left in self.queue.backlog().items() if left.due and name in self.services]
-        return self._all_at_once({self._fetcher_of(name, progress): Fetcher.drain for name in names})
+        due = [name for name, left in self.backlog().items() if left.due]
+        return self._all_at_once({self._fetcher_of(name, progress): Fetcher.drain for name in due})
+
+    def backlog(self) -> dict[str, OpenLookups]:
+        """The open lookups of every service that has any; a missing list is none, who needs it asks anew."""
+        return {name: left for name, left in self.queue.backlog().items() if name in self.services}
 
     @staticmethod
     def _all_at_once(work: Mapping[Fetcher, Callable[[Fetcher], FetchReport]]) -> list[FetchReport]:
@@ -386,14 +414,18 @@ class Enricher:
         return import_directory(folder, self.cache.database, _TTLS)
 
     def purge(self, service: str | None = None, keys: Sequence[str] | None = None) -> dict[str, int]:
-        """Delete answers from every tier, whatever their age; returns how many each tier had."""
-        return self.cache.purge(service, keys)
+        """Delete answers whatever their age, those of old days too; how many went, by tier and history.
+
+        `service` may be the name of a feed: then its lists go, and what was read off them.
+        """
+        return {**self.cache.purge(service, keys), "history": forget(self.database, service, keys)}
 
     def ledger(self) -> list[LedgerEntry]:
-        """Limits and backlog of every service, and of every feed, side by side."""
-        backlog = self.queue.backlog()
+        """Limits and backlog of every service, and of every feed with limits of its own, side by side."""
+        backlog = self.backlog()
+        apart = [name for name in self.feeds if FEEDS[name].limits]
         sources = [self.source(name) for name in self.services]
-        sources += [self._feed_source(name, FeedService(name, settled=False)) for name in self.feeds]
+        sources += [self._feed_source(name, FeedService(name, settled=False)) for name in apart]
         return [
             LedgerEntry.of(source.service, source.limiter.snapshot(), backlog.get(source.service.name))
             for source in sources

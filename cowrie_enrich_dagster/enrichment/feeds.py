@@ -13,10 +13,10 @@ from typing import Any
 
 import requests
 
-from cowrie_enrich_dagster.cache import CacheEntry, HybridEnrichmentCache
+from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.knowledge import answers_for, unanswered
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Outcome
+from cowrie_enrich_dagster.enrichment.queue import LookupQueue
 from cowrie_enrich_dagster.services import ALL, Answer, Facts, Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS, fetch_feed
 from cowrie_enrich_dagster.storage.bulk import upsert_rows
@@ -25,19 +25,25 @@ from cowrie_enrich_dagster.storage.tables import Observation, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
 MAX_LISTS = 31
-"""Lists of past days that one run fetches at most, newest first: at one in ten seconds, five minutes."""
+"""Lists that one run fetches at most, newest first; the next run goes on with those before them."""
+SETTLED_AFTER = timedelta(days=2)
+"""A day's list may still grow on the day after: reports come late."""
 OPEN_TTL = timedelta(hours=12)
 SETTLED_TTL = timedelta(days=30)
 _OBSERVATIONS = table_of(Observation)
 _COLUMNS = ("service", "key", "fetched_at", "status", "payload", "feed")
+
+OpenDays = dict[str, set[date]]
+"""Addresses, each with the days of it that no answer is about."""
 
 
 @dataclass
 class FeedReport:
     """What one feed came to.
 
-    `requests` were sent for `lists` (those at hand included) with `entries`; of the `wanted` addresses of
-    ours, which no answer covers yet, they answered `answered`. `problem`: why a list is missing, if one is.
+    `requests` were sent for `lists` (those at hand included) with `entries`, and `dropped` that were none; of
+    the `wanted` addresses of ours, which no answer covers yet, they answered `answered`. `left` lists are for
+    the next run to fetch. `problem`: why a list is missing, if one is.
     """
 
     feed: str
@@ -45,8 +51,10 @@ class FeedReport:
     requests: int = 0
     lists: int = 0
     entries: int = 0
+    dropped: int = 0
     wanted: int = 0
     answered: int = 0
+    left: int = 0
     problem: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,8 +66,8 @@ class FeedReport:
 class FeedService:
     """A feed as a service: a key is a day (YYYY-MM-DD), its answer the list as of then. See `Service`.
 
-    A `settled` list is of a day that is over, and does not change any more; others are worth another look
-    after half a day (https://isc.sans.edu/diary/27824 asks for no more than that).
+    A `settled` list does not change any more; others are worth another look after half a day
+    (https://isc.sans.edu/diary/27824 asks for no more than that).
     """
 
     batch_size = 1
@@ -70,7 +78,7 @@ class FeedService:
         self.name = name
         self.rank, self.subject, self.default_url = base.rank, base.subject, base.default_url
         self.needs_key = base.needs_key
-        self.limits = source.limits
+        self.limits = source.limits or base.limits
         self.limit_statuses, self.auth_statuses = base.limit_statuses, base.auth_statuses
         self.ttl = self.not_found_ttl = SETTLED_TTL if settled else OPEN_TTL
 
@@ -93,90 +101,86 @@ Fetch = Callable[[Service, Mapping[str, int]], FetchReport]
 
 
 def read_feed(
-    name: str,
-    days: Days,
-    *,
-    database: Database,
-    cache: HybridEnrichmentCache,
-    queue: LookupQueue,
-    fetch: Fetch,
+    name: str, days: Days, *, database: Database, cache: DatabaseCache, queue: LookupQueue, fetch: Fetch
 ) -> FeedReport:
-    """Let a feed answer for the addresses of `days` that nothing answers for yet.
+    """Let a feed answer for the addresses of `days` that nothing answers for yet, newest list first.
 
-    What is at hand is not fetched again, and nothing at all is where no address is in need. A feed that
-    fails, refuses or must be waited for too long is a `problem` in the report, never an error.
+    What is at hand is not fetched again, and nothing at all is where no address is in need. After the first
+    list that fails, is refused or must be waited for too long, which is a `problem` and never an error, only
+    those at hand are read.
     """
     service = ALL[FEEDS[name].service]
-    missing = unanswered(database, service, days)
-    report = FeedReport(name, service.name, wanted=len(set().union(*missing.values())))
+    left = unanswered(database, service, days)
+    report = FeedReport(name, service.name, wanted=len(left))
+    answered: set[str] = set()
+    missing = 0
     with database.read() as connection:
         now = database.now(connection)
-    wanted = _lists_for(name, service, missing, now)
-    held = cache.database.get_many(name, wanted)
-    for settled in (True, False):
-        due = {
-            day: date.fromisoformat(day).toordinal()
-            for day in wanted
-            if _is_settled(name, day, now) is settled and not (day in held and held[day].is_fresh(now))
-        }
-        if due:
-            _fetch_lists(FeedService(name, settled=settled), due, fetch, queue, database, report)
-    lists = cache.database.get_many(name, wanted).values()
-    rows = [row for entry in lists for row in _observations(name, service, entry, missing, report)]
-    with database.write() as connection:
-        upsert_rows(connection, _OBSERVATIONS, _COLUMNS, rows, key=_COLUMNS[:3], keep=_COLUMNS[3:])
-    report.answered = len({key for _, key, *_ in rows})
+    for day in _lists_for(name, left, now):
+        if not _may_help(service, min(_end_of(day), now), now, left):
+            continue
+        entry = cache.get_many(name, [str(day)]).get(str(day))
+        if entry is None or not entry.is_fresh(now):
+            if report.problem:
+                missing += 1
+            elif report.requests >= MAX_LISTS:
+                report.left += 1
+            else:
+                settled = FEEDS[name].is_dated and now.date() - day >= SETTLED_AFTER
+                fetched = fetch(FeedService(name, settled=settled), {str(day): day.toordinal()})
+                report.requests += fetched.api_calls
+                entry = cache.get_many(name, [str(day)]).get(str(day))
+                if entry is None or not entry.is_fresh(now):
+                    status = queue.statuses(name, [str(day)]).get(str(day), LookupStatus.DEFERRED)
+                    report.problem = f"the list of {day}: {fetched.stopped_because or status.value}"
+        if entry is None:
+            continue
+        rows = list(_told(name, service, entry, left, now, report))
+        keys = [key for _, key, *_ in rows]
+        answered.update(keys)
+        with database.write() as connection:
+            upsert_rows(connection, _OBSERVATIONS, _COLUMNS, rows, key=_COLUMNS[:3], keep=_COLUMNS[3:])
+            queue.close(connection, service.name, [key for key in keys if key not in left])
+    report.answered = len(answered)
+    if missing:
+        report.problem += f"; {missing} more not asked for"
     return report
 
 
-def _lists_for(name: str, service: Service, missing: Mapping[date, set[str]], now: datetime) -> list[str]:
-    """Which lists may answer: of each day in need, newest first; of a feed without days, only today's."""
-    if FEEDS[name].is_dated:
-        past = sorted((day for day in missing if day <= now.date()), reverse=True)
-        return [day.isoformat() for day in past[:MAX_LISTS]]
-    useful = any(answers_for(service.ttl, now, day) for day in missing)
-    return [now.date().isoformat()] if useful else []
+def _lists_for(name: str, left: OpenDays, now: datetime) -> list[date]:
+    """Which lists may answer: of each day in need, newest first; of a feed without days, only the current."""
+    if not FEEDS[name].is_dated:
+        return [now.date()] if left else []
+    return sorted((day for day in set().union(*left.values()) if day <= now.date()), reverse=True)
 
 
-def _is_settled(name: str, day: str, now: datetime) -> bool:
-    return FEEDS[name].is_dated and day < now.date().isoformat()
+def _end_of(day: date) -> datetime:
+    return datetime.combine(day, time(23, 59, 59), timezone.utc)
 
 
-def _fetch_lists(
-    feed: FeedService,
-    due: Mapping[str, int],
-    fetch: Fetch,
-    queue: LookupQueue,
-    database: Database,
-    report: FeedReport,
-) -> None:
-    fetched = fetch(feed, due)
-    report.requests += fetched.api_calls
-    failed = {
-        day: status for day, status in queue.statuses(feed.name, list(due)).items() if not status.is_answer
-    }
-    if not failed:
-        return
-    why = fetched.stopped_because or ", ".join(sorted({status.value for status in failed.values()}))
-    report.problem = f"{len(failed)} of {len(due)} lists are missing: {why}"
-    # No backlog: whoever needs the list next asks for it anew, and asks about the addresses meanwhile.
-    with database.write() as connection:
-        queue.finish(connection, feed.name, [Outcome(day, status) for day, status in failed.items()])
+def _is_about(service: Service, known_at: datetime, now: datetime, day: date) -> bool:
+    """Whether what was known then answers for the day; a fresh answer does for any, as in the cache."""
+    return answers_for(service.ttl, known_at, day) or known_at + service.ttl > now
 
 
-def _observations(
-    name: str,
-    service: Service,
-    entry: CacheEntry,
-    missing: Mapping[date, set[str]],
-    report: FeedReport,
+def _may_help(service: Service, known_at: datetime, now: datetime, left: OpenDays) -> bool:
+    return any(_is_about(service, known_at, now, day) for day in set().union(*left.values()))
+
+
+def _told(
+    name: str, service: Service, entry: CacheEntry, left: OpenDays, now: datetime, report: FeedReport
 ) -> Iterator[tuple[Any, ...]]:
+    """The rows of `observations` that a list gives; what it answers is taken out of `left`."""
     payload = entry.payload or {}
     entries: Mapping[str, Any] = payload["entries"]
     report.lists += 1
     report.entries += len(entries)
-    end_of_day = datetime.combine(date.fromisoformat(payload["as_of"]), time(23, 59, 59), timezone.utc)
-    known_at = min(end_of_day, entry.fetched_at)
-    useful = [ips for day, ips in missing.items() if answers_for(service.ttl, known_at, day)]
-    for ip in set().union(*useful) & entries.keys():
-        yield service.name, ip, known_at, LookupStatus.FOUND.value, entries[ip], name
+    report.dropped += payload["dropped"]
+    known_at = min(_end_of(date.fromisoformat(payload["as_of"])), entry.fetched_at)
+    for ip in sorted(left.keys() & entries.keys()):
+        told = {day for day in left[ip] if _is_about(service, known_at, now, day)}
+        if told:
+            left[ip] -= told
+            if not left[ip]:
+                del left[ip]
+            yield service.name, ip, known_at, LookupStatus.FOUND.value, entries[ip], name

@@ -33,6 +33,7 @@ EXPECTED_LATENCY_S = 2.0
 CLAIMED_SECONDS = 5.0  # a worker holds about as many keys as it can ask in this time: a kill costs few
 KEYS_PER_CHUNK = 500
 FAULTS_BEFORE_GIVING_UP = 5
+FAULTS = (LookupStatus.ERROR, LookupStatus.INVALID_RESPONSE)
 FIRST_BACKOFF = timedelta(minutes=1)
 MAX_BACKOFF = timedelta(days=1)
 AUTH_BACKOFF = timedelta(hours=1)
@@ -168,6 +169,8 @@ class Fetcher:
             self._queue.release(self._worker)
             self._put_off_the_rest()
         left = self._queue.open_among(self._name, keys)
+        if left.total and not self._report.stopped_because:
+            self._report.stopped_because = self._queue.why_open(self._name, keys)
         self._report.pending = left.total
         self._report.retry_at = left.next_attempt_at if not left.due else None
         answers = sum(self._report.statuses[status] for status in ("found", "not_found"))
@@ -381,7 +384,7 @@ class Fetcher:
         with self._lock:
             self._report.statuses.update(status.value for status in statuses)
             done = sum(self._report.statuses.values())
-            failed = all(status is LookupStatus.ERROR for status in statuses)
+            failed = all(status in FAULTS for status in statuses)
             self._faults = self._faults + 1 if failed else 0
             faults = self._faults
             speak = time.monotonic() - self._last_progress >= PROGRESS_EVERY_S

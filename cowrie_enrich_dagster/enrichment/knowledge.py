@@ -35,11 +35,12 @@ class AskedService:
 
 @dataclass(frozen=True)
 class Observed:
-    """One answer. `stale`: it has expired, or a newer one replaced it. `feed`: the list it was read off."""
+    """One answer. `stale`: expired, or replaced by a newer lookup's. `feed`: the list it was read off."""
 
     status: LookupStatus
     payload: Mapping[str, Any] | None
     fetched_at: datetime
+    expires_at: datetime
     stale: bool
     feed: str | None = None
 
@@ -69,16 +70,23 @@ class Knowledge:
         return self.asked.service.name
 
     def changes(self, key: str) -> list[datetime]:
-        """The moments at which a newer answer replaced an older one."""
-        return [observed.fetched_at for observed in self.history.get(key, [])[1:]]
+        """The moments at which another answer may be the one that was known (see `as_of`)."""
+        history = self.history.get(key, [])
+        if len(history) < 2:
+            return []
+        return [moment for told in history for moment in (told.fetched_at, told.expires_at)]
 
     def as_of(self, key: str, moment: datetime) -> Observed | None:
-        """The answer that was known at the moment, else the first one that came later."""
-        history = self.history.get(key)
-        if not history:
-            return None
+        """The answer that was known at the moment and still held, else the first that came later.
+
+        Where none came later, the last one before, stale though it was.
+        """
+        history = self.history.get(key, [])
         place = bisect_right(history, moment, key=lambda observed: observed.fetched_at)
-        return history[max(0, place - 1)]
+        earlier = history[place - 1] if place else None
+        later = history[place] if place < len(history) else None
+        held = earlier is not None and moment < earlier.expires_at
+        return earlier if held else later or earlier
 
     def latest(self, key: str) -> Observed | None:
         """The newest answer there is."""
@@ -133,7 +141,7 @@ def gather(
 
 def _observed(hit: Hit) -> Observed:
     entry = hit.entry
-    return Observed(entry.status, entry.payload, entry.fetched_at, hit.stale)
+    return Observed(entry.status, entry.payload, entry.fetched_at, entry.expires_at, hit.stale)
 
 
 def _history(database: Database, service: Service, keys: Sequence[str]) -> dict[str, list[Observed]]:
@@ -145,23 +153,30 @@ def _history(database: Database, service: Service, keys: Sequence[str]) -> dict[
     with database.read() as connection:
         now = database.now(connection)
         for row in connection.execute(query, {"service": service.name, "keys": to_json(list(keys))}):
-            stale = row.feed is None or row.fetched_at + service.ttl <= now
-            observed = Observed(LookupStatus(row.status), row.payload, row.fetched_at, stale, row.feed)
+            status = LookupStatus(row.status)
+            expires_at = row.fetched_at + _ttl(service, status)
+            stale = row.feed is None or expires_at <= now
+            observed = Observed(status, row.payload, row.fetched_at, expires_at, stale, row.feed)
             history.setdefault(row.key, []).append(observed)
     return history
 
 
-def answers_for(ttl: timedelta, moment: datetime, day: date) -> bool:
-    """Whether what was known at the moment answers for the day: learned during it, or within `ttl` after.
+def _ttl(service: Service, status: LookupStatus) -> timedelta:
+    return service.ttl if status is LookupStatus.FOUND else service.not_found_ttl
 
-    Asking now would tell about now, not about then.
+
+def answers_for(ttl: timedelta, moment: datetime, day: date) -> bool:
+    """Whether an answer of the moment, which holds for `ttl`, is one about the day.
+
+    It is if it held at some time of the day, or came no later than `ttl` after it: asking now would tell
+    about now, not about then.
     """
     begin = datetime.combine(day, time(), timezone.utc)
-    return begin <= moment < begin + timedelta(days=1) + ttl
+    return moment + ttl > begin and moment < begin + timedelta(days=1) + ttl
 
 
-def unanswered(database: Database, service: Service, days: Days) -> dict[date, set[str]]:
-    """The addresses of each day that may be sent and have neither a fresh answer nor one of that time."""
+def unanswered(database: Database, service: Service, days: Days) -> dict[str, set[date]]:
+    """The addresses that may be sent and have no fresh answer, each with its days that no answer is about."""
     query = text("""
         SELECT a.src_ip FROM session_ips AS a
         WHERE a.day BETWEEN :first AND :last AND a.scope = 'global' AND NOT a.known_scanner
@@ -172,15 +187,12 @@ def unanswered(database: Database, service: Service, days: Days) -> dict[date, s
     with database.read() as connection:
         values = {"service": service.name, "now": database.now(connection)}
         keys = list(connection.execute(query, values).scalars())
-    missing: dict[date, set[str]] = {}
-    for key, (_, open_days) in _told_by_day(database, service, keys, days).items():
-        for day in open_days:
-            missing.setdefault(day, set()).add(key)
-    return missing
+    told = _told_by_day(database, service, keys, days)
+    return {key: open_days for key, (_, open_days) in told.items() if open_days}
 
 
 def told_in_time(database: Database, service: Service, keys: Sequence[str], days: Days) -> dict[str, str]:
-    """The addresses for whose every day of `days` there is an answer of that time, and what had it.
+    """The addresses for whose every day of `days` there is an answer, fresh or of that time; what had it.
 
     That is a feed, or the history: an answer that has expired or been replaced since.
     """
@@ -190,7 +202,7 @@ def told_in_time(database: Database, service: Service, keys: Sequence[str], days
 
 def _told_by_day(
     database: Database, service: Service, keys: Sequence[str], days: Days
-) -> dict[str, tuple[bool, list[date]]]:
+) -> dict[str, tuple[bool, set[date]]]:
     """For each address whether a feed answers for a day of it, and the days that nothing answers for."""
     seen = text(
         "SELECT src_ip, day FROM session_ips "
@@ -204,19 +216,20 @@ def _told_by_day(
     """).columns(fetched_at=UtcDateTime())
     wanted = to_json(list(keys))
     moments: dict[str, list[tuple[timedelta, datetime, bool]]] = {}
-    told: dict[str, tuple[bool, list[date]]] = {}
+    told: dict[str, tuple[bool, set[date]]] = {}
     with database.read() as connection:
+        now = database.now(connection)
         for row in connection.execute(answers, {"service": service.name, "keys": wanted}):
-            found = LookupStatus(row.status) is LookupStatus.FOUND
-            ttl = service.ttl if found else service.not_found_ttl
+            ttl = _ttl(service, LookupStatus(row.status))
             moments.setdefault(row.key, []).append((ttl, row.fetched_at, row.feed is not None))
         for row in connection.execute(seen, {"keys": wanted}):
-            by_feed, open_days = told.get(row.src_ip, (False, []))
+            by_feed, open_days = told.get(row.src_ip, (False, set()))
             answering = [
-                feed for ttl, at, feed in moments.get(row.src_ip, ()) if answers_for(ttl, at, row.day)
+                feed
+                for ttl, at, feed in moments.get(row.src_ip, ())
+                if answers_for(ttl, at, row.day) or at + ttl > now
             ]
-            open_days = open_days if answering else [*open_days, row.day]
-            told[row.src_ip] = (by_feed or any(answering), open_days)
+            told[row.src_ip] = (by_feed or any(answering), open_days if answering else open_days | {row.day})
     return told
 
 
@@ -250,3 +263,17 @@ def archive_expired(database: Database) -> None:
     """).bindparams(bindparam("now", type_=UtcDateTime()))
     with database.write() as connection:
         connection.execute(statement, {"now": database.now(connection), "keys": to_json(list(FEEDS))})
+
+
+def forget(database: Database, service: str | None, keys: Sequence[str] | None) -> int:
+    """Delete from `observations` what a service, or a feed of that name, told (of some keys); how many rows.
+
+    Everything, where no service is named.
+    """
+    conditions = ["(service = :service OR feed = :service)"] if service else []
+    conditions += [database.among("key")] if keys else []
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    values = {"service": service} if service else {}
+    with database.write() as connection:
+        parameters = {**values, **({"keys": to_json(list(keys))} if keys else {})}
+        return connection.execute(text(f"DELETE FROM observations{where}"), parameters).rowcount

@@ -21,8 +21,12 @@ class LedgerEntry:
 
     @classmethod
     def of(cls, service: Service, status: QuotaStatus, left: OpenLookups | None) -> LedgerEntry:
-        backlog = left.total if left else 0
-        return cls(status, backlog, eta_seconds(status, calls_for(service, backlog)) if backlog else None)
+        if left is None or not left.total:
+            return cls(status, 0, None)
+        eta_s = eta_seconds(status, calls_for(service, left.total))
+        if left.next_attempt_at and not left.due and not left.claimed:
+            eta_s = max(eta_s, (left.next_attempt_at - status.as_of).total_seconds())
+        return cls(status, left.total, eta_s)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form; moments as ISO 8601 text."""

@@ -88,10 +88,11 @@ class LookupQueue:
             "lookups.next_attempt_at IS NULL "
             "AND (lookups.valid_until IS NULL OR lookups.valid_until <= excluded.updated_at)"
         )
-        # Whoever plans again after a fault or a refused key may have mended the cause; a limit they cannot.
+        # Whoever plans again may have mended the cause of a fault, or got a better key. Whether a limit still
+        # stands the limiter knows best: it puts them off again without sending anything.
         again = (
-            "lookups.next_attempt_at IS NOT NULL AND lookups.attempts < 5 "
-            "AND lookups.status IN ('error', 'invalid_response', 'auth_failed')"
+            "lookups.next_attempt_at IS NOT NULL "
+            "AND (lookups.attempts < 5 OR lookups.status IN ('deferred', 'rate_limited'))"
         )
         # Sorted by key: two planners that lock the same rows in one order cannot deadlock.
         statement = f"""
@@ -230,6 +231,23 @@ class LookupQueue:
         if rows:
             connection.execute(statement, rows)
 
+    def close(self, connection: Connection, service: str, keys: Sequence[str]) -> None:
+        """Close the open lookups of keys that were answered by other means, in the caller's transaction.
+
+        Who is just asking about one closes it himself.
+        """
+        statement = f"""
+            UPDATE lookups SET status = 'found', next_attempt_at = NULL, updated_at = :now
+            WHERE service = :service AND key IN (
+                SELECT key FROM lookups
+                WHERE service = :service AND next_attempt_at IS NOT NULL AND {self._among}
+                  AND (claim_expires_at IS NULL OR claim_expires_at <= :now)
+                ORDER BY key {self._lock}
+            )
+        """
+        now = self._database.now(connection)
+        connection.execute(_sql(statement), {"service": service, "keys": to_json(list(keys)), "now": now})
+
     @survives_outage
     def attempts(self, service: str, keys: Sequence[str]) -> dict[str, int]:
         """How often each open key was asked in vain so far."""
@@ -271,6 +289,20 @@ class LookupQueue:
         with self._database.read() as connection:
             rows = connection.execute(text(statement), {"service": service, "keys": to_json(list(keys))})
             return {row.key: LookupStatus(row.status) for row in rows}
+
+    def why_open(self, service: str, keys: Sequence[str] | None = None) -> str:
+        """What most of the open rows of a service, or of some keys of it, wait for; empty if none is open."""
+        statement = f"""
+            SELECT status, last_error FROM lookups WHERE service = :service AND next_attempt_at IS NOT NULL
+            {"AND " + self._among if keys is not None else ""}
+            GROUP BY status, last_error ORDER BY count(*) DESC, status LIMIT 1
+        """
+        parameters = {"service": service} | ({"keys": to_json(list(keys))} if keys is not None else {})
+        with self._database.read() as connection:
+            row = connection.execute(text(statement), parameters).one_or_none()
+        if row is None:
+            return ""
+        return f"{row.status}: {row.last_error}" if row.last_error else str(row.status)
 
     def backlog(self) -> dict[str, OpenLookups]:
         """The open rows of every service that has any."""

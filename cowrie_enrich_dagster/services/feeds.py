@@ -43,13 +43,14 @@ class Feed:
 
 @dataclass(frozen=True)
 class FeedSource:
-    """Where a feed comes from: the `service` whose URL, key and `facts` it shares, and limits of its own.
+    """Where a feed comes from: the `service` whose URL, key and `facts` it shares.
 
+    `limits` are its own where the service counts it apart; None: it is one more request of that service.
     `is_dated`: any day can be asked for; else the list is always the current one, whatever day is asked.
     """
 
     service: str
-    limits: Limits
+    limits: Limits | None
     is_dated: bool
     read: Callable[[date, requests.Session, ServiceConfig], Feed]
 
@@ -70,7 +71,7 @@ def _dshield_sources(day: date, http: requests.Session, config: ServiceConfig) -
     """
     path = f"/sources/attacks/{MAX_ENTRIES}/{day.isoformat()}?json"
     body = json_value(ask(http, config, path))
-    if isinstance(body, dict):
+    if isinstance(body, dict) and any(name.isdecimal() for name in body):
         body = [value for name, value in body.items() if name.isdecimal()]
     if not isinstance(body, list):
         raise InvalidAnswer(f"JSON {type(body).__name__} instead of a list")
@@ -106,6 +107,8 @@ def _abuseipdb_entry(item: Mapping[str, Any]) -> _Entry | None:
 
 def _feed(as_of: date, items: Iterable[object], entry: Callable[[Mapping[str, Any]], _Entry | None]) -> Feed:
     found = [entry(read.obj(item)) for item in items]
+    if found and not any(found):
+        raise InvalidAnswer(f"none of its {len(found)} entries is a routable address")
     return Feed(as_of, dict(pair for pair in found if pair), found.count(None))
 
 
@@ -117,11 +120,7 @@ def _routable(value: object) -> str | None:
 FEEDS: Mapping[str, FeedSource] = {
     "dshield_sources": FeedSource(
         service="dshield",
-        limits=Limits(
-            rate=0.1,
-            source="https://isc.sans.edu/diary/27824: pull a feed once or twice a day; one in ten seconds is"
-            " ours, for backfills of many days",
-        ),
+        limits=None,
         is_dated=True,
         read=_dshield_sources,
     ),
@@ -137,4 +136,5 @@ FEEDS: Mapping[str, FeedSource] = {
         read=_abuseipdb_blacklist,
     ),
 }
-"""The feeds by name. Each has its own quota: pace it by its own name, not by its service's."""
+"""The feeds by name. DShield counts by client: its lists are requests like its lookups
+(https://isc.sans.edu/diary/27824 asks to pull a list no more than once or twice a day)."""

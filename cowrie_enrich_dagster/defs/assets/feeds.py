@@ -16,6 +16,8 @@ from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.defs.retries import retry
 
+_FIGURES = ("requests", "lists", "entries", "dropped", "wanted", "answered", "left")
+
 
 def _feed_asset(name: str, feed: str, description: str) -> AssetsDefinition:
     read = AssetCheckSpec(
@@ -33,6 +35,7 @@ def _feed_asset(name: str, feed: str, description: str) -> AssetsDefinition:
         retry_policy=retry,
         deps=[session_ips],
         check_specs=[read],
+        pool="fetch",
         kinds={"sql"},
         description=description,
     )
@@ -48,7 +51,10 @@ def _feed_asset(name: str, feed: str, description: str) -> AssetsDefinition:
         return MaterializeResult(
             metadata={
                 "feed": "read",
-                **{name: figures[name] for name in ("requests", "lists", "entries", "wanted", "answered")},
+                **{
+                    name: figures[name]
+                    for name in ("requests", "lists", "entries", "dropped", "wanted", "answered", "left")
+                },
                 "share_answered": percent(figures["share_answered"]),
                 "problem": escape(report.problem),
             },

@@ -103,17 +103,56 @@ def test_one_day_at_a_time_gives_the_rows_of_one_range(open_enricher: Open) -> N
 
 
 def test_failures_are_never_taken_for_clean(open_enricher: Open, simulator: Simulator) -> None:
-    """While the service is broken, statuses say so and nothing is cached; mended, it answers all."""
+    """While the service sends nonsense it is left alone soon, nothing is cached; mended, it answers all."""
     simulator.set_fault("dshield", Fault(kind="html"))
     enricher = open_enricher()
     report = enricher.run(SAMPLE_DAYS).as_dict()
-    assert report["status"] == "partial"
-    assert report["lookups"]["dshield"] == {"invalid_response": 174, "skipped_policy": 4}
+    assert (report["status"], report["pending"]) == ("partial", 174)
+    counts = report["lookups"]["dshield"]
+    assert 5 <= counts["invalid_response"] == len(simulator.requests("dshield")) <= 5 + 8
+    assert counts["invalid_response"] + counts["deferred"] == 174
+    assert report["stopped"] == {"dshield": "5 lookups in a row failed"}
     assert rows(enricher, EnrichmentCache.__table__) == []
     simulator.set_fault("dshield")
     mended = open_enricher().run(SAMPLE_DAYS).as_dict()
     assert mended["status"] == "complete"
     assert mended["coverage"]["dshield"] == 1.0
+
+
+def test_a_stop_that_was_lifted_by_hand_lets_the_next_run_ask(
+    open_enricher: Open, simulator: Simulator
+) -> None:
+    """The runbook's way: with the limiter's row cleared, what was put off for an hour is asked at once.
+
+    Until then every run says why nothing is asked, and the ledger when that will be.
+    """
+    simulator.set_fault("dshield", Fault(kind="reply", status=429, retry_after_s=3600, times=1))
+    enricher = open_enricher()
+    enricher.run(SAMPLE_DAYS)
+    sent = len(simulator.requests("dshield"))
+    again = open_enricher().run(SAMPLE_DAYS).as_dict()
+    assert again["stopped"]["dshield"].startswith("rate_limited until ")
+    assert len(simulator.requests("dshield")) == sent
+    (entry,) = enricher.ledger()
+    assert entry.eta_s is not None
+    assert 3400 < entry.eta_s < 3700
+    with enricher.database.write() as connection:
+        connection.execute(
+            text("UPDATE service_limits SET cooldown_until = 0, penalty_until = 0, consecutive_failures = 0")
+        )
+    assert open_enricher().run(SAMPLE_DAYS).as_dict()["status"] == "complete"
+
+
+def test_a_backlog_that_backs_off_is_not_done_before_its_time(
+    open_enricher: Open, simulator: Simulator
+) -> None:
+    """What failed is tried again in a minute: the ledger says so, and who finds nothing due is told why."""
+    simulator.set_fault("dshield", Fault(kind="html"))
+    enricher = open_enricher()
+    fetched = enricher.fetch("dshield", {"8.8.8.8": 0})
+    assert fetched.stopped_because.startswith("invalid_response: body is not JSON")
+    (entry,) = enricher.ledger()
+    assert (entry.backlog, entry.eta_s) == (1, pytest.approx(60, abs=5))
 
 
 def test_a_refused_client_stops_asking_until_it_shows_other_credentials(
@@ -184,7 +223,7 @@ def test_own_addresses_are_never_sent_out(open_enricher: Open, simulator: Simula
 def test_unusable_lines_are_kept_with_file_line_and_reason(
     open_enricher: Open, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """They fail no run, are counted, and are there once however often the day is run; mended, they are gone."""
+    """They fail no run, are counted, and are there once however often a day is run; mended, they are gone."""
     log = write_logs(tmp_path / "logs", routable_ips(2)) / "cowrie.json"
     environment["COWRIE_LOG_DIR"] = str(log.parent)
     first, *rest = log.read_bytes().splitlines(keepends=True)

@@ -132,6 +132,9 @@ def test_when_a_list_was_made(
         ("abuseipdb_blacklist", []),
         ("dshield_sources", None),
         ("dshield_sources", "8.8.8.8"),
+        ("dshield_sources", {"error": "too many requests"}),
+        ("dshield_sources", {"METAKEYINFO": "sources"}),
+        ("dshield_sources", ["8.8.8.8", {"address": "8.8.4.4"}]),
     ],
 )
 def test_what_is_no_list_is_raised(name: str, body: Any, sim: Simulator, http: GatedSession) -> None:
@@ -165,11 +168,14 @@ def test_limits_and_refusals_are_raised(sim: Simulator, http: GatedSession) -> N
 
 
 def test_each_feed_states_its_limit() -> None:
-    """A source for the numbers, and five blacklists a day, apart from the checks."""
+    """DShield's lists count as its lookups do; of blacklists there are five a day, apart from the checks."""
     for feed in FEEDS.values():
         assert feed.service in services.ALL
-        assert "http" in feed.limits.source
-    (window,) = FEEDS["abuseipdb_blacklist"].limits.windows
+        assert feed.limits is None or "http" in feed.limits.source
+    assert FEEDS["dshield_sources"].limits is None
+    limits = FEEDS["abuseipdb_blacklist"].limits
+    assert limits is not None
+    (window,) = limits.windows
     assert (window.name, window.limit) == ("day", 5)
 
 
