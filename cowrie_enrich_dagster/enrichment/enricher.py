@@ -149,11 +149,14 @@ class Enricher:
     ) -> Source:
         stop = Stop()
         key = own.api_key.get_secret_value() if own.api_key else None
+        windows: dict[str, int] = {window.name: window.limit for window in service.limits.windows}
+        if service.name in self.services:  # the windows of a feed are counted apart
+            windows = own.windows(windows)
         policy = policy or Policy(
             service=service.name,
             rate=rate,
             burst=burst,
-            windows={window.name: window.limit for window in service.limits.windows},
+            windows=windows,
             limit_statuses=service.limit_statuses,
             auth_statuses=service.auth_statuses,
             respect_retry_after=own.respect_retry_after,

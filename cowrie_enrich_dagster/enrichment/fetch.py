@@ -24,7 +24,7 @@ from cowrie_enrich_dagster.enrichment.queue import CLAIM_TTL, LookupQueue, Outco
 from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, PacedSession, Reason, SlotRefused, with_retries
 from cowrie_enrich_dagster.services import Answer, InvalidAnswer, Service, ServiceConfig
 from cowrie_enrich_dagster.storage.engine import Database, survives_outage
-from cowrie_enrich_dagster.vocabulary import LookupStatus
+from cowrie_enrich_dagster.vocabulary import LookupStatus, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -180,12 +180,15 @@ class Fetcher:
         return self._report
 
     def _put_off_the_rest(self) -> None:
-        """Where the limiter refused, the whole queue of the service waits as long as it said."""
-        if self._refusal is None:
-            return
-        self._report.is_refused = self._refusal.reason is Reason.AUTH_FAILED
-        status = LookupStatus.AUTH_FAILED if self._report.is_refused else LookupStatus.DEFERRED
-        self._queue.put_off(self._name, status, self._refusal.retry_at, self._report.stopped_because)
+        """Where the limiter refused, the whole queue of the service waits as long as it said; where lookup
+        after lookup failed, a minute, as the first of them do."""
+        status, reason = LookupStatus.DEFERRED, self._report.stopped_because
+        if self._refusal is not None:
+            self._report.is_refused = self._refusal.reason is Reason.AUTH_FAILED
+            status = LookupStatus.AUTH_FAILED if self._report.is_refused else status
+            self._queue.put_off(self._name, status, self._refusal.retry_at, reason)
+        elif self._faults >= FAULTS_BEFORE_GIVING_UP:
+            self._queue.put_off(self._name, status, utc_now() + FIRST_BACKOFF, reason)
 
     def _ask_until_closed(self, keys: Sequence[str] | None) -> None:
         left = self._queue.open_among(self._name, keys)
@@ -241,10 +244,10 @@ class Fetcher:
                     self._report.waited_s += http.waited_s
 
     def _claim(self) -> list[str]:
-        service = self._source.service
         # Where a quota may end the run, no worker holds keys that are worth more than what another asks.
-        requests_ahead = 1 if service.limits.windows else self._source.rate * CLAIMED_SECONDS / MAX_WORKERS
-        limit = service.batch_size * min(25, max(1, int(requests_ahead)))
+        has_quota = bool(self._source.limiter.policy.windows)
+        ahead = 1 if has_quota else self._source.rate * CLAIMED_SECONDS / MAX_WORKERS
+        limit = self._source.service.batch_size * min(25, max(1, int(ahead)))
         while not self._is_ending:
             with self._lock:
                 if not self._chunks:
@@ -270,7 +273,8 @@ class Fetcher:
         except Interrupted:
             return
         except SlotRefused as refusal:  # nothing was asked; the keys stay ours until the end of the run
-            self._refusal = refusal
+            if self._refusal is None or self._refusal.retry_at < refusal.retry_at:
+                self._refusal = refusal
             why = f"{refusal.reason} until {refusal.retry_at:%Y-%m-%d %H:%M:%S} UTC"
             # Who has a slot already uses it, unless the service itself told us to stop.
             self._give_up(why, at_once=refusal.reason.is_told)

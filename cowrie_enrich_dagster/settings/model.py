@@ -114,6 +114,36 @@ class ServiceSettings(_Frozen):
             unset="the service's own",
         ),
     ] = None
+    per_minute: Annotated[
+        int | None,
+        Field(ge=0, le=1_000_000_000),
+        From(
+            env="{SERVICE}_PER_MINUTE",
+            toml=("rate_limits", "{service}_per_minute"),
+            accepts="a whole number of requests a minute; 0: no such limit",
+            unset="the service's own",
+        ),
+    ] = None
+    per_day: Annotated[
+        int | None,
+        Field(ge=0, le=1_000_000_000),
+        From(
+            env="{SERVICE}_PER_DAY",
+            toml=("rate_limits", "{service}_per_day"),
+            accepts="a whole number of requests a day; 0: no such limit",
+            unset="the service's own",
+        ),
+    ] = None
+    per_month: Annotated[
+        int | None,
+        Field(ge=0, le=1_000_000_000),
+        From(
+            env="{SERVICE}_PER_MONTH",
+            toml=("rate_limits", "{service}_per_month"),
+            accepts="a whole number of requests a month; 0: no such limit",
+            unset="the service's own",
+        ),
+    ] = None
     api_key: Annotated[
         HeaderSecret | None, From(env="{SERVICE}_API_KEY", accepts="printable ASCII without spaces")
     ] = None
@@ -129,6 +159,12 @@ class ServiceSettings(_Frozen):
     respect_retry_after: Annotated[
         bool, From(env="RESPECT_RETRY_AFTER", toml=("rate_limits", "{service}_respect_retry_after"))
     ] = True
+
+    def windows(self, own: Mapping[str, int]) -> dict[str, int]:
+        """The requests allowed in each `minute`, `day` and `month`: as set here, else the service's `own`."""
+        here = {"minute": self.per_minute, "day": self.per_day, "month": self.per_month}
+        chosen = {name: own.get(name, 0) if limit is None else limit for name, limit in here.items()}
+        return {name: limit for name, limit in chosen.items() if limit}
 
 
 class Settings(_Frozen):

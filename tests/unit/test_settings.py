@@ -142,6 +142,15 @@ def test_a_variable_sets_its_value(
     assert settings.warnings == ()
 
 
+def test_the_windows_of_a_plan_replace_the_services_own(load: Loader) -> None:
+    """Each by itself; 0 lifts one, and what is not set stays."""
+    virustotal = load({"VIRUSTOTAL_PER_DAY": "20000", "VIRUSTOTAL_PER_MINUTE": "0"}).services["virustotal"]
+    assert virustotal.windows({"minute": 4, "day": 500}) == {"day": 20000}
+    assert virustotal.windows({"month": 9}) == {"day": 20000, "month": 9}
+    with pytest.raises(ConfigError, match=r"VIRUSTOTAL_PER_DAY = .* a whole number of requests a day"):
+        load({"VIRUSTOTAL_PER_DAY": "-1"})
+
+
 @pytest.mark.parametrize("service", DEFAULT_SERVICE_NAMES)
 def test_every_service_has_the_same_variables(load: Loader, service: str) -> None:
     """URL, rate, burst and key follow one naming pattern for every service."""
@@ -413,7 +422,7 @@ def test_an_unknown_rate_limit_key_is_refused_with_a_suggestion(refuse: Callable
     (problem,) = refuse({}, "[enrichment.rate_limits]\ndshield_rat = 1\n")
     assert "\"dshield_rat\" (did you mean 'dshield_rate'?)" in problem
     for service in DEFAULT_SERVICE_NAMES:
-        assert f"{service}_rate, {service}_burst, {service}_respect_retry_after" in problem
+        assert f"{service}_rate, {service}_burst, {service}_per_minute, {service}_per_day" in problem
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.plan import ServicePlan
-from cowrie_enrich_dagster.services import ALL, Limits, Window
+from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.simulator import Simulator
 from cowrie_enrich_dagster.vocabulary import Days
 from tests import all_services
@@ -63,14 +63,12 @@ def test_a_scarce_quota_goes_to_the_most_valuable(
     visitors: None, open_enricher: Open, simulator: Simulator
 ) -> None:
     """With two requests a day the plan says what two are worth, and the run spends them just so."""
-    scarce = Limits(rate=1000, source="this test", windows=(Window("day", 2),))
-    with all_services.limits_of({"dshield": scarce}):
-        # At this pace one worker does it: of several, the last slot may go to either.
-        enricher = open_enricher(DSHIELD_RATE_LIMIT="0.5", ENRICH_MAX_WAIT_SECONDS="20")
-        plan = planned(enricher)["dshield"]
-        assert (plan.calls, plan.quota_left) == (3, 2)
-        promised = next(point.covered for point in plan.coverage if point.calls == 2)
-        report = enricher.run(DAY).as_dict()
+    # At this pace one worker does it: of several, the last slot may go to either.
+    enricher = open_enricher(DSHIELD_PER_DAY="2", DSHIELD_RATE_LIMIT="0.5", ENRICH_MAX_WAIT_SECONDS="20")
+    plan = planned(enricher)["dshield"]
+    assert (plan.calls, plan.quota_left) == (3, 2)
+    promised = next(point.covered for point in plan.coverage if point.calls == 2)
+    report = enricher.run(DAY).as_dict()
     assert promised == report["coverage"]["dshield"] == 0.9
     assert set(simulator.calls_per_key("dshield")) == {INTRUDER, BUSY}
     assert (report["status"], report["pending"]) == ("partial", 1)
@@ -82,9 +80,8 @@ def test_a_days_quota_is_spent_to_the_last_request(
 ) -> None:
     """Several workers at a brisk pace: no slot is lost to the worker that is refused first."""
     environment["COWRIE_LOG_DIR"] = str(all_services.write_attacks(tmp_path / "many", routable_ips(60)))
-    scarce = Limits(rate=20, source="this test", windows=(Window("day", 25),))
-    with all_services.limits_of({"dshield": scarce}):
-        report = open_enricher(DSHIELD_RATE_LIMIT="20", ENRICH_MAX_WAIT_SECONDS="20").run(DAY).as_dict()
+    brisk = {"DSHIELD_RATE_LIMIT": "20", "DSHIELD_PER_DAY": "25", "ENRICH_MAX_WAIT_SECONDS": "20"}
+    report = open_enricher(**brisk).run(DAY).as_dict()
     assert report["api_calls"] == {"dshield": 25}
     assert sum(simulator.calls_per_key("dshield").values()) == 25
     assert report["pending"] == 35
