@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 
 from cowrie_enrich_dagster.storage.json_text import to_json
 
-CHUNK_ROWS = 20_000
+CHUNK_ROWS = 5_000
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": None})
 
 Row = Sequence[Any]
