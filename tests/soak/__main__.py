@@ -131,7 +131,7 @@ def soak(faults: int, seed: int, say: Console) -> dict[str, Any]:
         config = SimulatorConfig(limits={**limits()})
         simulator = stack.enter_context(SimulatorProcess(config, log_file=home / "requests.jsonl"))
         logs = home / "logs"
-        traffic = Traffic(logs, ips=40 + 60 * faults, day_s=DAY_S, sessions_a_day=SESSIONS_A_DAY, seed=seed)
+        traffic = Traffic(logs, ips=40 + 40 * faults, day_s=DAY_S, sessions_a_day=SESSIONS_A_DAY, seed=seed)
         base = environment(home, logs, migrated(server), simulator, redis)
         crew = Crew(base, home, lambda: traffic.days, WORKERS, seed)
         chaos = Chaos(crew, simulator, redis, server, tuple(RATES), seed)
@@ -145,7 +145,7 @@ def soak(faults: int, seed: int, say: Console) -> dict[str, Any]:
         under_fire_s = time.monotonic() - began
         days = Days(traffic.days[0], traffic.days[-1])
         say.print(f"{len(traffic.days)} days of traffic written; finishing what is open")
-        last = run_to_the_end({**base, "ENRICH_MAX_WAIT_SECONDS": "120"}, str(days), SETTLE_S)
+        last = run_to_the_end({**base, "ENRICH_MAX_WAIT_SECONDS": "120"}, str(days), SETTLE_S, say.print)
         log = simulator.requests()
         rows = rows_of(base["DATABASE_URL"])
         yardstick = undisturbed(server, base, days)

@@ -118,8 +118,11 @@ def start(environment: Mapping[str, str], *arguments: str, **options: object) ->
     return subprocess.Popen(command, env={**os.environ, **environment}, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def run_to_the_end(environment: Mapping[str, str], days: str, patience_s: float) -> dict[str, object]:
+def run_to_the_end(
+    environment: Mapping[str, str], days: str, patience_s: float, say: Callable[[str], object]
+) -> dict[str, object]:
     """Run the days until nothing is pending; the last report. Raises TimeoutError, RuntimeError."""
+    said_last = ""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         process = start(environment, "run", "--days", days, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -129,8 +132,10 @@ def run_to_the_end(environment: Mapping[str, str], days: str, patience_s: float)
         report: dict[str, object] = json.loads(printed.splitlines()[-1])
         if not report["pending"]:
             return report
+        said_last = f"{report['pending']} lookups are still pending: {report['stopped']}"
+        say(said_last)
         time.sleep(1)
-    raise TimeoutError(f"{report['pending']} lookups are still pending: {report['stopped']}")
+    raise TimeoutError(said_last)
 
 
 def _local_ports(pid: int) -> frozenset[int]:
