@@ -6,11 +6,13 @@ lookups are no failure); 2: bad usage or configuration; 1: anything else.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -22,20 +24,41 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
+from typer.core import TyperGroup
 
-from cowrie_enrich_dagster.enrichment.doctor import examine
+from cowrie_enrich_dagster.enrichment.doctor import database_setting, examine
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.report import SOURCES
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.services import ALL
+from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
 from cowrie_enrich_dagster.simulator import simulate
 from cowrie_enrich_dagster.storage import migrate
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
 from cowrie_enrich_dagster.vocabulary import Days
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:  # a `Context` of click's, or of typer's own copy of click
+        """Run a command; what cannot be read or written ends it with one line."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except OSError as problem:
+            if problem.errno == errno.EPIPE:  # whoever read has gone, as `head` does: click ends in silence
+                raise
+            _abandon_stdout()
+            where = f"{problem.filename}: " if problem.filename else ""
+            _fail(1, f"{where}{problem.strerror or problem}")
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
+)
 cache_app = typer.Typer(no_args_is_help=True, help="Look at, clean and fill the enrichment cache.")
 db_app = typer.Typer(no_args_is_help=True, help="The database schema: where it stands, up, down.")
 app.add_typer(cache_app, name="cache")
@@ -54,36 +77,55 @@ def _fail(code: int, message: str) -> NoReturn:
     raise typer.Exit(code)
 
 
+def _abandon_stdout() -> None:
+    # What could not be written is still in its buffer, and would fail once more when the process ends.
+    with suppress(OSError), open(os.devnull, "wb") as nothing:  # noqa: PTH123 (a device)
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
 def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt  # a stopped container gives its claims back like Ctrl-C does
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
+def _reported() -> Iterator[Settings]:
+    """The settings; what goes wrong with them, or in the block, is told in a line."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err)])
     try:
-        yield
-    except (ConfigError, migrate.SchemaOutdated) as problem:
+        settings = load_settings()
+    except ConfigError as problem:
         _fail(2, str(problem))
+    for warning in settings.warnings:
+        err.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+    setting = database_setting(settings)
+    try:
+        yield settings
+    except (ConfigError, migrate.SchemaOutdated, migrate.UnknownRevision) as problem:
+        _fail(2, str(problem))
+    except DatabaseUnusable as problem:
+        _fail(2, f"{setting}: {problem}")
     except DBAPIError as problem:
-        _fail(1, f"the database (DATABASE_URL): {str(problem.orig).strip() or type(problem.orig).__name__}")
+        _fail(1, f"the database ({setting}): {str(problem.orig).strip() or type(problem.orig).__name__}")
     except KeyboardInterrupt:
         _fail(1, "interrupted; the next run goes on where this one stopped")
 
 
 @contextmanager
 def _enricher() -> Iterator[Enricher]:
-    with _reported():
+    with _reported() as settings:
         signal.signal(signal.SIGTERM, _interrupt)
-        with Enricher(_settings()) as enricher:
+        with Enricher(settings) as enricher:
             yield enricher
 
 
-def _settings() -> Settings:
-    settings = load_settings()
-    for warning in settings.warnings:
-        err.print(f"[yellow]warning:[/yellow] {escape(warning)}")
-    return settings
+@contextmanager
+def _database() -> Iterator[Database]:
+    with _reported() as settings:
+        database = Database(settings.database_url.get_secret_value())
+        try:
+            yield database
+        finally:
+            database.close()
 
 
 def _days(text: str) -> Days:
@@ -91,6 +133,18 @@ def _days(text: str) -> Days:
         return Days.parse(text)
     except ValueError as problem:
         _fail(2, f"--days: {problem}")
+
+
+def _check_output(output: Path | None) -> None:
+    if output is None:
+        return
+    folder = output.absolute().parent
+    if not folder.is_dir():
+        _fail(2, f"--output: {folder} is not a folder")
+    if output.exists() and not output.is_file():
+        _fail(2, f"--output: {output} is there and is not a file")
+    if not os.access(folder, os.W_OK):
+        _fail(2, f"--output: nothing can be written to {folder}")
 
 
 def _table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
@@ -109,7 +163,9 @@ def _duration(seconds: float | None) -> str | None:
         return None
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
 
 
 def _moment(moment: datetime) -> str:
@@ -135,49 +191,58 @@ def run(days: DaysOption, json: JsonOption = False) -> None:
         highlight=False,
     )
     statuses = [
-        (service, status, number, report["api_calls"].get(service, 0))
+        (service, status, number, "" if row else report["api_calls"].get(service, 0))
         for service, counts in report["lookups"].items()
-        for status, number in sorted(counts.items())
+        for row, (status, number) in enumerate(sorted(counts.items()))
     ]
-    _table(
-        "Addresses by service and status", ["service", "status", "addresses", "calls of this run"], statuses
-    )
+    _table("Keys by service and status", ["service", "status", "keys", "calls of this run"], statuses)
     if report["hits"]:
         _table("Answered from the cache", ["tier", "keys"], sorted(report["hits"].items()))
     if report["pending"]:
         reasons = "; ".join(f"{service}: {why}" for service, why in report["stopped"].items())
         out.print(
-            f"{report['pending']} lookups are pending ({escape(reasons)}); cowrie-enrich drain ends them"
+            f"{report['pending']} lookups are pending ({escape(reasons)}); "
+            "cowrie-enrich drain goes on with them when they are due"
         )
 
 
 @app.command()
 def plan(days: DaysOption, json: JsonOption = False) -> None:
-    """What a run would ask, from which tiers it would be answered and how long it takes; spends nothing."""
+    """Logs of the days -> what a run would ask, what it knows already and how long it takes; asks nobody.
+
+    Without COWRIE_LOG_DIR it plans for the addresses that were read before.
+    """
     span = _days(days)
     with _enricher() as enricher:
+        logs = enricher.settings.log_dir
+        if logs:
+            enricher.ingest(span, _progress)
+            enricher.summarise_addresses(span)
         found = enricher.plan(span)
-        if not found.addresses:
-            err.print(f"no addresses of {span} are known yet; `run` or Dagster reads the logs first")
+    if not found.addresses:
+        where = f"in the logs under {logs}" if logs else "are known, and COWRIE_LOG_DIR is not set"
+        err.print(escape(f"no addresses of {span} {where}"))
     figures = {name: service.as_dict() for name, service in found.services.items()}
     if json:
         _print_json({"days": str(span), "addresses": found.addresses, "services": figures})
         return
-    rows = [
-        (
-            name,
-            p.keys,
-            *map(p.cached.__getitem__, SOURCES),
-            p.skipped.total(),
-            len(p.wanted),
-            p.calls,
-            p.quota_left,
-            _duration(p.eta_s),
-        )
-        for name, p in found.services.items()
-    ]
-    columns = ["service", "keys", *SOURCES, "never sent", "wanted", "calls", "quota left", "takes"]
-    _table(f"Plan for {span}", columns, rows)
+    plans = found.services.values()
+    counts = {
+        "keys": [p.keys for p in plans],
+        **{source: [p.cached[source] for p in plans] for source in SOURCES},
+        "never sent": [p.skipped.total() for p in plans],
+        "wanted": [len(p.wanted) for p in plans],
+        "calls": [p.calls for p in plans],
+    }
+    shown = {column: numbers for column, numbers in counts.items() if any(numbers)}
+    rows = zip(
+        found.services,
+        *shown.values(),
+        (p.quota_left for p in plans),
+        (_duration(p.eta_s) for p in plans),
+        strict=True,
+    )
+    _table(f"Plan for {span}", ["service", *shown, "quota left", "takes"], list(rows))
     worth = [
         (name, point.calls, f"{point.covered:.1%}", f"{point.first_come:.1%}")
         for name, p in found.services.items()
@@ -196,7 +261,7 @@ def drain(json: JsonOption = False) -> None:
     """Ask what is due in the queue, and enrich again the days that became more complete."""
     with _enricher() as enricher:
         reports, days = enricher.drain_and_enrich(_progress)
-        backlog = {service: left.total for service, left in enricher.queue.backlog().items()}
+        backlog = {service: left.total for service, left in enricher.backlog().items()}
     result = {
         "lookups": {report.service: dict(report.statuses) for report in reports},
         "api_calls": {report.service: report.api_calls for report in reports},
@@ -251,8 +316,7 @@ def export(
     span = _days(days)
     if output is None and file_format is ExportFormat.PARQUET:
         _fail(2, "--format parquet is not text: name a file with --output")
-    if output is not None and not output.absolute().parent.is_dir():
-        _fail(2, f"--output: {output.absolute().parent} is not a folder")
+    _check_output(output)
     with _enricher() as enricher:
         report = export_days(enricher.database, span, file_format, output)
     what = "sightings" if file_format is ExportFormat.STIX else "sessions"
@@ -270,8 +334,7 @@ def metrics(
     ] = None,
 ) -> None:
     """Prometheus metrics: quota, cooldowns, rates, backlog, cache, latest runs. Default: to stdout."""
-    if output is not None and not output.absolute().parent.is_dir():
-        _fail(2, f"--output: {output.absolute().parent} is not a folder")
+    _check_output(output)
     with _enricher() as enricher:
         if output is None:
             sys.stdout.write(render(enricher).decode())
@@ -282,13 +345,13 @@ def metrics(
 @app.command()
 def doctor(json: JsonOption = False) -> None:
     """Show the settings in effect (secrets masked) and whether each part answers. Exit 1 if one does not."""
-    with _reported():
-        findings = examine(_settings())
+    with _reported() as settings:
+        findings = examine(settings)
     if json:
         _print_json(findings.as_dict())
     else:
-        settings = [(setting.name, setting.value, setting.source) for setting in findings.settings]
-        _table("Settings", ["name", "value", "from"], settings)
+        shown = [(setting.name, setting.value, setting.source) for setting in findings.settings]
+        _table("Settings", ["name", "value", "from"], shown)
         _table("Parts", ["part", "state", "detail"], [(p.name, p.state, p.detail) for p in findings.parts])
     if not findings.healthy:
         raise typer.Exit(1)
@@ -322,13 +385,13 @@ def cache_cleanup(
 
 @cache_app.command("purge")
 def cache_purge(
-    service: Annotated[str | None, typer.Option(help="Only this service.")] = None,
+    service: Annotated[str | None, typer.Option(help="Only this service or feed.")] = None,
     key: Annotated[list[str] | None, typer.Option(help="Only these keys (needs --service).")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete answers whatever their age: all, of one service, or of some keys; they will be asked again."""
-    if service is not None and service not in ALL:
-        _fail(2, f"--service: {service!r} is not one of {', '.join(ALL)}")
+    if service is not None and service not in (known := (*ALL, *FEEDS)):
+        _fail(2, f"--service: {service!r} is not one of {', '.join(known)}")
     if key and service is None:
         _fail(2, "--key needs --service")
     if not yes:
@@ -352,14 +415,14 @@ def cache_import(
 @db_app.command("current")
 def db_current() -> None:
     """The schema the database is at, and the one this version works on."""
-    with _reported(), _database() as database:
+    with _database() as database:
         _print_json({"current": migrate.current(database), "head": migrate.head(database)})
 
 
 @db_app.command("upgrade")
 def db_upgrade(revision: Annotated[str, typer.Argument()] = "head") -> None:
     """Bring the schema up to a revision."""
-    with _reported(), _database() as database:
+    with _database() as database:
         migrate.upgrade(database, revision)
         _print_json({"current": migrate.current(database)})
 
@@ -367,17 +430,13 @@ def db_upgrade(revision: Annotated[str, typer.Argument()] = "head") -> None:
 @db_app.command("downgrade")
 def db_downgrade(
     revision: Annotated[str, typer.Argument(help="A revision such as v11; base drops everything.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take the schema down to a revision; drops only what later revisions added."""
-    with _reported(), _database() as database:
+    with _database() as database:
+        goes = migrate.dropped_by(database, revision)
+        if goes and not yes:
+            err.print("These go, with all they hold:", *map(escape, goes), sep="\n  ")
+            typer.confirm("Go on?", abort=True, err=True)
         migrate.downgrade(database, revision)
         _print_json({"current": migrate.current(database)})
-
-
-@contextmanager
-def _database() -> Iterator[Database]:
-    database = Database(_settings().database_url.get_secret_value())
-    try:
-        yield database
-    finally:
-        database.close()

@@ -33,7 +33,8 @@ def _demo_environment() -> Iterator[None]:
     """Sample logs copied where files may be dropped, a simulated DShield, SQLite, Dagster's own home."""
     logs, dagster_home = HOME / "logs", HOME / "dagster"
     shutil.copytree(SAMPLE_LOGS, logs, dirs_exist_ok=True)
-    dagster_home.mkdir(parents=True, exist_ok=True)
+    dagster_home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    dagster_home.mkdir(exist_ok=True)
     shutil.copy(REPOSITORY / "dagster.yaml", dagster_home)
     limit = Limit(rules=(TokenBucket(per_minute=REQUESTS_PER_MINUTE, burst=5),))
     with Simulator(SimulatorConfig(limits={"dshield": limit})) as simulator:

@@ -12,6 +12,9 @@ from datetime import date, datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
 
+FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2100, 12, 31)
+"""The UTC days that events are accepted of."""
+
 Clock = Callable[[], datetime]
 """Gives the current moment as an aware UTC datetime; injected so that tests own the time."""
 
@@ -78,13 +81,15 @@ class Days:
     @classmethod
     def parse(cls, text: str) -> Days:
         """Read `2025-11-01` or `2025-11-01..2025-11-03`; raises `ValueError` saying what is expected."""
-        first, _, last = text.partition("..")
+        first, dots, last = text.partition("..")
         try:
-            days = cls(date.fromisoformat(first), date.fromisoformat(last or first))
+            days = cls(date.fromisoformat(first), date.fromisoformat(last if dots else first))
         except ValueError:
             raise ValueError(f"{text!r} is not a day (YYYY-MM-DD) or a range (A..B)") from None
         if days.last < days.first:
             raise ValueError(f"{text!r} ends before it begins")
+        if days.first < FIRST_DAY or days.last > LAST_DAY:
+            raise ValueError(f"{text!r} has days that are not from {FIRST_DAY} to {LAST_DAY}")
         return days
 
     def __iter__(self) -> Iterator[date]:

@@ -156,8 +156,10 @@ class RecordReader:
         self._record_bytes += len(body)
         depth = open_depth(body)
         self._depth += depth or 0
-        if depth is None or self._depth <= 0:
+        if depth is None:
             self._settle(cut_off)
+        elif self._depth <= 0:
+            self._settle("")
         elif len(self._record) > _MAX_RECORD_LINES or self._record_bytes > MAX_LINE_BYTES:
             self._settle("a record over too many lines")
 

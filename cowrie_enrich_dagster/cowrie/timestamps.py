@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
+from cowrie_enrich_dagster.vocabulary import FIRST_DAY, LAST_DAY
+
 _MOMENT = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?:[Zz]|([+-])([01]\d|2[0-3]):?([0-5]\d))?",
     re.ASCII,
 )
-FIRST_YEAR = 2000
-LAST_YEAR = 2100
 
 
 def parse_moment(text: str) -> datetime | None:
@@ -33,4 +33,4 @@ def parse_moment(text: str) -> datetime | None:
             moment = moment - offset if sign == "+" else moment + offset
         except OverflowError:
             return None
-    return moment if FIRST_YEAR <= moment.year <= LAST_YEAR else None
+    return moment if FIRST_DAY.year <= moment.year <= LAST_DAY.year else None

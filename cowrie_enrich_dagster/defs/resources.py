@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
+from cowrie_enrich_dagster.storage.engine import DatabaseUnusable
 from cowrie_enrich_dagster.storage.migrate import SchemaOutdated
 
 
@@ -76,7 +77,7 @@ class EnricherResource(ConfigurableResource[None]):
                 settings = part.applied_to(settings)
             with Enricher(settings) as enricher:
                 yield enricher
-        except (ConfigError, SchemaOutdated) as problem:
+        except (ConfigError, DatabaseUnusable, SchemaOutdated) as problem:
             raise Failure(str(problem), allow_retries=False) from problem
 
 

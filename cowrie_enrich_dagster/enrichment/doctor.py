@@ -13,8 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cowrie_enrich_dagster.cowrie import find_log_files
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.services.maxmind import DatabaseUnreadable, database_types
 from cowrie_enrich_dagster.settings import EffectiveSetting, Settings, effective
 from cowrie_enrich_dagster.storage import migrate
+from cowrie_enrich_dagster.storage.engine import DatabaseUnusable
 
 CONNECT_TIMEOUT_S = 3.0
 
@@ -51,7 +53,14 @@ def examine(settings: Settings) -> Findings:
     """Try every part once. Services are reached by a TCP connection only: a look must not cost a call."""
     enricher = Enricher(settings)
     try:
-        parts = [_logs(settings), _database(enricher), _redis(enricher), *_services(enricher)]
+        database, is_current = _database(enricher)
+        parts = [
+            _logs(settings),
+            database,
+            _redis(enricher),
+            _filesystem(settings),
+            *_services(enricher, limits_are_known=is_current),
+        ]
     finally:
         enricher.database.close()
     idle = [name for name in settings.services if name not in enricher.services]
@@ -74,20 +83,27 @@ def _logs(settings: Settings) -> Part:
     return Part("logs", "ok" if files else "warning", detail)
 
 
-def _database(enricher: Enricher) -> Part:
+def database_setting(settings: Settings) -> str:
+    """The setting that says where the database is."""
+    return "COWRIE_ENRICH_HOME" if settings.embedded_database else "DATABASE_URL"
+
+
+def _database(enricher: Enricher) -> tuple[Part, bool]:
+    """The part, and whether the database answers and has the schema of this version."""
     try:
         with enricher.database.read() as connection:
             connection.execute(text("SELECT 1"))
         have, want = migrate.current(enricher.database), migrate.head(enricher.database)
-    except SQLAlchemyError as problem:
-        return Part("database", "failed", f"DATABASE_URL: {_first_line(problem)}")
+    except (SQLAlchemyError, DatabaseUnusable) as problem:
+        setting = database_setting(enricher.settings)
+        return Part("database", "failed", f"{setting}: {_first_line(problem)}"), False
     if have == want:
-        return Part("database", "ok", f"schema {have}")
+        return Part("database", "ok", f"schema {have}"), True
     if enricher.settings.embedded_database:
-        return Part(
-            "database", "ok", f"schema {have or 'not created yet'}; the next run upgrades it to {want}"
-        )
-    return Part("database", "failed", f"schema {have or 'missing'}, needed {want}: cowrie-enrich db upgrade")
+        detail = f"schema {have or 'not created yet'}; the next run upgrades it to {want}"
+        return Part("database", "ok", detail), False
+    detail = f"schema {have or 'missing'}, needed {want}: cowrie-enrich db upgrade"
+    return Part("database", "failed", detail), False
 
 
 def _redis(enricher: Enricher) -> Part:
@@ -103,25 +119,48 @@ def _redis(enricher: Enricher) -> Part:
     )
 
 
-def _services(enricher: Enricher) -> Iterator[Part]:
+def _filesystem(settings: Settings) -> Part:
+    folder = settings.cache_dir
+    if folder is None:
+        return Part("filesystem", "off", "CACHE_DIR is not set")
+    if not folder.is_dir():
+        return Part("filesystem", "warning", f"CACHE_DIR names {folder}, not a folder: no filesystem tier")
+    return Part("filesystem", "ok", str(folder))
+
+
+def _services(enricher: Enricher, *, limits_are_known: bool) -> Iterator[Part]:
     for name in enricher.services:
         if not enricher.has_key(name):
             setting = "DB_PATH" if name == "maxmind" else "API_KEY"
             yield Part(name, "off", f"{name.upper()}_{setting} is not set")
             continue
-        url = urlsplit(enricher.source(name).config.api_url)
-        port = url.port or {"https": 443, "http": 80, "whois": 43}.get(url.scheme)
-        if not url.hostname or port is None:
-            yield Part(name, "ok", "local")
+        if name == "maxmind":
+            yield _maxmind(enricher)
             continue
+        url = urlsplit(enricher.source(name).config.api_url)
+        port = url.port or {"https": 443, "http": 80, "whois": 43}[url.scheme]
         try:
             socket.create_connection((url.hostname, port), CONNECT_TIMEOUT_S).close()
         except OSError as problem:
             yield Part(name, "failed", f"{url.hostname}:{port} cannot be reached ({_first_line(problem)})")
             continue
-        contact = name == "dshield" and not enricher.settings.services[name].email
-        detail = "; set DSHIELD_EMAIL: its operators refuse anonymous clients" if contact else ""
-        yield Part(name, "warning" if contact else "ok", f"{url.hostname}:{port} reachable{detail}")
+        warnings = []
+        if name == "dshield" and not enricher.settings.services[name].email:
+            warnings.append("set DSHIELD_EMAIL: its operators refuse anonymous clients")
+        limit = enricher.source(name).limiter.snapshot() if limits_are_known else None
+        if limit and limit.cooldown_until:
+            until = f"{limit.cooldown_until:%Y-%m-%d %H:%M:%S} UTC"
+            warnings.append(f"no request before {until} ({limit.cooldown_reason})")
+        detail = "; ".join([f"{url.hostname}:{port} reachable", *warnings])
+        yield Part(name, "warning" if warnings else "ok", detail)
+
+
+def _maxmind(enricher: Enricher) -> Part:
+    try:
+        types = database_types(enricher.source("maxmind").config.database)
+    except DatabaseUnreadable as problem:
+        return Part("maxmind", "failed", f"MAXMIND_DB_PATH: {_first_line(problem)}")
+    return Part("maxmind", "ok", ", ".join(types))
 
 
 def _first_line(problem: BaseException) -> str:

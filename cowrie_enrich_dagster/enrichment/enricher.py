@@ -142,40 +142,35 @@ class Enricher:
     def source(self, name: str) -> Source:
         """A service with its configuration and its limiter."""
         service, own = self.services[name], self.settings.services[name]
-        return self._source(service, own, own.rate or service.limits.rate, own.burst or service.limits.burst)
+        limits = service.limits
+        policy = _policy(
+            service,
+            own,
+            rate=own.rate or limits.rate,
+            burst=own.burst or limits.burst,
+            windows=own.windows(limits.by_window()),
+        )
+        return self._source(service, own, policy)
 
-    def _source(
-        self, service: Service, own: ServiceSettings, rate: float, burst: int, policy: Policy | None = None
-    ) -> Source:
+    def _feed_source(self, name: str, feed: Service) -> Source:
+        base, limits = FEEDS[name].service, FEEDS[name].limits
+        own = self.settings.services[base]
+        if limits:
+            windows = limits.by_window()
+            policy = _policy(feed, own, rate=limits.rate, burst=limits.burst, windows=windows)
+        else:
+            # One client, one budget, one stop. But a list that is refused must not stop the lookups.
+            policy = replace(self.source(base).limiter.policy, auth_statuses=frozenset())
+        return self._source(feed, own, policy)
+
+    def _source(self, service: Service, own: ServiceSettings, policy: Policy) -> Source:
         stop = Stop()
         key = own.api_key.get_secret_value() if own.api_key else None
-        windows: dict[str, int] = {window.name: window.limit for window in service.limits.windows}
-        if service.name in self.services:  # the windows of a feed are counted apart
-            windows = own.windows(windows)
-        policy = policy or Policy(
-            service=service.name,
-            rate=rate,
-            burst=burst,
-            windows=windows,
-            limit_statuses=service.limit_statuses,
-            auth_statuses=service.auth_statuses,
-            respect_retry_after=own.respect_retry_after,
-        )
         limiter = AdaptiveRateLimiter(
             self.database, policy, credential_fingerprint=fingerprint(key or own.email), sleep=stop.sleep
         )
         config = ServiceConfig(own.api_url or service.default_url, key, own.email, database=own.database)
         return Source(service, config, limiter, policy.rate, stop)
-
-    def _feed_source(self, name: str, feed: Service) -> Source:
-        source = FEEDS[name]
-        own = self.settings.services[source.service]
-        if source.limits:
-            return self._source(feed, own, source.limits.rate, source.limits.burst)
-        base = self.source(source.service)
-        # One client, one budget, one stop. But a list that is refused must not keep lookups from being asked.
-        policy = replace(base.limiter.policy, auth_statuses=frozenset())
-        return self._source(feed, own, policy.rate, policy.burst, policy)
 
     @cached_property
     def feeds(self) -> tuple[str, ...]:
@@ -460,3 +455,17 @@ class Enricher:
                     "report": report.as_dict(),
                 },
             )
+
+
+def _policy(
+    service: Service, own: ServiceSettings, *, rate: float, burst: int, windows: Mapping[str, int]
+) -> Policy:
+    return Policy(
+        service=service.name,
+        rate=rate,
+        burst=burst,
+        windows=windows,
+        limit_statuses=service.limit_statuses,
+        auth_statuses=service.auth_statuses,
+        respect_retry_after=own.respect_retry_after,
+    )

@@ -36,6 +36,7 @@ _QUARANTINE = tables.table_of(tables.QuarantinedLine)
 _FILES = tables.table_of(tables.LogFile)
 _COLUMNS = [column.name for column in _SESSIONS.columns]
 _values = attrgetter(*_COLUMNS)
+_NAMED_DAYS = 3
 
 
 @dataclass
@@ -81,9 +82,23 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
                 progress("logs", len(report.sessions_by_day), (days.last - days.first).days + 1)
         _replace_quarantine(database, stream.report.ranges, spool)
     _save_index(database, known, index)
-    if report.kept_days:
-        logger.warning("no log file touches %d of the days; their rows are kept", len(report.kept_days))
+    if broken := stream.report.files_broken:
+        logger.warning(
+            "%d log files are damaged or cut off: quarantined_lines has each as its line 0", broken
+        )
+    if kept := _with_rows(database, report.kept_days):
+        more = f" and {len(kept) - _NAMED_DAYS} more days" if len(kept) > _NAMED_DAYS else ""
+        named = ", ".join(map(str, kept[:_NAMED_DAYS]))
+        logger.warning("no log file has %s%s any more; their rows are kept", named, more)
     return report
+
+
+def _with_rows(database: Database, days: list[date]) -> list[date]:
+    if not days:
+        return []
+    query = select(_SESSIONS.c.day).where(_SESSIONS.c.day.between(days[0], days[-1])).distinct()
+    with database.read() as connection:
+        return sorted(set(days) & set(connection.execute(query).scalars()))
 
 
 def day_marks(database: Database, root: Path) -> dict[date, str]:

@@ -41,6 +41,10 @@ class Limits:
     burst: int = 1
     windows: tuple[Window, ...] = ()
 
+    def by_window(self) -> dict[str, int]:
+        """The requests allowed in each window, by its name."""
+        return {window.name: window.limit for window in self.windows}
+
 
 @dataclass(frozen=True)
 class ServiceConfig:

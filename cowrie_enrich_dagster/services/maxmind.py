@@ -78,6 +78,15 @@ class MaxMind:
         )
 
 
+def database_types(database: Path | None) -> list[str]:
+    """What the files are, by their own word; raises `DatabaseUnreadable` for one that cannot be opened."""
+    types = []
+    for path in _files(database):
+        with _open(path) as reader:
+            types.append(str(reader.metadata().database_type))
+    return types
+
+
 def _files(database: Path | None) -> list[Path]:
     if database is None:
         raise DatabaseUnreadable("no database is configured")

@@ -89,7 +89,7 @@ class ServiceSettings(_Frozen):
         From(
             env="{SERVICE}_API_URL",
             accepts="an http:// or https:// URL without credentials, query or fragment"
-            " (cymru: also whois://host:port)",
+            " (cymru: whois://host:port)",
             unset="the service's own",
         ),
     ] = None

@@ -22,6 +22,8 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from cowrie_enrich_dagster.vocabulary import FIRST_DAY, LAST_DAY
+
 REJECTED = "setting_rejected"
 FEED_SERVICES = ("dshield", "abuseipdb")
 
@@ -61,6 +63,12 @@ def _iso_day(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         raise _reject("it is not YYYY-MM-DD")
     return value
+
+
+def _within_bounds(day: date) -> date:
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise _reject(f"it is not from {FIRST_DAY} to {LAST_DAY}")
+    return day
 
 
 def _split(value: object) -> object:
@@ -129,14 +137,15 @@ def _feed_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _api_url(url: str, info: ValidationInfo) -> str:
-    schemes = {"http", "https"} | ({"whois"} if _context(info).get("service") == "cymru" else set())
+    speaks_whois = _context(info).get("service") == "cymru"
+    schemes = {"whois"} if speaks_whois else {"http", "https"}
     try:
         parts = urlsplit(url)
         valid = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:  # its message quotes the URL
         valid = False
     if not valid:
-        raise _reject("it is not such a URL")
+        raise _reject("it is not whois://host:port" if speaks_whois else "it is not such a URL")
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise _reject("it holds credentials, a query or a fragment")
     # urlsplit drops line breaks silently.
@@ -167,7 +176,7 @@ def _header_secret(secret: SecretStr) -> SecretStr:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 """A path, made absolute against the context's `cwd`; `~` is expanded."""
-IsoDay = Annotated[date, BeforeValidator(_iso_day)]
+IsoDay = Annotated[date, BeforeValidator(_iso_day), AfterValidator(_within_bounds)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 """Networks; an address with host bits and a prefix length means its whole network."""
 ListedNetworks = Annotated[NetworkFile, BeforeValidator(_network_file)]

@@ -124,7 +124,9 @@ class SimulatorProcess(SimulatorClient):
         super().__init__("")
 
     def __enter__(self) -> SimulatorProcess:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)  # noqa: S603 (ours)
+        self.process = subprocess.Popen(  # noqa: S603 (ours)
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         self.base_url = next(iter(self.process.stdout or ()), "").strip()
         if not self.base_url:
             raise RuntimeError(f"the simulator did not start: exit {self.process.wait()}")

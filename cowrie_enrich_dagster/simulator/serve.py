@@ -26,12 +26,13 @@ def serve(
     port: int,
     config: SimulatorConfig,
     log_file: Path | None = None,
-    on_ready: Callable[[str], None] | None = None,
+    on_ready: Callable[[str, str], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; call it from the main thread.
 
-    `on_ready` gets the base URL once requests are accepted; `port` 0 takes a free port; `log_file` gets one
-    JSON line per request. Raises OSError if the address is taken, ValueError for an unknown service.
+    `on_ready` gets the base URL, and that of whois, once requests are accepted; `port` 0 takes a free port;
+    `log_file` gets one JSON line per request. Raises OSError if the address is taken, ValueError for an
+    unknown service.
     """
     server = SimulatorServer(host, port, config, log_file)
     stop_signals = {signal.SIGINT, signal.SIGTERM}
@@ -41,11 +42,16 @@ def serve(
     logger.info("simulating %s at %s", ", ".join(pages.ALL), server.url)
     try:
         if on_ready:
-            on_ready(server.url)
+            on_ready(server.url, server.whois.url)
         signal.sigwait(stop_signals)
     finally:
         server.stop()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _tell(url: str, whois_url: str) -> None:
+    typer.echo(url)  # alone on stdout, where scripts read it
+    typer.echo(f"CYMRU_API_URL={whois_url}", err=True)
 
 
 def simulate(
@@ -65,14 +71,15 @@ def simulate(
 ) -> None:
     """Imitate the intelligence services' APIs on this machine; prints the base URL and runs until stopped.
 
-    A service is under its name: DSHIELD_API_URL=http://127.0.0.1:8480/dshield.
+    A service is under its name: DSHIELD_API_URL=http://127.0.0.1:8480/dshield. Only Team Cymru's, which is
+    asked by whois, has a port of its own: its URL is told on stderr.
     """
     try:
         chosen = SimulatorConfig.model_validate_json(config)
         if limit_per_minute is not None:
             limit = Limit(rules=(TokenBucket(per_minute=limit_per_minute, burst=burst),))
             chosen = chosen.model_copy(update={"limits": dict.fromkeys(pages.ALL, limit) | chosen.limits})
-        serve(host, port, chosen, log, on_ready=typer.echo)
+        serve(host, port, chosen, log, on_ready=_tell)
     except (ValidationError, ValueError, OSError) as error:
         typer.echo(f"simulate: {error}", err=True)
         raise typer.Exit(2) from None

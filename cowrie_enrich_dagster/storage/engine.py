@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,7 +13,6 @@ import tenacity
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from cowrie_enrich_dagster.storage.json_text import from_json, to_json
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
@@ -20,6 +20,11 @@ from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 SQLITE_BUSY_TIMEOUT_S = 60.0
 OUTAGE_PATIENCE_S = 60.0
 _IMMEDIATE = "cowrie_enrich_begin_immediate"
+
+
+class DatabaseUnusable(Exception):
+    """The SQLite file cannot be opened or made, or is none; the message names it and says why."""
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,10 +71,33 @@ def normalise_url(url: str) -> URL:
     raise ValueError(f"DATABASE_URL names {backend!r}; supported are postgresql and sqlite")
 
 
+def _open_sqlite(path: str | None, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+    """A connection ready for use. The file's folder is made if need be, for nobody but us to look into."""
+    if path and path != ":memory:":
+        folder = Path(path).parent
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as problem:
+            raise DatabaseUnusable(f"the folder {folder} cannot be made: {problem.strerror}") from problem
+    try:
+        connection = connect()
+        # The driver's own implicit BEGIN is deferred: two writers would then fail on upgrade with SQLITE_BUSY
+        # at once instead of queueing. We begin ourselves, on the engine's event.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error as problem:
+        if "locked" in str(problem):
+            raise
+        raise DatabaseUnusable(f"{path} cannot be opened: {problem}") from problem
+    return connection
+
+
 class Database:
     """A PostgreSQL or SQLite database.
 
     `clock` replaces the database's own clock (tests). Safe to share between threads, not between forks.
+    Whatever needs a connection raises `DatabaseUnusable` for a SQLite file that there cannot be.
     """
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
@@ -90,8 +118,6 @@ class Database:
         )
 
     def _sqlite_engine(self) -> Engine:
-        if self.url.database and self.url.database != ":memory:":
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(
             self.url,
             json_serializer=to_json,
@@ -99,16 +125,9 @@ class Database:
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S},
         )
 
-        @event.listens_for(engine, "connect")
-        def _prepare(connection: Any, record: ConnectionPoolEntry) -> None:
-            # The driver's own implicit BEGIN is deferred: two writers would then fail on upgrade with
-            # SQLITE_BUSY at once instead of queueing. We begin ourselves, below.
-            connection.isolation_level = None
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=FULL")
-            cursor.execute("PRAGMA temp_store=MEMORY")
-            cursor.close()
+        @event.listens_for(engine, "do_connect")
+        def _connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> sqlite3.Connection:
+            return _open_sqlite(self.url.database, lambda: dialect.connect(*arguments, **parameters))
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:

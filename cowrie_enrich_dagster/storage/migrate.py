@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
+from alembic.util import CommandError
 
 from cowrie_enrich_dagster.storage.engine import Database
 
@@ -17,6 +22,19 @@ _alembic_lock = threading.Lock()  # Alembic keeps its environment in module glob
 
 class SchemaOutdated(Exception):
     """The database's schema is not the one this code works on; the message says how to mend it."""
+
+
+class UnknownRevision(Exception):
+    """There is no such revision to go to from here; the message names those there are."""
+
+
+_DROPPED = {
+    "v11": "every other table: sessions, enriched_sessions and what belongs to them",
+    "v12": "enrichment_cache: every answer",
+    "v13": "lookups and service_limits: the queue, and bans in force are forgotten",
+    "v14": "observations (answers of old days), the file and password columns of enriched_sessions",
+}
+"""What taking a revision back drops."""
 
 
 def _config(database: Database) -> Config:
@@ -45,15 +63,47 @@ def head(database: Database) -> str:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the schema up to `revision`; safe to call from several threads and processes at once."""
-    with _alembic_lock:
+    """Bring the schema up to `revision`; safe to call from several threads and processes at once.
+
+    Raises `UnknownRevision`, as `downgrade` does.
+    """
+    with _alembic_lock, _reachable(database, revision):
         command.upgrade(_config(database), revision)
 
 
 def downgrade(database: Database, revision: str) -> None:
     """Take the schema down to `revision` (`-1`: one step), dropping only what the later revisions added."""
-    with _alembic_lock:
+    with _alembic_lock, _reachable(database, revision):
         command.downgrade(_config(database), revision)
+
+
+def dropped_by(database: Database, revision: str) -> list[str]:
+    """What a downgrade to `revision` would drop, a line for each step; empty for no step."""
+    script = ScriptDirectory.from_config(_config(database))
+    with _reachable(database, revision):
+        steps = list(script.iterate_revisions(current(database), revision, select_for_downgrade=True))
+    return [f"{step.revision}: {_DROPPED[step.revision]}" for step in steps]
+
+
+def revisions(database: Database) -> list[str]:
+    """The revisions this code knows, oldest first."""
+    script = ScriptDirectory.from_config(_config(database))
+    return [step.revision for step in script.walk_revisions()][::-1]
+
+
+@contextmanager
+def _reachable(database: Database, revision: str) -> Iterator[None]:
+    known = ["base", *revisions(database)]
+    try:
+        # Alembic itself takes the beginning of a name for the name, and fails at others in many ways.
+        if revision not in (*known, "head") and not re.fullmatch(r"[+-]\d+", revision):
+            raise RevisionError(revision)
+        yield
+    except (CommandError, RevisionError) as problem:
+        here = current(database) or "base"
+        raise UnknownRevision(
+            f"there is no way from {here} to {revision!r}; the revisions are {', '.join(known)}"
+        ) from problem
 
 
 def require_current(database: Database, *, embedded: bool) -> None:

@@ -155,16 +155,17 @@ def test_the_windows_of_a_plan_replace_the_services_own(load: Loader) -> None:
 def test_every_service_has_the_same_variables(load: Loader, service: str) -> None:
     """URL, rate, burst and key follow one naming pattern for every service."""
     name = service.upper()
+    scheme = "whois" if service == "cymru" else "http"
     settings = load(
         {
-            f"{name}_API_URL": "http://127.0.0.1:8080/api/",
+            f"{name}_API_URL": f"{scheme}://127.0.0.1:8080/api/",
             f"{name}_RATE_LIMIT": "2",
             f"{name}_BURST": "5",
             f"{name}_API_KEY": "k-1",
         }
     )
     found = settings.service(service)
-    assert (found.api_url, found.rate, found.burst) == ("http://127.0.0.1:8080/api", 2.0, 5)
+    assert (found.api_url, found.rate, found.burst) == (f"{scheme}://127.0.0.1:8080/api", 2.0, 5)
     assert found.api_key is not None
     assert found.api_key.get_secret_value() == "k-1"
     others = [other for name, other in settings.services.items() if name != service]
@@ -480,6 +481,7 @@ def test_a_bad_file_value_is_refused_even_where_the_environment_wins(
         ("ENRICH_MAX_WAIT_SECONDS", "inf", "accepted: a number of seconds from 0"),
         ("ENRICH_START_DAY", "1735689600", "accepted: a day written YYYY-MM-DD"),
         ("ENRICH_START_DAY", "2025-02-30", "accepted: a day written YYYY-MM-DD"),
+        ("ENRICH_START_DAY", "1999-12-31", "it is not from 2000-01-01 to 2100-12-31"),
         ("ENRICH_OWN_NETWORKS", "10.0.0.0/8,10.0.0.300", "'10.0.0.300' is neither an address nor a network"),
         ("ENRICH_SERVICES", "dshield,virustotl", "no service 'virustotl' (did you mean 'virustotal'?)"),
         ("ENRICH_SERVICES", "shodan", f"accepted: a comma list of {', '.join(DEFAULT_SERVICE_NAMES)}"),
@@ -490,6 +492,7 @@ def test_a_bad_file_value_is_refused_even_where_the_environment_wins(
         ("DSHIELD_API_URL", "http://host:port/", "accepted: an http:// or https:// URL"),
         ("DSHIELD_API_URL", "http://ho st/", "accepted: an http:// or https:// URL"),
         ("DSHIELD_API_URL", "whois://127.0.0.1:43", "accepted: an http:// or https:// URL"),
+        ("CYMRU_API_URL", "http://127.0.0.1:8480/cymru", "it is not whois://host:port"),
     ],
 )
 def test_a_bad_variable_is_refused(refuse: Callable[..., list[str]], name: str, text: str, said: str) -> None:

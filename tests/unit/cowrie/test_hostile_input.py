@@ -301,6 +301,13 @@ def test_growing_file_with_half_a_last_line(tmp_path: Path) -> None:
     assert again.quarantined == []
 
 
+@pytest.mark.parametrize("raw", [b"null", b"[]", b"17", b"\x80\x04\x95\xff", b"\x1f\x8b\x08\x00"])
+def test_last_line_that_was_never_a_record(tmp_path: Path, raw: bytes) -> None:
+    """A last line that is whole, but no object, is not said to be unfinished, with or without line feed."""
+    for end in (b"", b"\n"):
+        assert read_bytes(tmp_path, ONE + raw + end).reasons == {2: "not a JSON object"}
+
+
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
