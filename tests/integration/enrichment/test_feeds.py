@@ -226,7 +226,8 @@ def test_after_a_list_that_fails_no_other_is_asked_for(open_enricher: Open, simu
     days = logged_on(enricher, range(1, 6))
     (report,) = enricher.fetch_feeds(days)
     assert (report.requests, report.lists, report.answered) == (1, 0, 0)
-    assert report.problem == "the list of 2025-11-05: invalid_response; 4 more not asked for"
+    assert report.problem.startswith("the list of 2025-11-05: invalid_response: body is not JSON")
+    assert report.problem.endswith("; 4 more not asked for")
 
 
 @on_sqlite
