@@ -34,24 +34,26 @@ def serve(
     `log_file` gets one JSON line per request. Raises OSError if the address is taken, ValueError for an
     unknown service.
     """
-    server = SimulatorServer(host, port, config, log_file)
     stop_signals = {signal.SIGINT, signal.SIGTERM}
+    # Before any thread is started: one that does not block them would take them, and die of it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="simulator", daemon=True)
-    thread.start()
-    logger.info("simulating %s at %s", ", ".join(pages.ALL), server.url)
     try:
-        if on_ready:
-            on_ready(server.url, server.whois.url)
-        signal.sigwait(stop_signals)
+        server = SimulatorServer(host, port, config, log_file)
+        threading.Thread(target=server.serve_forever, args=(0.05,), name="simulator", daemon=True).start()
+        logger.info("simulating %s at %s", ", ".join(pages.ALL), server.url)
+        try:
+            if on_ready:
+                on_ready(server.url, server.whois.url)
+            signal.sigwait(stop_signals)
+        finally:
+            server.stop()
     finally:
-        server.stop()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _tell(url: str, whois_url: str) -> None:
-    typer.echo(url)  # alone on stdout, where scripts read it
     typer.echo(f"CYMRU_API_URL={whois_url}", err=True)
+    typer.echo(url)  # alone on stdout, where scripts wait for it
 
 
 def simulate(
