@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -82,6 +83,7 @@ class Crew:
             alive = [w for w in self._workers if w.process.poll() is None]
             busy = [w for w in alive if _local_ports(w.process.pid)]
             victim = self._rng.choice(busy or alive)
+            victim.process.send_signal(signal.SIGSTOP)  # so that it opens no connection we do not see
             ports = _local_ports(victim.process.pid)
             victim.process.kill()
             victim.process.wait()
