@@ -198,8 +198,7 @@ class Enricher:
         whole_lists = HybridEnrichmentCache(None, tier)  # too large for Redis, where nobody would read them
 
         def fetch(feed: Service, wanted: Mapping[str, int]) -> FetchReport:
-            own = self.settings.services[FEEDS[name].service]
-            return self._fetcher(self._feed_source(name, feed), own, None, whole_lists).fetch(wanted)
+            return self._fetcher(self._feed_source(name, feed), None, whole_lists).fetch(wanted)
 
         return read_feed(name, days, database=self.database, cache=tier, queue=self.queue, fetch=fetch)
 
@@ -254,14 +253,10 @@ class Enricher:
         return self._fetcher_of(name, progress).fetch(wanted)
 
     def _fetcher_of(self, name: str, progress: Progress | None) -> Fetcher:
-        return self._fetcher(self.source(name), self.settings.services[name], progress)
+        return self._fetcher(self.source(name), progress)
 
     def _fetcher(
-        self,
-        source: Source,
-        own: ServiceSettings,
-        progress: Progress | None,
-        cache: HybridEnrichmentCache | None = None,
+        self, source: Source, progress: Progress | None, cache: HybridEnrichmentCache | None = None
     ) -> Fetcher:
         return Fetcher(
             source,
@@ -269,7 +264,7 @@ class Enricher:
             self.queue,
             cache or self.cache,
             max_wait_s=self.settings.max_wait_s,
-            respect_retry_after=own.respect_retry_after,
+            respect_retry_after=source.limiter.policy.respect_retry_after,
             progress=progress,
         )
 

@@ -158,13 +158,8 @@ def _end_of(day: date) -> datetime:
     return datetime.combine(day, time(23, 59, 59), timezone.utc)
 
 
-def _is_about(service: Service, known_at: datetime, now: datetime, day: date) -> bool:
-    """Whether what was known then answers for the day; a fresh answer does for any, as in the cache."""
-    return answers_for(service.ttl, known_at, day) or known_at + service.ttl > now
-
-
 def _may_help(service: Service, known_at: datetime, now: datetime, left: OpenDays) -> bool:
-    return any(_is_about(service, known_at, now, day) for day in set().union(*left.values()))
+    return any(answers_for(service.ttl, known_at, day, now) for days in left.values() for day in days)
 
 
 def _told(
@@ -178,7 +173,7 @@ def _told(
     report.dropped += payload["dropped"]
     known_at = min(_end_of(date.fromisoformat(payload["as_of"])), entry.fetched_at)
     for ip in sorted(left.keys() & entries.keys()):
-        told = {day for day in left[ip] if _is_about(service, known_at, now, day)}
+        told = {day for day in left[ip] if answers_for(service.ttl, known_at, day, now)}
         if told:
             left[ip] -= told
             if not left[ip]:

@@ -165,12 +165,14 @@ def _ttl(service: Service, status: LookupStatus) -> timedelta:
     return service.ttl if status is LookupStatus.FOUND else service.not_found_ttl
 
 
-def answers_for(ttl: timedelta, moment: datetime, day: date) -> bool:
+def answers_for(ttl: timedelta, moment: datetime, day: date, now: datetime) -> bool:
     """Whether an answer of the moment, which holds for `ttl`, is one about the day.
 
     It is if it held at some time of the day, or came no later than `ttl` after it: asking now would tell
-    about now, not about then.
+    about now, not about then. A fresh one does for any day, as in the cache.
     """
+    if moment + ttl > now:
+        return True
     begin = datetime.combine(day, time(), timezone.utc)
     return moment + ttl > begin and moment < begin + timedelta(days=1) + ttl
 
@@ -225,9 +227,7 @@ def _told_by_day(
         for row in connection.execute(seen, {"keys": wanted}):
             by_feed, open_days = told.get(row.src_ip, (False, set()))
             answering = [
-                feed
-                for ttl, at, feed in moments.get(row.src_ip, ())
-                if answers_for(ttl, at, row.day) or at + ttl > now
+                feed for ttl, at, feed in moments.get(row.src_ip, ()) if answers_for(ttl, at, row.day, now)
             ]
             told[row.src_ip] = (by_feed or any(answering), open_days if answering else open_days | {row.day})
     return told

@@ -51,10 +51,7 @@ def _feed_asset(name: str, feed: str, description: str) -> AssetsDefinition:
         return MaterializeResult(
             metadata={
                 "feed": "read",
-                **{
-                    name: figures[name]
-                    for name in ("requests", "lists", "entries", "dropped", "wanted", "answered", "left")
-                },
+                **{name: figures[name] for name in _FIGURES},
                 "share_answered": percent(figures["share_answered"]),
                 "problem": escape(report.problem),
             },
