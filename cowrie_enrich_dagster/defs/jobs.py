@@ -14,11 +14,18 @@ from dagster import (
 )
 from pydantic import Field
 
-from cowrie_enrich_dagster.defs.metadata import counts_table
+from cowrie_enrich_dagster.defs.budget import end_of_run
+from cowrie_enrich_dagster.defs.metadata import counts_table, eta_metadata
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.fetch import Progress
+from cowrie_enrich_dagster.enrichment.learned import days_to_say, note_said
+from cowrie_enrich_dagster.enrichment.report import DrainReport
 from cowrie_enrich_dagster.vocabulary import Days
+
+EVERY_MINUTES = 15
 
 enrich_day = define_asset_job(
     "enrich_day",
@@ -29,35 +36,51 @@ enrich_day = define_asset_job(
 
 @op(retry_policy=retry, pool="fetch")
 def drain_queue(context: OpExecutionContext, enricher: EnricherResource) -> None:
-    """Ask what is due; then enrich again the days for which answers came in."""
+    """Ask what is due, for as long as a run may; write what was learned into the rows it concerns."""
     with enricher.open() as pipeline:
-        reports, days = pipeline.drain_and_enrich(
-            lambda service, done, wanted: context.log.info("%s: %d of %d answered", service, done, wanted)
-        )
-        rows = {day: pipeline.count_sessions(Days(day, day)) for day in days}
+        report = pipeline.drain(_log(context), until=end_of_run(context, pipeline.settings))
+        _tell(context, pipeline, report)
+
+
+def _log(context: OpExecutionContext) -> Progress:
+    return lambda service, done, wanted: context.log.info("%s: %d of %d answered", service, done, wanted)
+
+
+def _tell(context: OpExecutionContext, pipeline: Enricher, report: DrainReport) -> None:
+    """Metadata of the step; materialisations of the days whose rows it wrote.
+
+    Slices follow one another while something is due: so that a day does not come up in each of them, it is
+    said at most every ENRICH_EVERY_MINUTES, and in the last slice.
+    """
     context.add_output_metadata(
         {
-            "asked": counts_table("service", {report.service: report.statuses for report in reports}),
-            "pending": sum(report.pending for report in reports),
-            "days": [day.isoformat() for day in days],
+            "asked": counts_table("service", {part.service: part.statuses for part in report.fetched}),
+            "sessions": report.run.sessions,
+            "pending": report.run.pending,
+            **eta_metadata(report.run),
+            "days": [str(day) for day in report.days],
         }
     )
-    for day, number in rows.items():
+    every = timedelta(minutes=EVERY_MINUTES) if pipeline.askable() else timedelta(0)
+    days = days_to_say(pipeline.database, every)
+    for day in days:
         if daily.has_partition_key(str(day)):
+            rows = pipeline.count_sessions(Days(day, day))
             context.log_event(
                 AssetMaterialization(
-                    "enriched_sessions", partition=str(day), metadata={"dagster/row_count": number}
+                    "enriched_sessions", partition=str(day), metadata={"dagster/row_count": rows}
                 )
             )
+    note_said(pipeline.database, days)
 
 
-@job(description="Finish the lookups that are due, and the days that they complete.")
+@job(description="Ask the lookups that are due, for five minutes at most; the days they improve are said.")
 def drain_lookups() -> None:
     drain_queue()
 
 
 class RefreshConfig(Config):
-    """Which answers are refreshed: those that expire within `ahead_hours`, of addresses seen lately."""
+    """Which answers are refreshed: those that expire within `ahead_hours`, of keys seen lately."""
 
     ahead_hours: int = Field(default=24, ge=1)
     active_days: int = Field(default=7, ge=1)
@@ -65,15 +88,18 @@ class RefreshConfig(Config):
 
 @op(retry_policy=retry, pool="fetch")
 def refresh(context: OpExecutionContext, enricher: EnricherResource, config: RefreshConfig) -> None:
-    """Ask again, before they expire, about addresses that are still active."""
+    """Ask what was never asked, and again what is about to expire of what is still active."""
     with enricher.open() as pipeline:
-        reports = pipeline.refresh(timedelta(hours=config.ahead_hours), timedelta(days=config.active_days))
-    context.add_output_metadata(
-        {"asked": counts_table("service", {report.service: report.statuses for report in reports})}
-    )
+        report = pipeline.refresh(
+            timedelta(hours=config.ahead_hours),
+            timedelta(days=config.active_days),
+            until=end_of_run(context, pipeline.settings),
+            progress=_log(context),
+        )
+        _tell(context, pipeline, report)
 
 
-@job(description="Refresh answers that are about to expire, for addresses that are still active.")
+@job(description="Open lookups for services and keys that came later; refresh answers about to expire.")
 def refresh_stale() -> None:
     refresh()
 

@@ -21,6 +21,7 @@ from dagster import (
 from cowrie_enrich_dagster.defs.jobs import drain_lookups, enrich_day
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.vocabulary import Days
 
 _UNFINISHED = [
@@ -66,20 +67,30 @@ def new_log_files(context: SensorEvaluationContext, enricher: EnricherResource) 
     return SensorResult(run_requests=requests, cursor=json.dumps(seen))
 
 
-@sensor(job=drain_lookups, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
+@sensor(job=drain_lookups, minimum_interval_seconds=15, default_status=DefaultSensorStatus.RUNNING)
 def due_lookups(context: SensorEvaluationContext, enricher: EnricherResource) -> RunRequest | SkipReason:
-    """Drain the queue as soon as deferred lookups are due; one drain at a time."""
+    """Drain the queue, a slice after the other, while something is due that may be asked."""
     for name in (drain_lookups.name, enrich_day.name, _MATERIALISED_BY_HAND):
         if running := _unfinished(context.instance, name):
             return SkipReason(f"run {running} is not finished; it works on the same queue")
     with enricher.open() as pipeline:
-        backlog = pipeline.backlog()
-    due = {service: left.due for service, left in backlog.items() if left.due}
-    if not due:
-        later = [left.next_attempt_at for left in backlog.values() if left.next_attempt_at]
-        return SkipReason(f"nothing is due before {min(later)}" if later else "no lookup is pending")
-    context.log.info("due: %s", due)
+        askable = pipeline.askable()
+        if not askable:
+            return SkipReason(_why_nothing_is_asked(pipeline.ledger()))
+    context.log.info("due: %s", askable)
     return RunRequest()
+
+
+def _why_nothing_is_asked(ledger: Iterable[LedgerEntry]) -> str:
+    waiting = [entry for entry in ledger if entry.backlog]
+    if not waiting:
+        return "no lookup is pending"
+    return "; ".join(f"{entry.status.service}: nothing is due before {_when(entry)}" for entry in waiting)
+
+
+def _when(entry: LedgerEntry) -> str:
+    moments = (entry.status.next_slot_at, entry.next_attempt_at)
+    return f"{max(moment for moment in moments if moment):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _unfinished(instance: DagsterInstance, job_name: str) -> str | None:

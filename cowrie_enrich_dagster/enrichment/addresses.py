@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from sqlalchemy import Connection, bindparam, delete, distinct, func, select, text
+from sqlalchemy import delete, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
+from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.json_text import to_json
-from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
 
 _SESSIONS = table_of(SessionRecord)
@@ -49,15 +50,6 @@ class _NetworkSet:
             return False
         number, version = int(address), address.version
         return any(number >> shift in held for (of, shift), held in self._by_length.items() if of == version)
-
-
-def priority_of(*, sessions: int, sensors: int, login_successes: int, files: int) -> int:
-    """What an answer about an address is worth: who got in, who left files, who is busy and seen widely.
-
-    The steps are ordered, not weighed: no number of mere connects outweighs one successful login. A session
-    counts once for each sensor that saw the address.
-    """
-    return 10_000 * (login_successes > 0) + 5_000 * (files > 0) + min(sessions * sensors, 4_999)
 
 
 def summarise_addresses(
@@ -117,20 +109,7 @@ def summarise_addresses(
         ]
         insert_rows(connection, _ADDRESSES, columns, rows)
         never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL or ip in known_scanners]
-        _close_lookups(database, connection, never)
+        # What was opened before its key was listed is not asked any more.
+        LookupQueue(database).close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)
     by_scope = Counter(scope.value for scope in scopes.values())
     return AddressReport(len(rows), len(scopes), dict(by_scope), len(known_scanners))
-
-
-def _close_lookups(database: Database, connection: Connection, keys: list[str]) -> None:
-    """Close what was opened before its key was listed."""
-    statement = text(f"""
-        UPDATE lookups SET status = :status, next_attempt_at = NULL, updated_at = :now
-        WHERE (service, key) IN (
-            SELECT service, key FROM lookups WHERE next_attempt_at IS NOT NULL AND {database.among("key")}
-            ORDER BY service, key {"" if database.is_sqlite else "FOR UPDATE"}
-        )
-    """).bindparams(bindparam("now", type_=UtcDateTime()))
-    skipped = LookupStatus.SKIPPED_POLICY.value
-    values = {"status": skipped, "now": database.now(connection), "keys": to_json(keys)}
-    connection.execute(statement, values)

@@ -5,7 +5,13 @@ limiter, whose state is one database row per service, learns from every response
 """
 
 from cowrie_enrich_dagster.pacing.http import PacedSession
-from cowrie_enrich_dagster.pacing.ledger import QuotaStatus, WindowStatus, eta_seconds, quota
+from cowrie_enrich_dagster.pacing.ledger import (
+    QuotaStatus,
+    WindowStatus,
+    capacity_per_day,
+    eta_seconds,
+    quota,
+)
 from cowrie_enrich_dagster.pacing.limiter import AdaptiveRateLimiter, Slot, SlotRefused
 from cowrie_enrich_dagster.pacing.model import Policy, Reason, fingerprint
 from cowrie_enrich_dagster.pacing.retries import with_retries
@@ -20,6 +26,7 @@ __all__ = [
     "Slot",
     "SlotRefused",
     "WindowStatus",
+    "capacity_per_day",
     "eta_seconds",
     "fingerprint",
     "get_retry_after_seconds",

@@ -55,6 +55,11 @@ def observe(state: State, policy: Policy, now: float, seen: Observation) -> Stat
     return state
 
 
+def paused(state: State, now: float, seconds: float) -> State:
+    """The state in which nothing is sent for so many seconds, though the service did not ask for it."""
+    return _hold(state, now + seconds, Reason.UNAVAILABLE, now)
+
+
 def _limited(state: State, policy: Policy, now: float, seen: Observation, asked: int | None) -> State:
     penalty_until = _penalty_until(state, now)
     state = replace(state, limited_total=state.limited_total + 1)

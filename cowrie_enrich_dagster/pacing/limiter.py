@@ -145,6 +145,14 @@ class AdaptiveRateLimiter:
         if feedback.observe(slot.state, self.policy, now, seen) != slot.state:
             self._learn(seen)
 
+    @survives_outage
+    def pause(self, seconds: float) -> None:
+        """Leave the service alone for so long: it answers, but nothing that can be used."""
+        with self._database.write() as connection:
+            state = rows.lock(connection, self.policy.service)
+            now = self._now(connection)
+            rows.store(connection, feedback.paused(state, now, seconds), now)
+
     def snapshot(self) -> QuotaStatus:
         """Where the limit stands now, as this policy and credential see it."""
         with self._database.read() as connection:

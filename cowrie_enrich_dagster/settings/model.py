@@ -26,6 +26,7 @@ from cowrie_enrich_dagster.vocabulary import service_names
 
 DEFAULT_SERVICE_NAMES = service_names()
 
+DEFAULT_RUN_S = 300.0
 _NETWORK_FILE = "a text file with an address or CIDR network on each line (# begins a comment)"
 
 Source = Literal["environment", "sensors.toml", "default"]
@@ -185,6 +186,16 @@ class Settings(_Frozen):
     cache_enabled: Annotated[bool, From(toml=("cache", "enabled"))] = True
     """Off: no filesystem tier, and no Redis either unless ENABLE_REDIS_CACHE asks for it."""
     redis: RedisSettings = RedisSettings()
+    max_run_s: Annotated[
+        float | None,
+        Field(ge=1, allow_inf_nan=False),
+        From(
+            env="ENRICH_MAX_RUN_SECONDS",
+            accepts="a number of seconds, 1 or more",
+            unset="300; a drain or run --wait by hand goes on to the end",
+        ),
+    ] = None
+    """How long a run asks, from its start; the rest is deferred."""
     max_wait_s: Annotated[
         float,
         Field(ge=0, le=1e9),
@@ -227,6 +238,11 @@ class Settings(_Frozen):
     """What the operator should know but need not fix, a line each."""
     sources: Mapping[str, Source] = Field(default={}, repr=False)
     """Where each value that is not a default came from, by dotted path such as `redis.host`."""
+
+    @property
+    def run_s(self) -> float:
+        """The seconds that a run or a slice of a drain may take."""
+        return DEFAULT_RUN_S if self.max_run_s is None else self.max_run_s
 
     def all_own_networks(self) -> tuple[Network, ...]:
         """Our networks, wherever they are listed."""

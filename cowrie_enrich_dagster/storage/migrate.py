@@ -33,6 +33,7 @@ _DROPPED = {
     "v12": "enrichment_cache: every answer",
     "v13": "lookups and service_limits: the queue, and bans in force are forgotten",
     "v14": "observations (answers of old days), the file and password columns of enriched_sessions",
+    "v15": "the order, states and counts of the queue; open lookups stay",
 }
 """What taking a revision back drops."""
 
