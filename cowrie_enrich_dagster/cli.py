@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -253,6 +253,7 @@ def run(
         for row, (status, number) in enumerate(sorted(counts.items()))
     ]
     _table("Keys by service and status", ["service", "status", "keys", "calls of this run"], statuses)
+    _say_other_lists(run_report.days_of_other_lists)
     if report["hits"]:
         _table("Answered from the cache", ["tier", "keys"], sorted(report["hits"].items()))
     if report["pending"]:
@@ -261,6 +262,13 @@ def run(
             f"{report['pending']} lookups are pending ({escape(reasons)}); {escape(_eta(run_report))}; "
             "cowrie-enrich drain goes on with them when they are due"
         )
+
+
+def _say_other_lists(days: list[date]) -> None:
+    if days:
+        more = f" and {len(days) - 3} more" if len(days) > 3 else ""
+        named = ", ".join(map(str, days[:3])) + more
+        err.print(f"the lists of own networks and scanners have changed since {named}: run these days again")
 
 
 @app.command()
@@ -339,6 +347,7 @@ def _say_drained(report: DrainReport, json: bool) -> None:
         out.print(
             f"{part.service}: {part.api_calls} calls; {counts}; {escape(part.stopped_because or 'done')}"
         )
+    _say_other_lists(report.run.days_of_other_lists)
     left = f"{report.run.pending} lookups still pending"
     out.print(
         f"{report.run.sessions} sessions on {len(report.days)} days enriched again; {left}"
@@ -356,7 +365,7 @@ def refresh(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many keys for each service.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Ask what a service was never asked, newest days first, and again what is about to expire; then drain."""
+    """Ask what a service was never asked, newest days first, and again what is to expire; then drain."""
     if service is not None and service not in ALL:
         _fail(2, f"--service: {service!r} is not one of {', '.join(ALL)}")
     spans = {"--ahead": _span(ahead, "--ahead"), "--active": _span(active, "--active")}

@@ -59,6 +59,7 @@ def _tell(context: OpExecutionContext, pipeline: Enricher, report: DrainReport) 
             "pending": report.run.pending,
             **eta_metadata(report.run),
             "days": [str(day) for day in report.days],
+            "days_of_other_lists": [str(day) for day in report.run.days_of_other_lists],
         }
     )
     every = timedelta(minutes=EVERY_MINUTES) if pipeline.askable() else timedelta(0)

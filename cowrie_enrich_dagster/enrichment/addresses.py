@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from sqlalchemy import delete, distinct, func, select, text
+from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
 
@@ -50,6 +52,43 @@ class _NetworkSet:
             return False
         number, version = int(address), address.version
         return any(number >> shift in held for (of, shift), held in self._by_length.items() if of == version)
+
+
+def days_of_other_lists(
+    database: Database, own: Iterable[_Network], scanners: Iterable[_Network]
+) -> list[date]:
+    """The days that were summarised when the lists of our own networks and of scanners said something else.
+
+    Their rows follow with the next enrichment of the day.
+    """
+    ours, listed = _NetworkSet(own), _NetworkSet(scanners)
+    said = text("SELECT DISTINCT src_ip, scope, known_scanner FROM session_ips").columns(
+        known_scanner=Boolean
+    )
+    days = text(f"""
+        SELECT DISTINCT day FROM session_ips WHERE {database.among("src_ip")} AND (
+            (scope = 'own') <> (src_ip IN (SELECT value FROM {_texts(database, ":own")}))
+            OR known_scanner <> (src_ip IN (SELECT value FROM {_texts(database, ":scanners")}))
+        ) ORDER BY day
+    """).columns(day=Date())
+    with database.read() as connection:
+        rows = connection.execute(said).all()
+        is_own = {ip for ip, *_ in rows if ip in ours}
+        is_scanner = {ip for ip, *_ in rows if ip in listed}
+        other = [
+            ip for ip, scope, known in rows
+            if (scope == Scope.OWN.value) != (ip in is_own) or known != (ip in is_scanner)
+        ]  # fmt: skip
+        if not other:
+            return []
+        lists = {"keys": to_json(other), "own": to_json([*is_own]), "scanners": to_json([*is_scanner])}
+        return list(connection.execute(days, lists).scalars())
+
+
+def _texts(database: Database, parameter: str) -> str:
+    if database.is_sqlite:
+        return f"json_each({parameter})"
+    return f"jsonb_array_elements_text(CAST({parameter} AS jsonb)) AS texts(value)"
 
 
 def summarise_addresses(

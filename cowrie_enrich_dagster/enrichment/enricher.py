@@ -32,7 +32,11 @@ from cowrie_enrich_dagster.cache import (
     RedisCache,
     import_directory,
 )
-from cowrie_enrich_dagster.enrichment.addresses import AddressReport, summarise_addresses
+from cowrie_enrich_dagster.enrichment.addresses import (
+    AddressReport,
+    days_of_other_lists,
+    summarise_addresses,
+)
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
@@ -63,6 +67,7 @@ from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy, QuotaStatu
 from cowrie_enrich_dagster.services import Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import ConfigError, ServiceSettings, Settings
+from cowrie_enrich_dagster.settings.values import Network
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import require_current
 from cowrie_enrich_dagster.storage.tables import (
@@ -230,10 +235,16 @@ class Enricher:
 
     def summarise_addresses(self, days: Days) -> AddressReport:
         """`sessions` -> `session_ips`."""
+        return summarise_addresses(self.database, days, *self._lists)
+
+    def days_of_other_lists(self) -> list[date]:
+        """The days whose rows do not follow the present lists of our own networks and of scanners yet."""
+        return days_of_other_lists(self.database, *self._lists)
+
+    @property
+    def _lists(self) -> tuple[Sequence[Network], Sequence[Network]]:
         listed = self.settings.scanners_file
-        return summarise_addresses(
-            self.database, days, self.settings.all_own_networks(), listed.networks if listed else ()
-        )
+        return self.settings.all_own_networks(), listed.networks if listed else ()
 
     def plan(self, days: Days, take: Take | None = None) -> Plan:
         """What would be asked for `days`; spends nothing. `take` is given the keys, lot by lot."""
@@ -424,6 +435,7 @@ class Enricher:
         report.add_join(joined)
         if report.pending:
             report.foresee(self.ledger())
+        report.days_of_other_lists = self.days_of_other_lists()
         report.cache = self.cache.metrics.as_dict()
         report.elapsed_s = time.monotonic() - started
         self.end_run(run_id, report)
@@ -446,6 +458,7 @@ class Enricher:
         report.pending_by_service = {name: left.total for name, left in backlog.items()}
         report.foresee(self.ledger())
         report.sessions = learned.sessions
+        report.days_of_other_lists = self.days_of_other_lists()
         report.elapsed_s = time.monotonic() - started
         self.end_run(run_id, report)
         return DrainReport(report, fetched, sorted(learned.days))

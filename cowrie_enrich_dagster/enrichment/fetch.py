@@ -308,7 +308,7 @@ class Fetcher:
         left = self._queue.open_among(self._name, self._goal)
         took = time.monotonic() - started
         with self._lock:
-            self._look_again_at = started + max(GOAL_EVERY_S, 20 * took)
+            self._look_again_at = started + max(GOAL_EVERY_S, 5 * took)
         return not (left.due or left.claimed)
 
     def _time_left(self) -> float:

@@ -25,6 +25,7 @@ class RunReport:
 
     `pending_by_service` counts the lookups of the run that are still open; `eta_by_service` is how many
     seconds the service's whole backlog takes, what comes in counted (None: it never ends at this pace).
+    `days_of_other_lists`: days whose rows do not follow the present lists of own networks and scanners yet.
     """
 
     days: Days | None
@@ -39,6 +40,7 @@ class RunReport:
     pending_by_service: dict[str, int] = field(default_factory=dict)
     eta_by_service: dict[str, float | None] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
+    days_of_other_lists: list[date] = field(default_factory=list)
     feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
     elapsed_s: float = 0.0
@@ -106,6 +108,7 @@ class RunReport:
             "eta_s": self.eta_s,
             "eta_by_service": self.eta_by_service,
             "stopped": self.stopped,
+            "days_of_other_lists": [str(day) for day in self.days_of_other_lists],
             "feeds": self.feeds,
             "quarantined": self.quarantined,
             "cache": self.cache,
