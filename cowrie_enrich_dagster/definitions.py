@@ -8,6 +8,7 @@ from cowrie_enrich_dagster.defs.jobs import (
     drain_lookups,
     enrich_day,
     import_filesystem_cache,
+    prune_history,
     refresh_stale,
 )
 from cowrie_enrich_dagster.defs.resources import resources
@@ -16,7 +17,14 @@ from cowrie_enrich_dagster.defs.sensors import sensors
 
 defs = Definitions(
     assets=assets,
-    jobs=[enrich_day, drain_lookups, refresh_stale, cleanup_cache, import_filesystem_cache],
+    jobs=[
+        enrich_day,
+        drain_lookups,
+        refresh_stale,
+        cleanup_cache,
+        import_filesystem_cache,
+        prune_history,
+    ],
     schedules=schedules,
     sensors=sensors,
     resources=resources,

@@ -1,6 +1,6 @@
 """Jobs: the assets as one selection, and the upkeep of queue and cache."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from dagster import (
@@ -14,10 +14,12 @@ from dagster import (
 )
 from pydantic import Field
 
-from cowrie_enrich_dagster.defs.metadata import counts_table
+from cowrie_enrich_dagster.defs.history import Pruned, prune_runs
+from cowrie_enrich_dagster.defs.metadata import counts_table, table
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.vocabulary import Days
 
 enrich_day = define_asset_job(
@@ -114,3 +116,31 @@ def import_files(context: OpExecutionContext, enricher: EnricherResource, config
 @job(description="Import a filesystem cache into the database; may be repeated.")
 def import_filesystem_cache() -> None:
     import_files()
+
+
+@op(retry_policy=retry)
+def prune(context: OpExecutionContext) -> None:
+    """Delete old finished runs that no status rests on."""
+    days = load_settings().keep_runs_days
+    before = datetime.now(timezone.utc) - timedelta(days=days)
+
+    def progress(so_far: Pruned) -> None:
+        context.log.info("%d runs deleted, %d kept", so_far.deleted, so_far.kept.total())
+
+    pruned = prune_runs(context.instance, before, progress)
+    context.add_output_metadata(
+        {
+            "ended_before": before.isoformat(timespec="seconds"),
+            "runs_deleted": pruned.deleted,
+            "runs_kept": pruned.kept.total(),
+            "kept_because": table(["reason", "runs"], pruned.kept.most_common()),
+        }
+    )
+
+
+@job(
+    description="Delete finished runs that ended more than ENRICH_KEEP_RUNS_DAYS ago from Dagster's history, "
+    "save those that the status of a partition or check rests on."
+)
+def prune_history() -> None:
+    prune()

@@ -195,6 +195,28 @@ class Settings(_Frozen):
         2025, 1, 1
     )
     """The first Dagster partition."""
+    every_minutes: Annotated[
+        int,
+        Field(ge=0, le=1440),
+        From(env="ENRICH_EVERY_MINUTES", accepts="a whole number of minutes from 0 to 1440"),
+    ] = 15
+    """How often a day whose logs merely grow is enriched again under Dagster; 0: at every look."""
+    keep_runs_days: Annotated[
+        int,
+        Field(ge=1, le=36_500),
+        From(env="ENRICH_KEEP_RUNS_DAYS", accepts="a whole number of days from 1 to 36500"),
+    ] = 30
+    """How long Dagster's record of a finished run is kept, unless the status of a partition rests on it."""
+    keep_days: Annotated[
+        int | None,
+        Field(ge=1, le=36_500),
+        From(
+            env="ENRICH_KEEP_DAYS",
+            accepts="a whole number of days from 1 to 36500",
+            unset="kept for ever",
+        ),
+    ] = None
+    """How many days before today sessions are kept; older days are not read again. None: for ever."""
     own_networks: Annotated[
         Networks, From(env="ENRICH_OWN_NETWORKS", accepts="a comma list of addresses and CIDR networks")
     ] = ()
