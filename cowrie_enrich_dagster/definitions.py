@@ -8,6 +8,7 @@ from cowrie_enrich_dagster.defs.jobs import (
     drain_lookups,
     enrich_day,
     import_filesystem_cache,
+    index_logs,
     prune_history,
     refresh_stale,
 )
@@ -19,6 +20,7 @@ defs = Definitions(
     assets=assets,
     jobs=[
         enrich_day,
+        index_logs,
         drain_lookups,
         refresh_stale,
         cleanup_cache,

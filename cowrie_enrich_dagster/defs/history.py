@@ -4,18 +4,19 @@ What the UI shows of a partition, asset or check is worked out from the latest e
 that is a plan only, from the status of its run (Dagster 1.13, `SqlEventLogStorage`:
 `get_latest_storage_id_by_partition`, `get_latest_asset_partition_materialization_attempts_without_...`,
 `get_latest_asset_check_execution_by_key`, `get_asset_check_partition_info`). `DagsterInstance.delete_run`
-takes a run's row and events away, so the runs of these events stay, whatever their age; then every maximum over
-the events is the same before and after.
+takes a run's row and events away, so the runs of these events stay, whatever their age; then every maximum
+over the events is the same before and after.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
@@ -101,8 +102,8 @@ def _needed(instance: DagsterInstance, storage: SqlEventLogStorage) -> dict[str,
 
 
 def _runs_of_latest(
-    table: Table, condition: ColumnElement[bool], group: list[ColumnElement[str]]
-) -> Select[tuple[str]]:
+    table: Table, condition: ColumnElement[bool], group: Sequence[ColumnElement[Any]]
+) -> Select[Any]:
     latest = select(func.max(table.c.id)).where(condition).group_by(*group)
     return select(table.c.run_id).distinct().where(table.c.id.in_(latest))
 

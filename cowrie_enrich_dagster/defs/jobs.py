@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from time import monotonic
 
 from dagster import (
     AssetMaterialization,
@@ -22,11 +23,43 @@ from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.vocabulary import Days
 
+PROGRESS_SECONDS = 10.0
+
 enrich_day = define_asset_job(
     "enrich_day",
     selection=AssetSelection.groups("logs", "feeds", "enrichment"),
     description="Logs of the chosen days -> enriched sessions.",
 )
+
+
+@op(retry_policy=retry)
+def read_logs(context: OpExecutionContext, enricher: EnricherResource) -> None:
+    """Find out which days lie where in the log files, and keep that as it comes."""
+    said_at = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said_at
+        if monotonic() - said_at >= PROGRESS_SECONDS:
+            said_at = monotonic()
+            context.log.info(how_far(done, total))
+
+    with enricher.open() as pipeline:
+        look = pipeline.log_days(progress=progress)
+    context.add_output_metadata({"read": how_far(look.bytes_done, look.bytes_total), "days": len(look.days)})
+
+
+@job(
+    description="Read logs that are too many for a tick of new_log_files, which starts this by itself. May "
+    "be killed and started again: it goes on where it was."
+)
+def index_logs() -> None:
+    read_logs()
+
+
+def how_far(done: int, total: int) -> str:
+    """`read 12.0 of 180.0 GB`."""
+    unit, name = (10**9, "GB") if total >= 10**9 else (10**6, "MB")
+    return f"read {done / unit:.1f} of {total / unit:.1f} {name}"
 
 
 @op(retry_policy=retry, pool="fetch")

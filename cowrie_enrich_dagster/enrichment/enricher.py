@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import cached_property, partial
+from math import inf
 from pathlib import Path
 from types import TracebackType
 
@@ -32,7 +33,7 @@ from cowrie_enrich_dagster.cache import (
 from cowrie_enrich_dagster.enrichment.addresses import AddressReport, summarise_addresses
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
-from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
+from cowrie_enrich_dagster.enrichment.ingest import IngestReport, LogDays, ingest_days, log_days
 from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
 from cowrie_enrich_dagster.enrichment.keys import Key, days_answered_since, keys_of, password_hashes
 from cowrie_enrich_dagster.enrichment.knowledge import (
@@ -206,9 +207,9 @@ class Enricher:
         """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist."""
         return ingest_days(self.database, self._log_dir(), days, progress)
 
-    def log_days(self) -> dict[date, str]:
-        """The days in the logs, each with a fingerprint that changes when there is more of it."""
-        return day_marks(self.database, self._log_dir())
+    def log_days(self, seconds: float = inf, progress: Callable[[int, int], None] | None = None) -> LogDays:
+        """The days in the logs, after about `seconds` of reading what is not known yet; see `log_days`."""
+        return log_days(self.database, self._log_dir(), seconds, progress)
 
     def _log_dir(self) -> Path:
         root = self.settings.log_dir

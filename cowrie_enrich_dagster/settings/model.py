@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -249,6 +249,10 @@ class Settings(_Frozen):
     """What the operator should know but need not fix, a line each."""
     sources: Mapping[str, Source] = Field(default={}, repr=False)
     """Where each value that is not a default came from, by dotted path such as `redis.host`."""
+
+    def first_kept_day(self, today: date) -> date | None:
+        """The first day that ENRICH_KEEP_DAYS keeps; None where all are kept."""
+        return None if self.keep_days is None else today - timedelta(days=self.keep_days)
 
     def all_own_networks(self) -> tuple[Network, ...]:
         """Our networks, wherever they are listed."""
