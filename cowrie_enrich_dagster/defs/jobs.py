@@ -151,6 +151,34 @@ def import_filesystem_cache() -> None:
     import_files()
 
 
+class ForgetConfig(Config):
+    """With `dry_run` nothing is deleted, only counted."""
+
+    dry_run: bool = True
+
+
+@op(retry_policy=retry)
+def forget(context: OpExecutionContext, enricher: EnricherResource, config: ForgetConfig) -> None:
+    """Delete the days that ENRICH_KEEP_DAYS does not keep, and what only they needed."""
+    with enricher.open() as pipeline:
+        gone = pipeline.forget_old_days(dry_run=config.dry_run)
+    if gone.keep_from is None:
+        context.log.info("ENRICH_KEEP_DAYS is not set: every day is kept")
+    elif gone.dry_run:
+        context.log.info(
+            "a dry run: nothing was deleted; set dry_run to false to delete what is counted here"
+        )
+    context.add_output_metadata({name: value for name, value in gone.as_dict().items() if value is not None})
+
+
+@job(
+    description="Delete sessions older than ENRICH_KEEP_DAYS keeps, and what only they needed. Started by "
+    "hand it only counts, unless dry_run is set to false."
+)
+def forget_old_days() -> None:
+    forget()
+
+
 @op(retry_policy=retry)
 def prune(context: OpExecutionContext) -> None:
     """Delete old finished runs that no status rests on."""

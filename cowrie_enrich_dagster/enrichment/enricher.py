@@ -30,9 +30,11 @@ from cowrie_enrich_dagster.cache import (
     RedisCache,
     import_directory,
 )
+from cowrie_enrich_dagster.cowrie import ReadReport
 from cowrie_enrich_dagster.enrichment.addresses import AddressReport, summarise_addresses
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
+from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, LogDays, ingest_days, log_days
 from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
 from cowrie_enrich_dagster.enrichment.keys import Key, days_answered_since, keys_of, password_hashes
@@ -204,8 +206,29 @@ class Enricher:
         return read_feed(name, days, database=self.database, cache=tier, queue=self.queue, fetch=fetch)
 
     def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
-        """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist."""
-        return ingest_days(self.database, self._log_dir(), days, progress)
+        """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist.
+
+        Days older than ENRICH_KEEP_DAYS keeps are not read: that is a warning.
+        """
+        root, keep_from = self._log_dir(), self._first_kept_day()
+        if keep_from is None or days.first >= keep_from:
+            return ingest_days(self.database, root, days, progress)
+        old = Days(days.first, min(days.last, keep_from - timedelta(days=1)))
+        logger.warning("%s: older than ENRICH_KEEP_DAYS (%d) keeps, not read", old, self.settings.keep_days)
+        if days.last < keep_from:
+            return IngestReport(ReadReport())
+        return ingest_days(self.database, root, Days(keep_from, days.last), progress)
+
+    def _first_kept_day(self) -> date | None:
+        with self.database.read() as connection:
+            return self.settings.first_kept_day(self.database.now(connection).date())
+
+    def forget_old_days(self, *, dry_run: bool) -> Forgotten:
+        """Delete the days that ENRICH_KEEP_DAYS does not keep; with `dry_run` count what would go."""
+        keep_from = self._first_kept_day()
+        if keep_from is None:
+            return Forgotten(None, dry_run)
+        return forget_days_before(self.database, keep_from, dry_run=dry_run)
 
     def log_days(self, seconds: float = inf, progress: Callable[[int, int], None] | None = None) -> LogDays:
         """The days in the logs, after about `seconds` of reading what is not known yet; see `log_days`."""

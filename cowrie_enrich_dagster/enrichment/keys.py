@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, Executable, FromClause, case, func, literal, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    FromClause,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import Lookup, SessionIp, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
 
@@ -131,3 +144,14 @@ def _occurrences(
         return _SESSIONS.c.day, item.c.value, _SESSIONS.join(item, true())
     item = each(database, _SESSIONS.c.passwords_sha1)
     return _SESSIONS.c.day, func.substr(item.c.value, 1, PREFIX_CHARS), _SESSIONS.join(item, true())
+
+
+def keys_seen_since(
+    database: Database, connection: Connection, subject: Subject, keys: Sequence[str], day: date
+) -> set[str]:
+    """Which of the keys occur on the day or later."""
+    of_day, key, source = _occurrences(database, subject)
+    listed: ColumnElement[object] = literal(to_json(list(keys)))
+    wanted = each(database, listed if database.is_sqlite else cast(listed, JSONB))
+    query = select(key).distinct().select_from(source).where(of_day >= day, key.in_(select(wanted.c.value)))
+    return set(connection.execute(query).scalars())
