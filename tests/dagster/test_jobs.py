@@ -164,7 +164,7 @@ def test_the_schedule_forgets_only_where_it_was_said_how_long_to_keep(
     assert tick().skip_message == "ENRICH_KEEP_DAYS is not set: every day is kept"
     monkeypatch.setenv("ENRICH_KEEP_DAYS", "365")
     (request,) = tick().run_requests
-    assert request.run_config == {"ops": {"forget": {"config": {"dry_run": False}}}}
+    assert request.run_config["ops"] == {"forget": {"config": {"dry_run": False}}}
     assert (
         defs.resolve_job_def("forget_old_days")
         .execute_in_process(instance=instance, run_config=request.run_config)
