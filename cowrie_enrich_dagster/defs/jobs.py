@@ -1,7 +1,8 @@
 """Jobs: the assets as one selection, and the upkeep of queue and cache."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from time import monotonic
 
 from dagster import (
     AssetMaterialization,
@@ -15,7 +16,8 @@ from dagster import (
 from pydantic import Field
 
 from cowrie_enrich_dagster.defs.budget import end_of_run
-from cowrie_enrich_dagster.defs.metadata import counts_table, eta_metadata
+from cowrie_enrich_dagster.defs.history import Pruned, prune_runs
+from cowrie_enrich_dagster.defs.metadata import counts_table, eta_metadata, table
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.defs.retries import retry
@@ -23,15 +25,46 @@ from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.fetch import Progress
 from cowrie_enrich_dagster.enrichment.learned import days_to_say, note_said
 from cowrie_enrich_dagster.enrichment.report import DrainReport
+from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.vocabulary import Days
 
-EVERY_MINUTES = 15
+PROGRESS_SECONDS = 10.0
 
 enrich_day = define_asset_job(
     "enrich_day",
     selection=AssetSelection.groups("logs", "feeds", "enrichment"),
     description="Logs of the chosen days -> enriched sessions.",
 )
+
+
+@op(retry_policy=retry)
+def read_logs(context: OpExecutionContext, enricher: EnricherResource) -> None:
+    """Find out which days lie where in the log files, and keep that as it comes."""
+    said_at = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said_at
+        if monotonic() - said_at >= PROGRESS_SECONDS:
+            said_at = monotonic()
+            context.log.info(how_far(done, total))
+
+    with enricher.open() as pipeline:
+        look = pipeline.log_days(progress=progress)
+    context.add_output_metadata({"read": how_far(look.bytes_done, look.bytes_total), "days": len(look.days)})
+
+
+@job(
+    description="Read logs that are too many for a tick of new_log_files, which starts this by itself. May "
+    "be killed and started again: it goes on where it was."
+)
+def index_logs() -> None:
+    read_logs()
+
+
+def how_far(done: int, total: int) -> str:
+    """`read 12.0 of 180.0 GB`."""
+    unit, name = (10**9, "GB") if total >= 10**9 else (10**6, "MB")
+    return f"read {done / unit:.1f} of {total / unit:.1f} {name}"
 
 
 @op(retry_policy=retry, pool="fetch")
@@ -62,7 +95,7 @@ def _tell(context: OpExecutionContext, pipeline: Enricher, report: DrainReport) 
             "days_of_other_lists": [str(day) for day in report.run.days_of_other_lists],
         }
     )
-    every = timedelta(minutes=EVERY_MINUTES) if pipeline.askable() else timedelta(0)
+    every = timedelta(minutes=pipeline.settings.every_minutes) if pipeline.askable() else timedelta(0)
     days = days_to_say(pipeline.database, every)
     for day in days:
         if daily.has_partition_key(str(day)):
@@ -141,3 +174,59 @@ def import_files(context: OpExecutionContext, enricher: EnricherResource, config
 @job(description="Import a filesystem cache into the database; may be repeated.")
 def import_filesystem_cache() -> None:
     import_files()
+
+
+class ForgetConfig(Config):
+    """With `dry_run` nothing is deleted, only counted."""
+
+    dry_run: bool = True
+
+
+@op(retry_policy=retry)
+def forget(context: OpExecutionContext, enricher: EnricherResource, config: ForgetConfig) -> None:
+    """Delete the days that ENRICH_KEEP_DAYS does not keep, and what only they needed."""
+    with enricher.open() as pipeline:
+        gone = pipeline.forget_old_days(dry_run=config.dry_run)
+    if gone.keep_from is None:
+        context.log.info("ENRICH_KEEP_DAYS is not set: every day is kept")
+    elif gone.dry_run:
+        context.log.info(
+            "a dry run: nothing was deleted; set dry_run to false to delete what is counted here"
+        )
+    context.add_output_metadata({name: value for name, value in gone.as_dict().items() if value is not None})
+
+
+@job(
+    description="Delete sessions older than ENRICH_KEEP_DAYS keeps, and what only they needed. Started by "
+    "hand it only counts, unless dry_run is set to false."
+)
+def forget_old_days() -> None:
+    forget()
+
+
+@op(retry_policy=retry)
+def prune(context: OpExecutionContext) -> None:
+    """Delete old finished runs that no status rests on."""
+    days = load_settings().keep_runs_days
+    before = datetime.now(timezone.utc) - timedelta(days=days)
+
+    def progress(so_far: Pruned) -> None:
+        context.log.info("%d runs deleted, %d kept", so_far.deleted, so_far.kept.total())
+
+    pruned = prune_runs(context.instance, before, progress)
+    context.add_output_metadata(
+        {
+            "ended_before": before.isoformat(timespec="seconds"),
+            "runs_deleted": pruned.deleted,
+            "runs_kept": pruned.kept.total(),
+            "kept_because": table(["reason", "runs"], pruned.kept.most_common()),
+        }
+    )
+
+
+@job(
+    description="Delete finished runs that ended more than ENRICH_KEEP_RUNS_DAYS ago from Dagster's history, "
+    "save those that the status of a partition or check rests on."
+)
+def prune_history() -> None:
+    prune()

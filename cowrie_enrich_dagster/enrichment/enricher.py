@@ -10,7 +10,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -32,6 +32,7 @@ from cowrie_enrich_dagster.cache import (
     RedisCache,
     import_directory,
 )
+from cowrie_enrich_dagster.cowrie import ReadReport
 from cowrie_enrich_dagster.enrichment.addresses import (
     AddressReport,
     days_of_other_lists,
@@ -39,7 +40,8 @@ from cowrie_enrich_dagster.enrichment.addresses import (
 )
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
-from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
+from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
+from cowrie_enrich_dagster.enrichment.ingest import IngestReport, LogDays, ingest_days, log_days
 from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
 from cowrie_enrich_dagster.enrichment.keys import (
     EVERY_SESSION,
@@ -219,12 +221,35 @@ class Enricher:
         return read_feed(name, days, database=self.database, cache=tier, queue=self.queue, fetch=fetch)
 
     def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
-        """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist."""
-        return ingest_days(self.database, self._log_dir(), days, progress)
+        """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist.
 
-    def log_days(self) -> dict[date, str]:
-        """The days in the logs, each with a fingerprint that changes when there is more of it."""
-        return day_marks(self.database, self._log_dir())
+        Days older than ENRICH_KEEP_DAYS keeps are not read: that is a warning.
+        """
+        root, keep_from = self._log_dir(), self._first_kept_day()
+        if keep_from is None or days.first >= keep_from:
+            return ingest_days(self.database, root, days, progress)
+        old = Days(days.first, min(days.last, keep_from - timedelta(days=1)))
+        logger.warning("%s: older than ENRICH_KEEP_DAYS (%d) keeps, not read", old, self.settings.keep_days)
+        if days.last < keep_from:
+            return IngestReport(ReadReport())
+        return ingest_days(self.database, root, Days(keep_from, days.last), progress)
+
+    def _first_kept_day(self) -> date | None:
+        with self.database.read() as connection:
+            return self.settings.first_kept_day(self.database.now(connection).date())
+
+    def forget_old_days(self, *, dry_run: bool) -> Forgotten:
+        """Delete the days that ENRICH_KEEP_DAYS does not keep; with `dry_run` count what would go."""
+        keep_from = self._first_kept_day()
+        if keep_from is None:
+            return Forgotten(None, dry_run)
+        return forget_days_before(self.database, keep_from, dry_run=dry_run)
+
+    def log_days(
+        self, seconds: float = math.inf, progress: Callable[[int, int], None] | None = None
+    ) -> LogDays:
+        """The days in the logs, after about `seconds` of reading what is not known yet; see `log_days`."""
+        return log_days(self.database, self._log_dir(), seconds, progress)
 
     def _log_dir(self) -> Path:
         root = self.settings.log_dir

@@ -151,6 +151,20 @@ def password_hashes(database: Database, connection: Connection, chosen: Chosen) 
     return list(connection.execute(chosen.bound(statement)).scalars())
 
 
+def keys_seen_since(
+    database: Database, connection: Connection, subject: Subject, keys: Sequence[str], day: date
+) -> set[str]:
+    """Which of the keys occur on the day or later."""
+    if subject is Subject.IP:
+        source, of_day, key = "session_ips AS a", "a.day", "a.src_ip"
+    else:
+        source = f"sessions AS s, {_each(database)}(s.{_ARRAYS[subject]}) AS item"
+        of_day, key = "s.day", _value(subject)
+    statement = f"SELECT DISTINCT {key} FROM {source} WHERE {of_day} >= :day AND {database.among(key)}"
+    clause = text(statement).bindparams(bindparam("day", day, Date))
+    return set(connection.execute(clause, {"keys": to_json(list(keys))}).scalars())
+
+
 def _each(database: Database) -> str:
     """The SQL function that makes rows with the column `value` of a JSON array."""
     return "json_each" if database.is_sqlite else "jsonb_array_elements_text"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -206,6 +206,28 @@ class Settings(_Frozen):
         2025, 1, 1
     )
     """The first Dagster partition."""
+    every_minutes: Annotated[
+        int,
+        Field(ge=0, le=1440),
+        From(env="ENRICH_EVERY_MINUTES", accepts="a whole number of minutes from 0 to 1440"),
+    ] = 15
+    """How often a day whose logs merely grow is enriched again under Dagster; 0: at every look."""
+    keep_runs_days: Annotated[
+        int,
+        Field(ge=1, le=36_500),
+        From(env="ENRICH_KEEP_RUNS_DAYS", accepts="a whole number of days from 1 to 36500"),
+    ] = 30
+    """How long Dagster's record of a finished run is kept, unless the status of a partition rests on it."""
+    keep_days: Annotated[
+        int | None,
+        Field(ge=1, le=36_500),
+        From(
+            env="ENRICH_KEEP_DAYS",
+            accepts="a whole number of days from 1 to 36500",
+            unset="kept for ever",
+        ),
+    ] = None
+    """How many days before today sessions are kept; older days are not read again. None: for ever."""
     own_networks: Annotated[
         Networks, From(env="ENRICH_OWN_NETWORKS", accepts="a comma list of addresses and CIDR networks")
     ] = ()
@@ -243,6 +265,10 @@ class Settings(_Frozen):
     def run_s(self) -> float:
         """The seconds that a run or a slice of a drain may take."""
         return DEFAULT_RUN_S if self.max_run_s is None else self.max_run_s
+
+    def first_kept_day(self, today: date) -> date | None:
+        """The first day that ENRICH_KEEP_DAYS keeps; None where all are kept."""
+        return None if self.keep_days is None else today - timedelta(days=self.keep_days)
 
     def all_own_networks(self) -> tuple[Network, ...]:
         """Our networks, wherever they are listed."""
