@@ -3,7 +3,7 @@
     python -m benchmarks.week [--json] [--days N] [--new N] [--known N]
 
 Queue, limiter and plan are the real ones, on SQLite, at every service's own limits; the clock runs ahead.
-On each day 3,000 new addresses come and 2,000 of those before, a quarter every six hours; one in thirty got in.
+Each day 3,000 new addresses come and 2,000 of those before, a quarter every six hours; one in 30 got in.
 450 new files a day come with them, and 1,500 on the first day. Between the arrivals, slices of five minutes
 are drained, service by service, as the sensor `due_lookups` has them drained. A request takes 0.2 s.
 """
