@@ -55,6 +55,10 @@ ASSETS = [
 ]
 
 
+OPEN_LOOKUPS = "SELECT count(*) FROM lookups WHERE next_attempt_at IS NOT NULL"
+KNOWN_ROWS = "SELECT count(*) FROM enriched_sessions WHERE knowledge <> 'unknown'"
+
+
 def say(*words: object) -> None:
     print(f"{datetime.now(timezone.utc):%H:%M:%S}", *words, flush=True)
 
@@ -163,9 +167,7 @@ def tell_services(simulator: SimulatorProcess, names: list[str]) -> None:
     for name in names:
         calls = simulator.calls_per_key(name)
         twice = sum(n > 1 for n in calls.values())
-        say(
-            f"  {name}: {sum(calls.values())} keys asked, over limit {simulator.over_limit(name)}, twice {twice}"
-        )
+        say(f"  {name}: {calls.total()} keys asked, over limit {simulator.over_limit(name)}, twice {twice}")
 
 
 def growing(folder: Path, simulator: SimulatorProcess, minutes: float) -> None:
@@ -223,8 +225,8 @@ def growing(folder: Path, simulator: SimulatorProcess, minutes: float) -> None:
                         lags.append(time.monotonic() - waiting.pop(day))
             time.sleep(1)
     say(
-        f"{number} sessions written today, {here.rows(today)} in rows; late files: slowest {max(lags):.1f} s, "
-        f"without rows: {sorted(map(str, waiting))}"
+        f"{number} sessions written today, {here.rows(today)} in rows; "
+        f"late files: slowest {max(lags):.1f} s, without rows: {sorted(map(str, waiting))}"
     )
     with DagsterInstance.get() as instance:
         tell_runs(instance)
