@@ -183,6 +183,20 @@ class JoinReport:
         answered = sum(counts[status.value] for status in LookupStatus if status.is_answer)
         return answered / sent if sent else None
 
+    def allowed_coverage(self, service: str) -> float | None:
+        """The same share, of those sessions alone whose key's turn to be asked about has come."""
+        counts = self.sessions_by_status.get(service, Counter())
+        never = (LookupStatus.SKIPPED_POLICY, LookupStatus.DEFERRED)
+        tried = sum(counts.values()) - sum(counts[status.value] for status in never)
+        answered = sum(counts[status.value] for status in LookupStatus if status.is_answer)
+        return answered / tried if tried else None
+
+    def deferred(self, service: str) -> float:
+        """The share of sessions whose key waits for its turn: pace or quota did not allow it yet."""
+        counts = self.sessions_by_status.get(service, Counter())
+        sent = sum(counts.values()) - counts[LookupStatus.SKIPPED_POLICY.value]
+        return counts[LookupStatus.DEFERRED.value] / sent if sent else 0.0
+
     def is_asked(self, service: str) -> bool:
         """Whether the service takes part at all (and is not skipped for want of a key)."""
         return not self.lookups[service][LookupStatus.SKIPPED_NO_KEY.value]

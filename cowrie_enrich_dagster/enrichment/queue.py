@@ -413,7 +413,8 @@ class LookupQueue:
 
     def backlog_of(self, service: str) -> OpenLookups:
         """The open rows of one service; as cheap as `backlog`."""
-        return self.backlog().get(service) or OpenLookups(0, 0, 0, None)
+        volume = self.counts.volumes().get(service)
+        return self._open_of(service, volume.open if volume else 0)
 
     def _open_of(self, service: str, total: int) -> OpenLookups:
         asleep = """

@@ -366,13 +366,16 @@ def defer_everything(enricher: Enricher, materialise: Materialise, simulator: Si
 
 
 def make_due(enricher: Enricher) -> None:
-    """As if the time that the lookups were put off for had passed."""
+    """As if the time had passed for which the service is to be left alone, and what failed is to wait."""
     with enricher.database.write() as connection:
         connection.execute(
             text(
                 "UPDATE lookups SET next_attempt_at = '2025-12-01 00:00:00+00:00' "
                 "WHERE next_attempt_at IS NOT NULL"
             )
+        )
+        connection.execute(
+            text("UPDATE service_limits SET cooldown_until = 0, penalty_until = 0, consecutive_failures = 0")
         )
 
 
