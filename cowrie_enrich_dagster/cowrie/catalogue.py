@@ -25,7 +25,7 @@ _HEAD_BYTES = 1024
 _UNSETTLED = -1  # in place of a modification time: no later look at the file finds it unchanged
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileIndex:
     """What one scan of a log file learned.
 

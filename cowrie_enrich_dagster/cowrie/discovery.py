@@ -37,17 +37,20 @@ def find_log_files(root: Path) -> list[LogFile]:
         raise FileNotFoundError(f"no such log folder: {root}")
     found: list[LogFile] = []
     known: set[tuple[int, int]] = set()
-    folders = [root]
+    folders = [LogFile(root, "", UNKNOWN_SENSOR)]
     while folders:
         folder = folders.pop()
         try:
-            entries = sorted(folder.iterdir())
+            with os.scandir(folder.path) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
         except OSError:
-            found.append(_log_file(root, folder))
+            found.append(folder._replace(name=folder.name or "."))
             continue
-        below: list[Path] = []
+        # What is in the folder is of the sensor that it is named after; what is in the root, of none.
+        sensor = folder.name.rpartition("/")[2] or UNKNOWN_SENSOR
+        below: list[LogFile] = []
         for entry in entries:
-            is_folder = entry.is_dir()
+            is_folder = _is_folder(entry)
             if not is_folder and not _LOG_NAME.fullmatch(entry.name):
                 continue
             identity = _identity(entry)
@@ -55,26 +58,26 @@ def find_log_files(root: Path) -> list[LogFile]:
                 continue
             if identity is not None:
                 known.add(identity)
-            if is_folder:
-                below.append(entry)
-            else:
-                found.append(_log_file(root, entry))
+            name = f"{folder.name}/{_unicode(entry.name)}" if folder.name else _unicode(entry.name)
+            (below if is_folder else found).append(LogFile(Path(entry.path), name, sensor))
         folders.extend(reversed(below))
     return sorted(found, key=lambda file: file.name)
 
 
-def _log_file(root: Path, path: Path) -> LogFile:
-    parts = [_unicode(part) for part in path.relative_to(root).parts]
-    return LogFile(path, "/".join(parts) or ".", parts[-2] if len(parts) > 1 else UNKNOWN_SENSOR)
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _unicode(part: str) -> str:
     return os.fsencode(part).decode("utf-8", "backslashreplace")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(entry: os.DirEntry[str]) -> tuple[int, int] | None:
     try:
-        stat = path.stat()
+        stat = entry.stat()
     except OSError:
         return None
     return stat.st_dev, stat.st_ino

@@ -1,6 +1,7 @@
 """Pruning of Dagster's history: whatever goes, every status that the UI shows stays as it was."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -36,6 +37,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from dagster._core.test_utils import create_run_for_test
 
 from cowrie_enrich_dagster.defs.history import OF_A_CHECK, OF_A_PARTITION, prune_runs
+from cowrie_enrich_dagster.storage.engine import normalise_url
 from tests.dagster.test_jobs import run
 
 LETTERS = StaticPartitionsDefinition(["a", "b", "c", "d", "never"])
@@ -145,8 +147,22 @@ async def _resolved(instance: DagsterInstance, check: AssetCheckKey) -> list[Any
     return [latest.run_id, status, await latest.targets_latest_materialization(context)]
 
 
-def test_the_status_of_everything_is_the_same_after_pruning(instance: DagsterInstance) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def on_any_storage(
+    request: pytest.FixtureRequest, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[DagsterInstance]:
+    """Dagster's storage as `dagster dev` has it, and as the deployment has it."""
+    if request.param == "postgresql":
+        url = normalise_url(request.getfixturevalue("postgres_server").new_database())
+        with (tmp_path / "dagster" / "dagster.yaml").open("a") as file:
+            file.write(f"\nstorage:\n  postgres:\n    postgres_url: {json.dumps(str(url))}\n")
+    with DagsterInstance.get() as opened:
+        yield opened
+
+
+def test_the_status_of_everything_is_the_same_after_pruning(on_any_storage: DagsterInstance) -> None:
     """Materialised, failed after that, failed only, mended, never begun; checks of every ending."""
+    instance = on_any_storage
     for _ in range(3):
         for letter in "abd":
             execute(instance, "letters", letter)
