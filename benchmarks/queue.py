@@ -144,7 +144,7 @@ def main() -> int:
     report = Report("queue", {"open": arguments.open})
     for engine in arguments.engine or ["sqlite", "postgresql"]:
         with tempfile.TemporaryDirectory() as folder:
-            server = PostgresServer() if engine == "postgresql" else None
+            server = PostgresServer(durable=True) if engine == "postgresql" else None
             url = server.new_database() if server else f"sqlite:///{folder}/queue.db"
             try:
                 measure(report, engine, url, Path(folder), open_=arguments.open, claims=arguments.claims)
