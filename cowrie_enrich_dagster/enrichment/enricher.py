@@ -158,9 +158,10 @@ class Enricher:
         if limits:
             windows = limits.by_window()
             policy = _policy(feed, own, rate=limits.rate, burst=limits.burst, windows=windows)
+            policy = replace(policy, capped=frozenset())
         else:
             # One client, one budget, one stop. But a list that is refused must not stop the lookups.
-            policy = replace(self.source(base).limiter.policy, auth_statuses=frozenset())
+            policy = replace(self.source(base).limiter.policy, blocks_refused=False)
         return self._source(feed, own, policy)
 
     def _source(self, service: Service, own: ServiceSettings, policy: Policy) -> Source:
@@ -181,7 +182,8 @@ class Enricher:
         """
         chosen = self.settings.feeds
         if chosen is None:
-            tells_country = any(n in self.services and self.has_key(n) for n in ("cymru", "maxmind"))
+            # Cymru does not: the country it has is the registry's.
+            tells_country = "maxmind" in self.services and self.has_key("maxmind")
             chosen = ("abuseipdb", "dshield") if tells_country else ("abuseipdb",)
         on = set(chosen) & set(self.services)
         return tuple(
@@ -462,5 +464,8 @@ def _policy(
         windows=windows,
         limit_statuses=service.limit_statuses,
         auth_statuses=service.auth_statuses,
+        capped=own.capped & windows.keys(),
+        used_up=service.limits.used_up,
         respect_retry_after=own.respect_retry_after,
+        first_cooldown=own.first_cooldown,
     )

@@ -22,6 +22,7 @@ from cowrie_enrich_dagster.services.base import (
     answer_from,
     ask,
     json_object,
+    no_error,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -80,6 +81,7 @@ class AbuseIpDb:
 
 def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
     record = read.obj(body.get("data"))
+    no_error(body, record)
     if read.address(record.get("ipAddress")) != address:
         raise InvalidAnswer("it is not about this address")
     if read.whole(record.get("abuseConfidenceScore")) is None:

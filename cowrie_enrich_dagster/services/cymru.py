@@ -22,7 +22,8 @@ from cowrie_enrich_dagster.services.base import (
     Limits,
     Service,
     ServiceConfig,
-    slot_of,
+    decoded,
+    gate_of,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -98,12 +99,15 @@ def _exchange(query: bytes, http: requests.Session, config: ServiceConfig) -> by
     target = urlsplit(config.api_url)
     where = (target.hostname or "", target.port or WHOIS_PORT)
     body = bytearray()
+    gate = gate_of(http)
     try:
         with ExitStack() as stack:
-            with slot_of(http):
+            with gate.slot():
+                deadline = time.monotonic() + config.timeout_s
                 connection = stack.enter_context(socket.create_connection(where, config.timeout_s))
+                stack.enter_context(gate.watched(connection))
+                connection.settimeout(_left(deadline))
                 connection.sendall(query)
-            deadline = time.monotonic() + config.timeout_s
             while chunk := _receive(connection, deadline):
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
@@ -118,22 +122,27 @@ def _exchange(query: bytes, http: requests.Session, config: ServiceConfig) -> by
 
 
 def _receive(connection: socket.socket, deadline: float) -> bytes:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    connection.settimeout(left)
+    connection.settimeout(_left(deadline))
     return connection.recv(65536)
 
 
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
 def _rows(body: bytes) -> Iterator[tuple[_Address, dict[str, str]]]:
-    """The rows that are whole; banner, column titles, error lines and a line cut off at the end are none."""
-    lines = body.decode("utf-8", "replace").split("\n")[:-1]
-    for line in filter(None, lines):
+    """The rows that are whole, one for each system that announces the network (a field may name several);
+    banner, column titles, error lines and a line cut off at the end are none."""
+    for line in filter(None, map(decoded, body.split(b"\n")[:-1])):
         fields = [field.strip() for field in line.split("|", len(COLUMNS) - 1)]
         row = dict(zip(COLUMNS, fields, strict=False))
         address = read.address(row.get("ip"))
         if address is not None and len(row) == len(COLUMNS):
-            yield address, row
+            for system in row["as"].split() or [""]:
+                yield address, {**row, "as": system}
 
 
 def _answer(key: str, origins: list[dict[str, str]]) -> Answer:

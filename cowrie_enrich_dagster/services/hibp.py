@@ -19,6 +19,7 @@ from cowrie_enrich_dagster.services.base import (
     answer_from,
     ask,
     content,
+    decoded,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -70,7 +71,7 @@ class PwnedPasswords:
 
 
 def _answer(body: bytes, key: str) -> Answer:
-    lines = body.decode("ascii", "replace").split()
+    lines = decoded(body).split()
     if len(lines) < MIN_LINES:
         raise InvalidAnswer(f"{len(lines)} lines, where a padded range has {MIN_LINES} or more")
     suffixes = {}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -38,6 +41,32 @@ def _is_outage(problem: BaseException) -> bool:
     return problem.connection_invalidated or isinstance(problem, (OperationalError, InterfaceError))
 
 
+_ended: ContextVar[threading.Event | None] = ContextVar("ended", default=None)
+
+
+@contextmanager
+def patient_until(ended: threading.Event) -> Iterator[None]:
+    """In this thread, while the block lasts: no outage is waited for once `ended` is set."""
+    token = _ended.set(ended)
+    try:
+        yield
+    finally:
+        _ended.reset(token)
+
+
+def _gives_up(state: tenacity.RetryCallState) -> bool:
+    ended = _ended.get()
+    return bool(ended and ended.is_set()) or (state.seconds_since_start or 0.0) >= OUTAGE_PATIENCE_S
+
+
+def _pause(seconds: float) -> None:
+    ended = _ended.get()
+    if ended is None:
+        time.sleep(seconds)
+    else:
+        ended.wait(seconds)
+
+
 def survives_outage(work: Callable[P, R]) -> Callable[P, R]:
     """Decorator: repeat a whole transaction while the database restarts, for up to a minute.
 
@@ -45,8 +74,9 @@ def survives_outage(work: Callable[P, R]) -> Callable[P, R]:
     """
     return tenacity.retry(
         retry=tenacity.retry_if_exception(_is_outage),
-        stop=tenacity.stop_after_delay(OUTAGE_PATIENCE_S),
+        stop=_gives_up,
         wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
+        sleep=_pause,
         reraise=True,
     )(work)
 
