@@ -175,9 +175,10 @@ class _PacedAdapter(HTTPAdapter):
         if turn.sent is not None:
             self._session.limiter.observe(turn.sent, response.status_code, response.headers, body)
         signs = signs_of(policy, response.status_code, response.headers, body)
-        if problem is not None and meaning_of(policy, signs) is Meaning.ANSWER:
-            flight.check()
-            raise problem
+        if meaning_of(policy, signs) is Meaning.ANSWER:  # else its status is all that counts
+            flight.check()  # a connection that was broken looks like one that ended
+            if problem is not None:
+                raise problem
         vars(response).update(_content=body, _content_consumed=True)  # as Response.content leaves it
         return response
 
@@ -291,3 +292,4 @@ class PacedSession(requests.Session):
         with self.flight(MAX_FLIGHT_S) as flight:
             flight.carry(connection)
             yield
+            flight.check()
