@@ -21,13 +21,13 @@ import orjson
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 
 from cowrie_enrich_dagster.enrichment.doctor import database_setting, examine
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.report import SOURCES
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.metrics import render, write_textfile
@@ -37,6 +37,7 @@ from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
 from cowrie_enrich_dagster.simulator import simulate
 from cowrie_enrich_dagster.storage import migrate
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
+from cowrie_enrich_dagster.terminal import VisibleFormatter, visible
 from cowrie_enrich_dagster.vocabulary import Days
 
 
@@ -72,6 +73,11 @@ DaysOption = Annotated[str, typer.Option("--days", help="One UTC day (YYYY-MM-DD
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object last on stdout.")]
 
 
+def escape(text: str) -> str:
+    """Text of others, for `out` and `err`: neither markup nor control characters do anything."""
+    return escape_markup(visible(text, keep="\n"))
+
+
 def _fail(code: int, message: str) -> NoReturn:
     err.print(f"[red]error:[/red] {escape(message)}")
     raise typer.Exit(code)
@@ -90,7 +96,9 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 @contextmanager
 def _reported() -> Iterator[Settings]:
     """The settings; what goes wrong with them, or in the block, is told in a line."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err)])
+    handler = RichHandler(console=err)
+    handler.setFormatter(VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         settings = load_settings()
     except ConfigError as problem:
@@ -111,10 +119,13 @@ def _reported() -> Iterator[Settings]:
 
 
 @contextmanager
-def _enricher() -> Iterator[Enricher]:
+def _enricher(*, asks: bool = False) -> Iterator[Enricher]:
+    """The pipeline; a command that `asks` services is told first what they will not like."""
     with _reported() as settings:
         signal.signal(signal.SIGTERM, _interrupt)
         with Enricher(settings) as enricher:
+            if asks and enricher.is_anonymous:
+                err.print(f"[yellow]warning:[/yellow] {escape(ANONYMOUS)}")
             yield enricher
 
 
@@ -155,7 +166,8 @@ def _table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
 
 
 def _print_json(value: object) -> None:
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    text = orjson.dumps(value).decode()
+    sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
 
 
 def _duration(seconds: float | None) -> str | None:
@@ -180,7 +192,7 @@ def _progress(service: str, done: int, wanted: int) -> None:
 def run(days: DaysOption, json: JsonOption = False) -> None:
     """Logs of the days -> enriched sessions. What must wait too long is deferred and finished by `drain`."""
     span = _days(days)
-    with _enricher() as enricher:
+    with _enricher(asks=True) as enricher:
         report = enricher.run(span, _progress).as_dict()
     if json:
         _print_json(report)
@@ -259,7 +271,7 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
 @app.command()
 def drain(json: JsonOption = False) -> None:
     """Ask what is due in the queue, and enrich again the days that became more complete."""
-    with _enricher() as enricher:
+    with _enricher(asks=True) as enricher:
         reports, days = enricher.drain_and_enrich(_progress)
         backlog = {service: left.total for service, left in enricher.backlog().items()}
     result = {

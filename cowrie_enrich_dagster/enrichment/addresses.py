@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, distinct, func, select, te
 
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, UtcDateTime, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
@@ -60,6 +60,7 @@ def priority_of(*, sessions: int, sensors: int, login_successes: int, files: int
     return 10_000 * (login_successes > 0) + 5_000 * (files > 0) + min(sessions * sensors, 4_999)
 
 
+@repeats_after_outage
 def summarise_addresses(
     database: Database, days: Days, own: Iterable[_Network] = (), scanners: Iterable[_Network] = ()
 ) -> AddressReport:

@@ -50,7 +50,7 @@ from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy, fingerprin
 from cowrie_enrich_dagster.services import Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import ConfigError, ServiceSettings, Settings
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.migrate import require_current
 from cowrie_enrich_dagster.storage.tables import (
     EnrichedSession,
@@ -64,6 +64,9 @@ from cowrie_enrich_dagster.storage.tables import (
 from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject
 
 logger = logging.getLogger(__name__)
+
+ANONYMOUS = "DSHIELD_EMAIL is not set: DShield's operators refuse anonymous clients"
+
 _RUNS = table_of(EnrichmentRun)
 _SESSIONS = table_of(SessionRecord)
 _ENRICHED = table_of(EnrichedSession)
@@ -133,6 +136,11 @@ class Enricher:
     def _fetch_entries(self, service: str, keys: Sequence[str]) -> dict[str, CacheEntry]:
         self.fetch(service, dict.fromkeys(keys, 0))
         return self.cache.database.get_many(service, keys)
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether DShield is to be asked without saying who asks (see `ANONYMOUS`)."""
+        return "dshield" in self.services and not self.settings.services["dshield"].email
 
     def has_key(self, name: str) -> bool:
         """Whether we hold what this service demands of those who ask: a key, or its database file."""
@@ -426,6 +434,7 @@ class Enricher:
             for source in sources
         ]
 
+    @survives_outage
     def begin_run(self, kind: str, days: Days | None) -> str:
         """Write a row into `enrichment_runs`; returns its id."""
         run_id = uuid.uuid4().hex
@@ -441,6 +450,7 @@ class Enricher:
             connection.execute(_RUNS.insert(), row)
         return run_id
 
+    @survives_outage
     def end_run(self, run_id: str, report: RunReport) -> None:
         """Complete the row with the report."""
         with self.database.write() as connection:

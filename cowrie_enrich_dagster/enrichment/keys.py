@@ -9,7 +9,7 @@ from datetime import date, datetime
 from sqlalchemy import ColumnElement, Executable, FromClause, case, func, literal, select, true
 
 from cowrie_enrich_dagster.services import Service
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.tables import Lookup, SessionIp, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
 
@@ -37,6 +37,7 @@ class Key:
         return self.scope is Scope.GLOBAL and not self.known_scanner
 
 
+@repeats_after_outage
 def keys_of(database: Database, days: Days, subject: Subject) -> list[Key]:
     """The distinct keys of `days`, most valuable first; among equals the most recently seen first."""
     query = {

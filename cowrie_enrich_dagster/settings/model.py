@@ -36,7 +36,8 @@ class From:
     """Where a field is read. In a service's field, `{SERVICE}` and `{service}` stand for its name.
 
     `toml` is the table under `[enrichment]` and the key in it; `accepts` completes "accepted: ..." (switches
-    state it themselves); `unset` is what None means; `only` names the one service that has the field.
+    state it themselves); `unset` is what None means; `only` names the one service that has the field;
+    what `is_private` is no secret and is shown to nobody all the same.
     """
 
     env: str | None = None
@@ -44,6 +45,7 @@ class From:
     accepts: str = ""
     unset: str = "not set"
     only: str | None = None
+    is_private: bool = False
 
 
 class _Frozen(BaseModel):
@@ -160,7 +162,7 @@ class ServiceSettings(_Frozen):
     email: Annotated[
         str | None,
         Field(pattern=r"^[!-?A-~]+@[!-?A-~]+$"),  # it is sent in a header: no spaces, no line breaks
-        From(env="{SERVICE}_EMAIL", accepts="an e-mail address", only="dshield"),
+        From(env="{SERVICE}_EMAIL", accepts="an e-mail address", only="dshield", is_private=True),
     ] = None
     database: Annotated[
         AbsolutePath | None,
