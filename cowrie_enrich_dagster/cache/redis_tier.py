@@ -279,7 +279,7 @@ class RedisCache:
             raise _NotRedis
         return number
 
-    def _page(self, cursor: int, pattern: str) -> tuple[int, list[bytes]]:
+    def _page(self, cursor: int, pattern: str) -> tuple[int, list[Any]]:
         following, names = self._client.scan(cursor, match=pattern, count=CHUNK_KEYS)
         if not isinstance(following, int) or not isinstance(names, list):
             raise _NotRedis

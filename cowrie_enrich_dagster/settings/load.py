@@ -200,7 +200,7 @@ class _Reading:
         except ValidationError as error:
             # Nothing of pydantic's own message, nor the exception as a cause: both quote the value.
             why = next((f", {e['msg']}" for e in error.errors() if e["type"] == REJECTED), "")
-            shown = "" if setting.is_secret or setting.is_private else f" = {_quoted(value)}"
+            shown = "" if setting.is_secret else f" = {_quoted(value)}"
             self.problems.append(f"{where}: {key}{shown} is not accepted{why}; accepted: {accepts}")
             return
         if setting.path not in self.values:
