@@ -28,6 +28,7 @@ from typer.core import TyperGroup
 
 from cowrie_enrich_dagster.enrichment.doctor import database_setting, examine
 from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
+from cowrie_enrich_dagster.enrichment.moving import NothingToImport
 from cowrie_enrich_dagster.enrichment.report import SOURCES
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.metrics import render, write_textfile
@@ -414,14 +415,44 @@ def cache_purge(
 
 @cache_app.command("import")
 def cache_import(
-    folder: Annotated[Path, typer.Argument(help="The base folder of the filesystem cache.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="The base folder of cowrieprocessor's cache, or the URL of its database (postgresql://... or"
+            " sqlite:///...). A URL with a password comes from a variable (env:NAME) or a file (file:PATH)."
+        ),
+    ],
 ) -> None:
-    """Move a filesystem cache into the database, ages kept. May be repeated and resumed."""
-    if not folder.is_dir():
-        _fail(2, f"{folder} is not a folder")
+    """Move answers of cowrieprocessor into the database, ages kept. May be repeated and resumed."""
+    url = source_url(source)
+    if url is None and not Path(source).is_dir():
+        _fail(2, f"{source} is not a folder")
     with _enricher() as enricher:
-        report = enricher.import_files(folder)
+        try:
+            report = enricher.import_table(url) if url else enricher.import_files(Path(source))
+        except (NothingToImport, ValueError) as problem:
+            _fail(2, f"{SOURCE_WORDS.get(source.partition(':')[0], 'the URL')}: {problem}")
+        except DBAPIError as problem:
+            _fail(1, f"the database to import from: {str(problem.orig).strip()}")
     _print_json(report.as_dict())
+
+
+SOURCE_WORDS = {"env": "the variable", "file": "the file"}
+
+
+def source_url(source: str) -> str | None:
+    """The database URL that `source` is or names; None for a folder."""
+    kind, _, name = source.partition(":")
+    if kind == "env":
+        url = os.environ.get(name, "").strip()
+        return url or _fail(2, f"the variable {name} is not set")
+    if kind == "file":
+        return Path(name).read_text(encoding="utf-8").strip()
+    if "://" not in source:
+        return None
+    if ("@" in source and ":" in source.partition("://")[2].rpartition("@")[0]) or "password=" in source:
+        _fail(2, "a password does not belong on a command line: name a variable (env:NAME) or a file")
+    return source
 
 
 @db_app.command("current")

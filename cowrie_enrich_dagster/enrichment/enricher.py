@@ -23,11 +23,11 @@ from cowrie_enrich_dagster import services as service_registry
 from cowrie_enrich_dagster.cache import (
     CacheEntry,
     DatabaseCache,
-    FilesystemCache,
     HybridEnrichmentCache,
     ImportReport,
     RedisCache,
     import_directory,
+    import_records,
 )
 from cowrie_enrich_dagster.enrichment.addresses import AddressReport, summarise_addresses
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
@@ -43,6 +43,7 @@ from cowrie_enrich_dagster.enrichment.knowledge import (
     told_in_time,
 )
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.plan import Plan, plan_service
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue, OpenLookups
 from cowrie_enrich_dagster.enrichment.report import RunReport
@@ -73,7 +74,6 @@ _ENRICHED = table_of(EnrichedSession)
 _ADDRESSES = table_of(SessionIp)
 _LOOKUPS = table_of(Lookup)
 _CACHE = table_of(EnrichmentCache)
-_TTLS = {name: service.ttl for name, service in service_registry.ALL.items()}
 
 
 class Enricher:
@@ -129,7 +129,7 @@ class Enricher:
             if redis.enabled
             else None,
             DatabaseCache(self.database),
-            FilesystemCache(folder, _TTLS) if folder else None,
+            reference_files(folder, self.database) if folder else None,
             fetch=self._fetch_entries,
         )
 
@@ -414,7 +414,11 @@ class Enricher:
 
     def import_files(self, folder: Path) -> ImportReport:
         """Move a filesystem cache of the reference implementation into the database, ages kept."""
-        return import_directory(folder, self.cache.database, _TTLS)
+        return import_directory(reference_files(folder, self.database), self.cache.database)
+
+    def import_table(self, url: str) -> ImportReport:
+        """Move the table `enrichment_cache` of its database, which is only read; see `reference_table`."""
+        return import_records(reference_table(url), self.cache.database)
 
     def purge(self, service: str | None = None, keys: Sequence[str] | None = None) -> dict[str, int]:
         """Delete answers whatever their age, those of old days too; how many went, by tier and history.

@@ -66,6 +66,10 @@ class AbuseIpDb:
         response = ask(http, config, f"/check?{query}", headers={"Key": config.api_key or ""})
         return {key: answer_from(lambda: _answer(json_object(response), address))}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. The score is their confidence of abuse, last seen the last report's day."""
         record = read.obj(payload.get("data"))

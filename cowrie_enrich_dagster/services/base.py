@@ -134,6 +134,12 @@ class Service(Protocol):
         keys (limits, refused keys, server faults), others when the service could not be reached.
         """
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """What a payload that was kept elsewhere says about `key`, read as if it had just been sent.
+
+        Raises `InvalidAnswer` for one that is no answer about it, ValueError for what is no key.
+        """
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """Reduce a FOUND payload to the shared columns; never raises on odd shapes."""
 

@@ -19,6 +19,7 @@ from cowrie_enrich_dagster.services.base import (
     MAX_ANSWER_BYTES,
     Answer,
     Facts,
+    InvalidAnswer,
     Limits,
     Service,
     ServiceConfig,
@@ -74,6 +75,13 @@ class Cymru:
         for address, row in _rows(body):
             origins.setdefault(address, []).append(row)
         return {key: _answer(key, origins.get(address, [])) for key, address in addresses.items()}
+
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        address, origins = _address_of(key), read.objects(payload.get("origins"))
+        if read.address(payload.get("ip")) != address:
+            raise InvalidAnswer("it is not about this address")
+        return _answer(key, [{name: str(row.get(name, "")) for name in COLUMNS} for row in origins])
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`: the most specific network. The country is the registry's, not the address's

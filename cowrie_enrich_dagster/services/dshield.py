@@ -61,6 +61,10 @@ class DShield:
         (key,) = keys
         return {key: dshield_query(key, http, config)}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. Reports are `count`, or `attacks` (the targets) where that is missing."""
         record = payload.get("ip")

@@ -61,6 +61,10 @@ class GreyNoise:
         response = ask(http, config, f"/community/{key}", headers={"key": config.api_key or ""})
         return {key: answer_from(lambda: _answer(json_object(response, {404}), address))}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. An address that is in RIOT alone (common business services) does not scan."""
         verdict = read.text(payload.get("classification"))

@@ -24,6 +24,7 @@ from cowrie_enrich_dagster.services.base import (
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
 PREFIX = re.compile(r"[0-9A-F]{5}")
+SUFFIX = re.compile(r"[0-9A-F]{35}")
 LINE = re.compile(r"([0-9A-F]{35}):([0-9]{1,12})")
 
 MIN_LINES = 800
@@ -64,6 +65,15 @@ class PwnedPasswords:
         headers = {"Add-Padding": "true", "Accept": "text/plain"}
         response = ask(http, config, f"/range/{key}", headers=headers)
         return {key: answer_from(lambda: _answer(content(response), key))}
+
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        suffixes = payload.get("suffixes")
+        if payload.get("prefix") != key or not isinstance(suffixes, dict) or not suffixes:
+            raise InvalidAnswer("no range of this prefix")
+        if not all(SUFFIX.fullmatch(name) and type(times) is int for name, times in suffixes.items()):
+            raise InvalidAnswer("not only suffixes of hashes with their counts")
+        return Answer(LookupStatus.FOUND, dict(payload))
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """Nothing: a range says nothing of an address or a file."""

@@ -14,7 +14,7 @@ import orjson
 import requests
 
 from cowrie_enrich_dagster.services import _reading as read
-from cowrie_enrich_dagster.services.base import Answer, Facts, Limits, Service, ServiceConfig
+from cowrie_enrich_dagster.services.base import Answer, Facts, InvalidAnswer, Limits, Service, ServiceConfig
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
 _DAMAGED = (
@@ -62,6 +62,12 @@ class MaxMind:
         with ExitStack() as stack:
             readers = {path: stack.enter_context(_open(path)) for path in _files(config.database)}
             return {key: _answer(key, readers) for key in keys}
+
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        if payload.get("ip") != key or not read.obj(payload.get("databases")):
+            raise InvalidAnswer("no record of this address")
+        return Answer(LookupStatus.FOUND, dict(payload))
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`: from each database what it has."""

@@ -61,6 +61,10 @@ class Spur:
         response = ask(http, config, path, headers={"Token": config.api_key or ""})
         return {key: answer_from(lambda: _answer(json_object(response, {404}), address))}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. What Spur leaves out it has not seen: no tunnel of a kind means False."""
         if "ip" not in payload:

@@ -54,6 +54,10 @@ class Urlhaus:
         response = ask(http, config, "/host/", headers=headers, form={"host": key})
         return {key: answer_from(lambda: _answer(json_object(response), address))}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. Reports are the URLs on record, last seen is the day the newest was added."""
         added = [read.day(url.get("date_added")) for url in read.objects(payload.get("urls"))]

@@ -66,6 +66,10 @@ class VirusTotal:
             raise requests.HTTPError("204: the quota is used up", response=response)
         return {key: answer_from(lambda: _answer(response, key))}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _known(dict(payload), key)
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. First and last seen are the days of the first and last submission."""
         attributes = read.obj(read.obj(payload.get("data")).get("attributes"))
@@ -82,11 +86,16 @@ class VirusTotal:
 
 def _answer(response: requests.Response, key: str) -> Answer:
     body = json_object(response, {404})
-    error, data = read.obj(body.get("error")), read.obj(body.get("data"))
+    error = read.obj(body.get("error"))
     if response.status_code == 404:
         if error.get("code") != "NotFoundError" or key not in str(error.get("message")).lower():
             raise InvalidAnswer("HTTP 404, but not about this file: is the URL right?")
         return Answer(LookupStatus.NOT_FOUND)
+    return _known(body, key)
+
+
+def _known(body: dict[str, Any], key: str) -> Answer:
+    data = read.obj(body.get("data"))
     no_error(body, data)
     if data.get("type") != "file" or not isinstance(data.get("attributes"), dict):
         raise InvalidAnswer("no file under 'data'")

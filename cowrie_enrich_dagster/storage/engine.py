@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
@@ -28,7 +28,20 @@ _IMMEDIATE = "cowrie_enrich_begin_immediate"
 
 
 class DatabaseUnusable(Exception):
-    """The SQLite file cannot be opened or made, or is none; the message names it and says why."""
+    """The SQLite file cannot be opened or made, or the database is not ours; the message says why."""
+
+
+_FOREIGN = "it is a database of cowrieprocessor, which is left as it is: name one of our own, an empty one"
+_THEIRS, _OURS = ("raw_events", "session_summaries"), "alembic_version"
+_TABLES_SQLITE = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+_TABLES_POSTGRES = "SELECT name FROM unnest(%s) AS name WHERE to_regclass(name) IS NOT NULL"
+
+
+def _refuse_foreign(tables: Iterable[str]) -> None:
+    """Raise `DatabaseUnusable` for one with tables of cowrieprocessor and without a revision of ours."""
+    names = set(tables)
+    if names.intersection(_THEIRS) and _OURS not in names:
+        raise DatabaseUnusable(_FOREIGN)
 
 
 P = ParamSpec("P")
@@ -185,6 +198,8 @@ def _open_sqlite(path: str | None, connect: Callable[[], sqlite3.Connection]) ->
         # The driver's own implicit BEGIN is deferred: two writers would then fail on upgrade with SQLITE_BUSY
         # at once instead of queueing. We begin ourselves, on the engine's event.
         connection.isolation_level = None
+        # Before the first statement that would change a file.
+        _refuse_foreign(name for (name,) in connection.execute(_TABLES_SQLITE))
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
     except sqlite3.Error as problem:
@@ -192,6 +207,17 @@ def _open_sqlite(path: str | None, connect: Callable[[], sqlite3.Connection]) ->
             raise
         raise DatabaseUnusable(f"{path} cannot be opened: {problem}") from problem
     return connection
+
+
+def _options(url: URL) -> str:
+    """What a URL asks of its sessions, a `search_path` of its own among it, and what we do."""
+    asked = url.query.get("options", "")
+    path = url.query.get("search_path", "")
+    options = [asked if isinstance(asked, str) else " ".join(asked)]
+    if path:
+        names = path if isinstance(path, str) else ",".join(path)
+        options.append("-c search_path=" + names.replace("\\", "\\\\").replace(" ", "\\ "))
+    return " ".join([*filter(None, options), "-c timezone=utc"])
 
 
 class Database:
@@ -209,14 +235,22 @@ class Database:
 
     def _postgres_engine(self) -> Engine:
         engine = create_engine(
-            self.url,
+            self.url.difference_update_query(["options", "search_path"]),
             pool_pre_ping=True,
             pool_size=10,
             max_overflow=20,
             json_serializer=to_json,
             json_deserializer=from_json,
-            connect_args={"connect_timeout": 10, "options": "-c timezone=utc"},
+            connect_args={"connect_timeout": 10, "options": _options(self.url)},
         )
+
+        @event.listens_for(engine, "connect")
+        def _look(connection: Any, record: Any) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(_TABLES_POSTGRES, ([*_THEIRS, _OURS],))
+                names = [name for (name,) in cursor.fetchall()]
+            connection.rollback()
+            _refuse_foreign(names)
 
         @event.listens_for(engine, "handle_error")
         def _leave_standby(context: ExceptionContext) -> None:
