@@ -146,11 +146,12 @@ def _services(enricher: Enricher, *, limits_are_known: bool) -> Iterator[Part]:
             why = f"cannot be reached ({_first_line(problem)})"
             yield Part(name, "failed", f"{_shown(through or where)} {why}")
             continue
-        warnings = []
+        warnings: list[str] = []
+        notes: list[str] = []
         if name == "dshield" and enricher.is_anonymous:
             warnings.append(ANONYMOUS)
         if name == "dshield" and enricher.settings.services[name].first_cooldown < POLITE_S:
-            warnings.append("its operators ask for 300 s after a bare 429: DSHIELD_FIRST_COOLDOWN=300")
+            notes.append("its operators ask for 300 s after a bare 429: DSHIELD_FIRST_COOLDOWN=300")
         limit = enricher.source(name).limiter.snapshot() if limits_are_known else None
         if limit and limit.cooldown_until:
             until = f"{limit.cooldown_until:%Y-%m-%d %H:%M:%S} UTC"
@@ -158,7 +159,7 @@ def _services(enricher: Enricher, *, limits_are_known: bool) -> Iterator[Part]:
         reached = f"{_shown(where)} reachable"
         if through:
             reached = f"{_shown(where)} through the proxy {_shown(through)}, which is reachable"
-        detail = "; ".join([reached, *warnings])
+        detail = "; ".join([reached, *warnings, *notes])
         yield Part(name, "warning" if warnings else "ok", detail)
 
 
