@@ -43,6 +43,15 @@ MAX_LINE_BYTES = 64 * 1024
 """A line of a response's framing is no longer (http.client's own bound, which urllib3 does not keep)."""
 
 
+FRESH_S = 1.0
+"""How old the leave to send may be when the request is written."""
+
+
+def _clock() -> float:
+    """Seconds on a clock that goes on while the process is frozen, or the machine asleep."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class _Turn:
     """One request's way to its slot: taken, confirmed when the connection stands, marked when written."""
 
@@ -54,10 +63,15 @@ class _Turn:
         self.sent: Slot | None = None
 
     def confirm(self) -> None:
-        """Hold a good slot; a second writing of the request, whoever decided it, needs a second slot."""
-        slot, self._slot = self._slot or self._acquire(), None
-        self._slot = self._session.limiter.confirm(slot, self._patience())
-        self._session.before_send()
+        """Hold a good slot, and leave to send; a second writing of the request, whoever decided it, needs a
+        second slot. Both are good for a moment only, so whoever was held up between them looks again."""
+        while True:
+            began = _clock()
+            self._session.before_send()
+            slot, self._slot = self._slot or self._acquire(), None
+            self._slot = self._session.limiter.confirm(slot, self._patience())
+            if _clock() - began < FRESH_S:
+                return
 
     def mark_sent(self) -> None:
         slot, self._slot = self._slot, None
