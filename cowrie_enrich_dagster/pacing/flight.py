@@ -20,6 +20,12 @@ import requests
 CONNECT_S = 10.0
 """Longest wait for one address of a host to accept a connection."""
 
+FROZEN_S = 1.0
+"""A timer later than this was held up with the whole process (SIGSTOP, a machine that sleeps)."""
+
+THAW_S = 2.0
+"""How much longer a request may take then."""
+
 _Found = Sequence[tuple[Any, Any, int, str, Any]]
 
 
@@ -42,7 +48,7 @@ class Flight:
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
         self._timer: threading.Timer | None = None
-        self._started = 0.0
+        self._started = self._due = 0.0
         self._why: Exception | None = None
 
     def __enter__(self) -> Flight:
@@ -56,6 +62,7 @@ class Flight:
     def start(self) -> None:
         """Let the time run (again)."""
         self._started = time.monotonic()
+        self._due = self._started + max(0.0, self._left)
         self._timer = threading.Timer(max(0.0, self._left), self._expire)
         self._timer.daemon = True
         self._timer.start()
@@ -140,6 +147,11 @@ class Flight:
         return found[0]
 
     def _expire(self) -> None:
+        if time.monotonic() - self._due > FROZEN_S:
+            # It was us who stood still, not the server: what came meanwhile is still to be read.
+            self._left = THAW_S
+            self.start()
+            return
         self._cut(DeadlineExceeded(f"no whole answer within {self._seconds:g} s"))
 
     def _cut(self, why: Exception) -> None:

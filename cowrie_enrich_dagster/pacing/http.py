@@ -59,19 +59,24 @@ class _Turn:
         self._session = session
         self.flight = flight
         self._deadline = time.monotonic() + session.max_wait
+        self._look()
         self._slot: Slot | None = self._acquire()
         self.sent: Slot | None = None
 
     def confirm(self) -> None:
         """Hold a good slot, and leave to send; a second writing of the request, whoever decided it, needs a
-        second slot. Both are good for a moment only, so whoever was held up between them looks again."""
+        second slot. Both are good for a moment only: whoever was held up between them looks again."""
         while True:
-            began = _clock()
-            self._session.before_send()
+            if _clock() - self._looked_at >= FRESH_S:
+                self._look()
             slot, self._slot = self._slot or self._acquire(), None
             self._slot = self._session.limiter.confirm(slot, self._patience())
-            if _clock() - began < FRESH_S:
+            if _clock() - self._looked_at < FRESH_S:
                 return
+
+    def _look(self) -> None:
+        self._looked_at = _clock()
+        self._session.before_send()
 
     def mark_sent(self) -> None:
         slot, self._slot = self._slot, None

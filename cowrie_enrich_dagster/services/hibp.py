@@ -19,13 +19,12 @@ from cowrie_enrich_dagster.services.base import (
     answer_from,
     ask,
     content,
-    decoded,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
 PREFIX = re.compile(r"[0-9A-F]{5}")
 SUFFIX = re.compile(r"[0-9A-F]{35}")
-LINE = re.compile(r"([0-9A-F]{35}):([0-9]{1,12})")
+LINE = re.compile(rb"([0-9A-F]{35}):([0-9]{1,12})")
 
 MIN_LINES = 800
 """A padded answer has no fewer lines (https://haveibeenpwned.com/API/v3#PwnedPasswordsPadding), so one that
@@ -81,7 +80,7 @@ class PwnedPasswords:
 
 
 def _answer(body: bytes, key: str) -> Answer:
-    lines = decoded(body).split()
+    lines = body.removeprefix(b"\xef\xbb\xbf").split()
     if len(lines) < MIN_LINES:
         raise InvalidAnswer(f"{len(lines)} lines, where a padded range has {MIN_LINES} or more")
     suffixes = {}
@@ -90,7 +89,7 @@ def _answer(body: bytes, key: str) -> Answer:
         if match is None:
             raise InvalidAnswer("a line that is not SUFFIX:COUNT")
         if times := int(match[2]):  # padding has the count 0
-            suffixes[match[1]] = times
+            suffixes[match[1].decode()] = times
     return Answer(LookupStatus.FOUND, {"prefix": key, "suffixes": suffixes})
 
 

@@ -88,7 +88,7 @@ def _answer(response: requests.Response, key: str) -> Answer:
     body = json_object(response, {404})
     error = read.obj(body.get("error"))
     if response.status_code == 404:
-        if error.get("code") != "NotFoundError" or key not in str(error.get("message")).lower():
+        if error.get("code") != "NotFoundError" or key not in (read.text(error.get("message")) or "").lower():
             raise InvalidAnswer("HTTP 404, but not about this file: is the URL right?")
         return Answer(LookupStatus.NOT_FOUND)
     return _known(body, key)

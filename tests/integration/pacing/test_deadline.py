@@ -133,7 +133,7 @@ def test_whois_has_a_deadline(session: PacedSession) -> None:
 
 
 def test_what_is_called_before_sending_may_forbid_it(session: PacedSession) -> None:
-    """Raising there, nothing is written, and the slot is given back."""
+    """Raising there, nothing is written, and no slot is used."""
 
     class No(Exception):
         pass
