@@ -24,7 +24,7 @@ import orjson
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -39,9 +39,10 @@ from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 
 from cowrie_enrich_dagster.enrichment.doctor import database_setting, examine
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.fetch import Progress
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.moving import NothingToImport
 from cowrie_enrich_dagster.enrichment.report import SOURCES, DrainReport, RunReport
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.metrics import render, write_textfile
@@ -51,6 +52,7 @@ from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
 from cowrie_enrich_dagster.simulator import simulate
 from cowrie_enrich_dagster.storage import migrate
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
+from cowrie_enrich_dagster.terminal import VisibleFormatter, visible
 from cowrie_enrich_dagster.vocabulary import Days
 
 
@@ -86,6 +88,11 @@ DaysOption = Annotated[str, typer.Option("--days", help="One UTC day (YYYY-MM-DD
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object last on stdout.")]
 
 
+def escape(text: str) -> str:
+    """Text of others, for `out` and `err`: neither markup nor control characters do anything."""
+    return escape_markup(visible(text, keep="\n"))
+
+
 def _fail(code: int, message: str) -> NoReturn:
     err.print(f"[red]error:[/red] {escape(message)}")
     raise typer.Exit(code)
@@ -104,7 +111,9 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 @contextmanager
 def _reported() -> Iterator[Settings]:
     """The settings; what goes wrong with them, or in the block, is told in a line."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err)])
+    handler = RichHandler(console=err)
+    handler.setFormatter(VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         settings = load_settings()
     except ConfigError as problem:
@@ -125,10 +134,13 @@ def _reported() -> Iterator[Settings]:
 
 
 @contextmanager
-def _enricher() -> Iterator[Enricher]:
+def _enricher(*, asks: bool = False) -> Iterator[Enricher]:
+    """The pipeline; a command that `asks` services is told first what they will not like."""
     with _reported() as settings:
         signal.signal(signal.SIGTERM, _interrupt)
         with Enricher(settings) as enricher:
+            if asks and enricher.is_anonymous:
+                err.print(f"[yellow]warning:[/yellow] {escape(ANONYMOUS)}")
             yield enricher
 
 
@@ -169,7 +181,8 @@ def _table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
 
 
 def _print_json(value: object) -> None:
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    text = orjson.dumps(value).decode()
+    sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
 
 
 def _duration(seconds: float | None) -> str | None:
@@ -236,7 +249,7 @@ def run(
     What must wait longer is deferred; `drain` (and Dagster) goes on with it.
     """
     span = _days(days)
-    with _enricher() as enricher, _progress_shown() as progress:
+    with _enricher(asks=True) as enricher, _progress_shown() as progress:
         run_report = enricher.run(span, progress, wait=wait)
     report = run_report.as_dict()
     if json:
@@ -328,7 +341,7 @@ def drain(json: JsonOption = False) -> None:
     Goes on until nothing is due that may be asked within ENRICH_MAX_WAIT_SECONDS; with ENRICH_MAX_RUN_SECONDS
     set, for no longer than that.
     """
-    with _enricher() as enricher, _progress_shown() as progress:
+    with _enricher(asks=True) as enricher, _progress_shown() as progress:
         report = enricher.drain(progress, until=_end_of_run(enricher))
     _say_drained(report, json)
 
@@ -369,7 +382,7 @@ def refresh(
     if service is not None and service not in ALL:
         _fail(2, f"--service: {service!r} is not one of {', '.join(ALL)}")
     spans = {"--ahead": _span(ahead, "--ahead"), "--active": _span(active, "--active")}
-    with _enricher() as enricher, _progress_shown() as progress:
+    with _enricher(asks=True) as enricher, _progress_shown() as progress:
         report = enricher.refresh(
             spans["--ahead"], spans["--active"], service=service, limit=limit,
             until=_end_of_run(enricher), progress=progress,
@@ -518,14 +531,44 @@ def cache_purge(
 
 @cache_app.command("import")
 def cache_import(
-    folder: Annotated[Path, typer.Argument(help="The base folder of the filesystem cache.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="The base folder of cowrieprocessor's cache, or the URL of its database (postgresql://... or"
+            " sqlite:///...). A URL with a password comes from a variable (env:NAME) or a file (file:PATH)."
+        ),
+    ],
 ) -> None:
-    """Move a filesystem cache into the database, ages kept. May be repeated and resumed."""
-    if not folder.is_dir():
-        _fail(2, f"{folder} is not a folder")
+    """Move answers of cowrieprocessor into the database, ages kept. May be repeated and resumed."""
+    url = source_url(source)
+    if url is None and not Path(source).is_dir():
+        _fail(2, f"{source} is not a folder")
     with _enricher() as enricher:
-        report = enricher.import_files(folder)
+        try:
+            report = enricher.import_table(url) if url else enricher.import_files(Path(source))
+        except (NothingToImport, ValueError) as problem:
+            _fail(2, f"{SOURCE_WORDS.get(source.partition(':')[0], 'the URL')}: {problem}")
+        except DBAPIError as problem:
+            _fail(1, f"the database to import from: {str(problem.orig).strip()}")
     _print_json(report.as_dict())
+
+
+SOURCE_WORDS = {"env": "the variable", "file": "the file"}
+
+
+def source_url(source: str) -> str | None:
+    """The database URL that `source` is or names; None for a folder."""
+    kind, _, name = source.partition(":")
+    if kind == "env":
+        url = os.environ.get(name, "").strip()
+        return url or _fail(2, f"the variable {name} is not set")
+    if kind == "file":
+        return Path(name).read_text(encoding="utf-8").strip()
+    if "://" not in source:
+        return None
+    if ("@" in source and ":" in source.partition("://")[2].rpartition("@")[0]) or "password=" in source:
+        _fail(2, "a password does not belong on a command line: name a variable (env:NAME) or a file")
+    return source
 
 
 @db_app.command("current")

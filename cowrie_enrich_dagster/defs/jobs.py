@@ -95,7 +95,9 @@ def _tell(context: OpExecutionContext, pipeline: Enricher, report: DrainReport) 
             "days_of_other_lists": [str(day) for day in report.run.days_of_other_lists],
         }
     )
-    every = timedelta(minutes=pipeline.settings.every_minutes) if pipeline.askable() else timedelta(0)
+    every = (
+        timedelta(minutes=pipeline.settings.every_minutes) if pipeline.askable(at_once=True) else timedelta(0)
+    )
     days = days_to_say(pipeline.database, every)
     for day in days:
         if daily.has_partition_key(str(day)):

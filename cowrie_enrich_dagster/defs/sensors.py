@@ -160,7 +160,7 @@ def due_lookups(context: SensorEvaluationContext, enricher: EnricherResource) ->
         if running := _unfinished(context.instance, name):
             return SkipReason(f"run {running[0].run_id[:8]} is not finished; it works on the same queue")
     with enricher.open() as pipeline:
-        askable = pipeline.askable()
+        askable = pipeline.askable(at_once=True)
         if not askable:
             return SkipReason(_why_nothing_is_asked(pipeline.ledger()))
     context.log.info("due: %s", askable)

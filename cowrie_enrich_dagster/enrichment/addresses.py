@@ -14,7 +14,7 @@ from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
@@ -91,6 +91,7 @@ def _texts(database: Database, parameter: str) -> str:
     return f"jsonb_array_elements_text(CAST({parameter} AS jsonb)) AS texts(value)"
 
 
+@repeats_after_outage
 def summarise_addresses(
     database: Database, days: Days, own: Iterable[_Network] = (), scanners: Iterable[_Network] = ()
 ) -> AddressReport:

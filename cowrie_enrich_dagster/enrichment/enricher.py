@@ -26,11 +26,11 @@ from cowrie_enrich_dagster import services as service_registry
 from cowrie_enrich_dagster.cache import (
     CacheEntry,
     DatabaseCache,
-    FilesystemCache,
     HybridEnrichmentCache,
     ImportReport,
     RedisCache,
     import_directory,
+    import_records,
 )
 from cowrie_enrich_dagster.cowrie import ReadReport
 from cowrie_enrich_dagster.enrichment.addresses import (
@@ -62,6 +62,7 @@ from cowrie_enrich_dagster.enrichment.knowledge import (
 )
 from cowrie_enrich_dagster.enrichment.learned import Learned, write_news
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE, Plan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.queue import Among, LookupQueue, OpenLookups, Wanted
 from cowrie_enrich_dagster.enrichment.report import DrainReport, RunReport
@@ -70,7 +71,7 @@ from cowrie_enrich_dagster.services import Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import ConfigError, ServiceSettings, Settings
 from cowrie_enrich_dagster.settings.values import Network
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.migrate import require_current
 from cowrie_enrich_dagster.storage.tables import (
     EnrichedSession,
@@ -83,12 +84,14 @@ from cowrie_enrich_dagster.storage.tables import (
 from cowrie_enrich_dagster.vocabulary import LAST_DAY, Days, Subject
 
 logger = logging.getLogger(__name__)
+
+ANONYMOUS = "DSHIELD_EMAIL is not set: DShield's operators refuse anonymous clients"
+
 _RUNS = table_of(EnrichmentRun)
 _SESSIONS = table_of(SessionRecord)
 _ENRICHED = table_of(EnrichedSession)
 _ADDRESSES = table_of(SessionIp)
 _CACHE = table_of(EnrichmentCache)
-_TTLS = {name: service.ttl for name, service in service_registry.ALL.items()}
 
 
 class Enricher:
@@ -144,13 +147,18 @@ class Enricher:
             if redis.enabled
             else None,
             DatabaseCache(self.database),
-            FilesystemCache(folder, _TTLS) if folder else None,
+            reference_files(folder, self.database) if folder else None,
             fetch=self._fetch_entries,
         )
 
     def _fetch_entries(self, service: str, keys: Sequence[str]) -> dict[str, CacheEntry]:
         self.fetch(service, map(Wanted, keys))
         return self.cache.database.get_many(service, keys)
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether DShield is to be asked without saying who asks (see `ANONYMOUS`)."""
+        return "dshield" in self.services and not self.settings.services["dshield"].email
 
     def has_key(self, name: str) -> bool:
         """Whether we hold what this service demands of those who ask: a key, or its database file."""
@@ -176,9 +184,10 @@ class Enricher:
         if limits:
             windows = limits.by_window()
             policy = _policy(feed, own, rate=limits.rate, burst=limits.burst, windows=windows)
+            policy = replace(policy, capped=frozenset())
         else:
             # One client, one budget, one stop. But a list that is refused must not stop the lookups.
-            policy = replace(self.source(base).limiter.policy, auth_statuses=frozenset())
+            policy = replace(self.source(base).limiter.policy, blocks_refused=False)
         return self._source(feed, own, policy)
 
     def _source(self, service: Service, own: ServiceSettings, policy: Policy) -> Source:
@@ -199,7 +208,8 @@ class Enricher:
         """
         chosen = self.settings.feeds
         if chosen is None:
-            tells_country = any(n in self.services and self.has_key(n) for n in ("cymru", "maxmind"))
+            # Cymru does not: the country it has is the registry's.
+            tells_country = "maxmind" in self.services and self.has_key("maxmind")
             chosen = ("abuseipdb", "dshield") if tells_country else ("abuseipdb",)
         on = set(chosen) & set(self.services)
         return tuple(
@@ -342,12 +352,18 @@ class Enricher:
         """The open lookups of every service that has any; a missing list is none, who needs it asks anew."""
         return {name: left for name, left in self.queue.backlog().items() if name in self.services}
 
-    def askable(self) -> dict[str, int]:
-        """The services that have something due and may be asked within the patience; how much is due."""
+    def askable(self, *, at_once: bool = False) -> dict[str, int]:
+        """The services that have something due and may be asked within the patience; how much is due.
+
+        With `at_once` only those that wait for nothing but their pace.
+        """
+        patience = self.settings.max_wait_s
         return {
             status.service: left.due
             for _, status, left in self._limits_and_backlog()
-            if left and left.due and status.wait_s <= self.settings.max_wait_s
+            if left
+            and left.due
+            and status.wait_s <= (min(patience, status.spacing_s + 1) if at_once else patience)
         }
 
     @staticmethod
@@ -581,7 +597,11 @@ class Enricher:
 
     def import_files(self, folder: Path) -> ImportReport:
         """Move a filesystem cache of the reference implementation into the database, ages kept."""
-        return import_directory(folder, self.cache.database, _TTLS)
+        return import_directory(reference_files(folder, self.database), self.cache.database)
+
+    def import_table(self, url: str) -> ImportReport:
+        """Move the table `enrichment_cache` of its database, which is only read; see `reference_table`."""
+        return import_records(reference_table(url), self.cache.database)
 
     def purge(self, service: str | None = None, keys: Sequence[str] | None = None) -> dict[str, int]:
         """Delete answers whatever their age, those of old days too; how many went, by tier and history.
@@ -610,6 +630,7 @@ class Enricher:
         sources += [self._feed_source(name, FeedService(name, settled=False)) for name in apart]
         return [(source, source.limiter.snapshot(), backlog.get(source.service.name)) for source in sources]
 
+    @survives_outage
     def begin_run(self, kind: str, days: Days | None) -> str:
         """Write a row into `enrichment_runs`; returns its id."""
         run_id = uuid.uuid4().hex
@@ -625,6 +646,7 @@ class Enricher:
             connection.execute(_RUNS.insert(), row)
         return run_id
 
+    @survives_outage
     def end_run(self, run_id: str, report: RunReport) -> None:
         """Complete the row with the report."""
         with self.database.write() as connection:
@@ -648,5 +670,8 @@ def _policy(
         windows=windows,
         limit_statuses=service.limit_statuses,
         auth_statuses=service.auth_statuses,
+        capped=own.capped & windows.keys(),
+        used_up=service.limits.used_up,
         respect_retry_after=own.respect_retry_after,
+        first_cooldown=own.first_cooldown,
     )

@@ -10,17 +10,20 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import requests
 
 from cowrie_enrich_dagster.cache import CacheEntry, HybridEnrichmentCache, Unstorable
+from cowrie_enrich_dagster.enrichment.claims import ClaimLost, Claims, failure
 from cowrie_enrich_dagster.enrichment.knowledge import archive
 from cowrie_enrich_dagster.enrichment.queue import (
+    ASKED_TTL,
     CLAIM_TTL,
     EVERY_KEY,
     Among,
@@ -29,9 +32,16 @@ from cowrie_enrich_dagster.enrichment.queue import (
     Outcome,
     Wanted,
 )
-from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, PacedSession, Reason, SlotRefused, with_retries
+from cowrie_enrich_dagster.pacing import (
+    AdaptiveRateLimiter,
+    PacedSession,
+    Reason,
+    SlotRefused,
+    Stopped,
+    with_retries,
+)
 from cowrie_enrich_dagster.services import Answer, InvalidAnswer, Service, ServiceConfig
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database, patient_until, survives_outage
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 logger = logging.getLogger(__name__)
@@ -42,6 +52,7 @@ CLAIMED_SECONDS = 5.0  # a worker holds about as many keys as it can ask in this
 KEYS_PER_CHUNK = 500
 FAULTS_BEFORE_GIVING_UP = 5
 FAULTS = (LookupStatus.ERROR, LookupStatus.INVALID_RESPONSE)
+GRACE_S = 2.0
 FIRST_BACKOFF = timedelta(minutes=1)
 MAX_BACKOFF = timedelta(days=1)
 AUTH_BACKOFF = timedelta(hours=1)
@@ -63,9 +74,39 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.halted = threading.Event()
+        """Set when not even an outage of the database is waited for any more."""
+        self._lock = threading.Lock()
+        self._aborts: list[Callable[[], None]] = []
 
     def set(self) -> None:
+        """Nothing more is asked; what is on its way comes home."""
         self._event.set()
+
+    def halt(self) -> None:
+        """The process is to end: what is on its way has `GRACE_S`, then its connections are broken."""
+        self._event.set()
+        self.halted.set()
+        cutter = threading.Timer(GRACE_S, self._cut)
+        cutter.daemon = True
+        cutter.start()
+
+    @contextmanager
+    def cuts(self, abort: Callable[[], None]) -> Iterator[None]:
+        """While the block lasts, `abort` is called when connections are to be broken."""
+        with self._lock:
+            self._aborts.append(abort)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._aborts.remove(abort)
+
+    def _cut(self) -> None:
+        with self._lock:
+            aborts = list(self._aborts)
+        for abort in aborts:
+            abort()
 
     def is_set(self) -> bool:
         return self._event.is_set()
@@ -167,6 +208,7 @@ class Fetcher:
         self._respect_retry_after = respect_retry_after
         self._progress = progress
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._claims = Claims(queue, self._name, self._worker)
         self._stop = source.stop
         self._lock = threading.Lock()
         self._faults = 0
@@ -209,8 +251,8 @@ class Fetcher:
         return self._finished(goal)
 
     def stop(self) -> None:
-        """Make `fetch` or `drain`, in whichever thread it runs, end; what is on its way is stored."""
-        self._stop.set()
+        """Make `fetch` or `drain`, in whichever thread it runs, end within seconds; see `Stop.halt`."""
+        self._stop.halt()
 
     def _left(self, among: Among | None) -> OpenLookups:
         if among is None:
@@ -227,7 +269,8 @@ class Fetcher:
         finally:
             done.set()
             heartbeat.join()
-            self._queue.release(self._worker)
+            with patient_until(self._stop.halted):
+                self._queue.release(self._worker)
             self._report.elapsed_s += time.monotonic() - started
 
     def _finished(self, among: Among | None) -> FetchReport:
@@ -249,7 +292,7 @@ class Fetcher:
                 self._work()
             elif left.claimed and among is not None:
                 # Another worker is asking. Should it be dead, its claims expire and become ours.
-                if time.monotonic() - changed_at > self._max_wait_s + CLAIM_TTL.total_seconds():
+                if time.monotonic() - changed_at > self._max_wait_s + ASKED_TTL.total_seconds():
                     self._end(Ending("waiting for another worker"))
                     return
                 with suppress(Interrupted):
@@ -269,19 +312,22 @@ class Fetcher:
                 for future in futures:
                     future.result()
             except BaseException:
-                self._stop.set()
+                self._stop.halt()
                 raise
 
     def _worker_loop(self) -> None:
         size = self._source.service.batch_size
-        with PacedSession(self._source.limiter, max_wait=self._max_wait_s) as http:
+        http = PacedSession(self._source.limiter, max_wait=self._max_wait_s)
+        with http, self._stop.cuts(http.abort), patient_until(self._stop.halted):
             try:
                 while not self._is_reached() and (batch := self._claim()):
                     for start in range(0, len(batch), size):
                         if self._is_ending:
                             return
+                        keys = batch[start : start + size]
                         http.max_wait = self._patience()
-                        self._ask(http, batch[start : start + size])
+                        http.before_send = partial(self._claims.check, keys)
+                        self._ask(http, keys)
             finally:
                 with self._lock:
                     self._report.api_calls += http.requests_sent
@@ -294,7 +340,7 @@ class Fetcher:
         has_quota = bool(self._source.limiter.policy.windows)
         ahead = 1 if has_quota else self._source.rate * CLAIMED_SECONDS / MAX_WORKERS
         limit = self._source.service.batch_size * min(25, max(1, int(ahead)))
-        return self._queue.claim(self._name, self._worker, limit, among=self._claim_among)
+        return self._claims.take(limit, self._claim_among)
 
     def _is_reached(self) -> bool:
         """Whether the keys that the run is for are closed, though there is more to ask."""
@@ -318,16 +364,20 @@ class Fetcher:
         return max(0.0, min(self._max_wait_s, self._time_left()))
 
     def _renew_claims(self, done: threading.Event) -> None:
-        while not done.wait(CLAIM_TTL.total_seconds() / 3):
-            try:
-                self._queue.renew(self._worker)
-            except Exception:  # noqa: BLE001 (the next beat tries again; a lost claim only costs a repeated call)
-                logger.warning("%s: claims could not be renewed", self._name)
+        with patient_until(self._stop.halted):
+            while not done.wait(CLAIM_TTL.total_seconds() / 3):
+                try:
+                    self._queue.renew(self._worker)
+                except Exception:  # noqa: BLE001 (the next beat tries again; a lost claim is not asked)
+                    logger.warning("%s: claims could not be renewed", self._name)
 
     def _ask(self, http: requests.Session, keys: Sequence[str]) -> None:
         try:
             answers: Mapping[str, Answer] = self._send(http, keys)
-        except Interrupted:
+        except ClaimLost:
+            self._claims.lost(keys)
+            return
+        except (Interrupted, Stopped):
             return
         except SlotRefused as refusal:  # nothing was asked; the keys stay ours until the end of the run
             self._end(self._ending_of(refusal))
@@ -337,10 +387,14 @@ class Fetcher:
         except requests.RequestException as problem:
             answers = dict.fromkeys(keys, self._failure(problem))
         self._store(keys, answers)
+        self._claims.done(keys)
+        if any(answer.status is LookupStatus.AUTH_FAILED for answer in answers.values()):
+            self._source.limiter.refuse_credential()
         self._count(answers)
 
     def _send(self, http: requests.Session, keys: Sequence[str]) -> Mapping[str, Answer]:
         service, config = self._source.service, self._source.config
+        limited: list[Answer] = []
 
         @with_retries(
             respect_retry_after=self._respect_retry_after, max_wait=self._patience(), sleep=self._stop.sleep
@@ -349,23 +403,22 @@ class Fetcher:
             try:
                 return service.fetch(keys, http, config)
             except requests.HTTPError as problem:
-                failure = self._failure(problem)
-                if failure.status is LookupStatus.AUTH_FAILED:  # asking again cannot help
-                    return dict.fromkeys(keys, failure)
+                failed = self._failure(problem)
+                if failed.status is LookupStatus.AUTH_FAILED:  # asking again cannot help
+                    return dict.fromkeys(keys, failed)
+                limited[:] = [failed] if failed.status is LookupStatus.RATE_LIMITED else []
                 raise
 
-        return once()
+        try:
+            return once()
+        except SlotRefused as refusal:
+            if not limited:
+                raise
+            self._end(self._ending_of(refusal))  # these keys were asked: what they got is what they are
+            return dict.fromkeys(keys, limited[0])
 
     def _failure(self, problem: requests.RequestException) -> Answer:
-        if problem.response is None:
-            # Its kind alone: its text may hold a URL, and that a key.
-            return Answer(LookupStatus.ERROR, detail=type(problem).__name__)
-        status = problem.response.status_code
-        if status in self._source.service.limit_statuses:
-            return Answer(LookupStatus.RATE_LIMITED, detail=f"HTTP {status}")
-        if status in self._source.service.auth_statuses:
-            return Answer(LookupStatus.AUTH_FAILED, detail=f"HTTP {status}")
-        return Answer(LookupStatus.ERROR, detail=f"HTTP {status}")
+        return failure(problem, self._source.limiter.policy)
 
     def _store(self, keys: Sequence[str], answers: Mapping[str, Answer]) -> None:
         retry_in = self._retry_delays(keys, answers)

@@ -29,7 +29,7 @@ from cowrie_enrich_dagster.enrichment.fetch import Progress
 from cowrie_enrich_dagster.enrichment.log_index import LogIndex
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import Days
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class IngestReport:
         return sum(self.sessions_by_day.values())
 
 
+@repeats_after_outage
 def ingest_days(database: Database, root: Path, days: Days, progress: Progress | None = None) -> IngestReport:
     """Replace the sessions of `days`, and the quarantine of every line that was read for them.
 
@@ -93,6 +94,7 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
     return report
 
 
+@survives_outage
 def _with_rows(database: Database, days: list[date]) -> list[date]:
     if not days:
         return []
@@ -164,6 +166,7 @@ def _replace_day(database: Database, of_day: DayOfSessions) -> int:
         return upsert_rows(connection, _SESSIONS, _COLUMNS, rows, key=("sensor", "session_id"))
 
 
+@survives_outage
 def _replace_quarantine(database: Database, ranges: list[ReadRange], spool: IO[bytes]) -> None:
     columns = list(QuarantinedLine._fields)
     spool.seek(0)

@@ -16,7 +16,7 @@ from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.queue import LastStatus, LookupQueue
 from cowrie_enrich_dagster.services import Facts, Service
 from cowrie_enrich_dagster.services.feeds import FEEDS
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
@@ -121,6 +121,7 @@ class Knowledge:
         return {**told, "detail": detail} if detail else told
 
 
+@repeats_after_outage
 def gather(
     database: Database,
     cache: HybridEnrichmentCache,

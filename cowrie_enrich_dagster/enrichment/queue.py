@@ -26,11 +26,16 @@ from cowrie_enrich_dagster.storage.tables import UtcDateTime
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 CLAIM_TTL = timedelta(seconds=20)
+ASKED_TTL = timedelta(seconds=60)
+"""A key that is being asked about is ours for as long as its request may take, and as long again: whoever is
+frozen between question and answer finds it unasked by others."""
 UNSEEN_FOR = timedelta(days=30)
 LEFT = f"left the queue: not seen for {UNSEEN_FOR.days} days, and its turn never came at this pace"
 """Why a lookup was given up whose key nobody has seen again (`leave`)."""
 
-_MOMENTS = ("now", "until", "next_attempt_at", "valid_until", "claim_expires_at", "opened_before", "since")
+_MOMENTS = (
+    "now", "until", "furthest", "next_attempt_at", "valid_until", "claim_expires_at", "opened_before", "since"
+)  # fmt: skip
 _DAYS = ("first", "last", "seen_before")
 
 
@@ -249,7 +254,10 @@ class LookupQueue:
     def renew(self, worker: str) -> None:
         """Extend all of the worker's claims; called by a living worker well within `CLAIM_TTL`."""
         # A row that somebody else holds for the moment is left for the next renewal: no wait, no deadlock.
-        self._for_claims_of(worker, "claim_expires_at = :until", self._skip_locked)
+        # The longer claim of a key that is being asked about stays; one that a clock misdated does not.
+        kept = "claim_expires_at > :until AND claim_expires_at <= :furthest"
+        change = f"claim_expires_at = CASE WHEN {kept} THEN claim_expires_at ELSE :until END"
+        self._for_claims_of(worker, change, self._skip_locked)
 
     @survives_outage
     def release(self, worker: str) -> None:
@@ -263,9 +271,39 @@ class LookupQueue:
             )
         """
         with self._database.write() as connection:
-            until = self._database.now(connection) + CLAIM_TTL
-            parameters = {"worker": worker} | ({"until": until} if ":until" in change else {})
+            now = self._database.now(connection)
+            moments = {"until": now + CLAIM_TTL, "furthest": now + ASKED_TTL}
+            parameters = {"worker": worker} | (moments if ":until" in change else {})
             connection.execute(_sql(statement), parameters)
+
+    @survives_outage
+    def still_mine(self, service: str, worker: str, keys: Sequence[str]) -> set[str]:
+        """Those of `keys` that `worker` holds at this moment, its claims on them renewed for `ASKED_TTL`.
+
+        One that had run out is held again, unless another worker has taken it.
+        """
+        statement = f"""
+            UPDATE lookups SET claim_expires_at = :until
+            WHERE service = :service AND claimed_by = :worker AND {self._database.among("key")}
+            RETURNING key
+        """
+        with self._database.write() as connection:
+            parameters = {
+                "service": service, "worker": worker, "keys": to_json(sorted(keys)),
+                "until": self._database.now(connection) + ASKED_TTL,
+            }  # fmt: skip
+            return set(connection.execute(_sql(statement), parameters).scalars())
+
+    @survives_outage
+    def give_back(self, service: str, worker: str, keys: Sequence[str]) -> None:
+        """Give back the worker's claims on these keys, unasked."""
+        statement = f"""
+            UPDATE lookups SET ready = true, claimed_by = NULL, claim_expires_at = NULL
+            WHERE service = :service AND claimed_by = :worker AND {self._database.among("key")}
+        """
+        with self._database.write() as connection:
+            parameters = {"service": service, "worker": worker, "keys": to_json(sorted(keys))}
+            connection.execute(text(statement), parameters)
 
     def finish(self, connection: Connection, service: str, outcomes: Iterable[Outcome]) -> None:
         """Close (answers) or put off (everything else) claimed rows, in the caller's transaction.

@@ -37,7 +37,8 @@ class From:
     """Where a field is read. In a service's field, `{SERVICE}` and `{service}` stand for its name.
 
     `toml` is the table under `[enrichment]` and the key in it; `accepts` completes "accepted: ..." (switches
-    state it themselves); `unset` is what None means; `only` names the one service that has the field.
+    state it themselves); `unset` is what None means; `only` names the one service that has the field;
+    what `is_private` is no secret and is shown to nobody all the same.
     """
 
     env: str | None = None
@@ -45,6 +46,7 @@ class From:
     accepts: str = ""
     unset: str = "not set"
     only: str | None = None
+    is_private: bool = False
 
 
 class _Frozen(BaseModel):
@@ -145,13 +147,23 @@ class ServiceSettings(_Frozen):
             unset="the service's own",
         ),
     ] = None
+    first_cooldown: Annotated[
+        float,
+        Field(ge=1, le=3600, allow_inf_nan=False),
+        From(
+            env="{SERVICE}_FIRST_COOLDOWN",
+            toml=("rate_limits", "{service}_first_cooldown"),
+            accepts="a number of seconds from 1 to 3600",
+        ),
+    ] = 60.0
+    """How long the first refusal without a Retry-After stops the service; each further one twice as long."""
     api_key: Annotated[
         HeaderSecret | None, From(env="{SERVICE}_API_KEY", accepts="printable ASCII without spaces")
     ] = None
     email: Annotated[
         str | None,
         Field(pattern=r"^[!-?A-~]+@[!-?A-~]+$"),  # it is sent in a header: no spaces, no line breaks
-        From(env="{SERVICE}_EMAIL", accepts="an e-mail address", only="dshield"),
+        From(env="{SERVICE}_EMAIL", accepts="an e-mail address", only="dshield", is_private=True),
     ] = None
     database: Annotated[
         AbsolutePath | None,
@@ -160,6 +172,12 @@ class ServiceSettings(_Frozen):
     respect_retry_after: Annotated[
         bool, From(env="RESPECT_RETRY_AFTER", toml=("rate_limits", "{service}_respect_retry_after"))
     ] = True
+
+    @property
+    def capped(self) -> frozenset[str]:
+        """The windows whose limit is set here."""
+        here = {"minute": self.per_minute, "day": self.per_day, "month": self.per_month}
+        return frozenset(name for name, limit in here.items() if limit is not None)
 
     def windows(self, own: Mapping[str, int]) -> dict[str, int]:
         """The requests allowed in each `minute`, `day` and `month`: as set here, else the service's `own`."""
@@ -249,7 +267,7 @@ class Settings(_Frozen):
         From(
             env="ENRICH_FEEDS",
             accepts=f"a comma list of {', '.join(FEED_SERVICES)}, or none",
-            unset="abuseipdb, and dshield where cymru or maxmind take part",
+            unset="abuseipdb, and dshield where maxmind takes part",
         ),
     ] = None
     """The services whose lists are read before anything is asked one by one."""

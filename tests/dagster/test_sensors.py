@@ -25,6 +25,7 @@ from cowrie_enrich_dagster.defs import sensors
 from cowrie_enrich_dagster.defs.new_days import Cursor
 from cowrie_enrich_dagster.defs.resources import resources
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.queue import Wanted
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from tests.dagster.conftest import Materialise
 
@@ -410,5 +411,5 @@ def test_lookups_of_a_service_that_was_switched_off_start_no_drain(
     instance: DagsterInstance, enricher: Enricher
 ) -> None:
     """Nobody would ask them, so a drain every minute would do nothing."""
-    enricher.queue.open("greynoise", {"198.51.100.7": 1})
+    enricher.queue.open("greynoise", [Wanted("198.51.100.7")])
     assert tick(instance, "due_lookups").skip_message == "no lookup is pending"

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from cowrie_enrich_dagster.enrichment import forget
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.queue import Wanted
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
 
@@ -104,9 +105,9 @@ def test_open_lookups_that_no_kept_day_needs_go(enricher: Enricher) -> None:
     gone, claimed, *_ = addresses(enricher, "< '2025-11-03'")
     stays, *_ = addresses(enricher, "= '2025-11-03'")
     write(enricher, "DELETE FROM lookups")
-    enricher.queue.open("dshield", dict.fromkeys((gone, claimed, stays), 1))
-    assert enricher.queue.claim("dshield", "worker", 1, among=[claimed]) == [claimed]
-    enricher.queue.open("virustotal", {"ab" * 32: 1})
+    enricher.queue.open("dshield", map(Wanted, (gone, claimed, stays)))
+    assert enricher.queue.claim("dshield", "worker", 1, among=enricher.queue.keys([claimed])) == [claimed]
+    enricher.queue.open("virustotal", [Wanted("ab" * 32)])
     assert enricher.forget_old_days(dry_run=True).lookups == 2
     assert enricher.forget_old_days(dry_run=False).lookups == 2
     assert rows(enricher, "SELECT service, key FROM lookups ORDER BY key") == sorted(
