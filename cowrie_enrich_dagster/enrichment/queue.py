@@ -29,6 +29,9 @@ CLAIM_TTL = timedelta(seconds=20)
 ASKED_TTL = timedelta(seconds=60)
 """A key that is being asked about is ours for as long as its request may take, and as long again: whoever is
 frozen between question and answer finds it unasked by others."""
+WAKE_EVERY = timedelta(seconds=1)
+"""How often who claims looks for what has slept enough, and for claims that have expired."""
+
 UNSEEN_FOR = timedelta(days=30)
 LEFT = f"left the queue: not seen for {UNSEEN_FOR.days} days, and its turn never came at this pace"
 """Why a lookup was given up whose key nobody has seen again (`leave`)."""
@@ -114,6 +117,7 @@ class LookupQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.counts = LookupCounts(database)
+        self._woke_at: dict[str, datetime] = {}
         if database.is_sqlite:
             self._rows = (
                 "SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS priority, "
@@ -225,7 +229,10 @@ class LookupQueue:
         """
         with self._database.write() as connection:
             now = self._database.now(connection)
-            self._wake(connection, service, now)
+            since = now - self._woke_at.get(service, now - WAKE_EVERY)
+            if abs(since) >= WAKE_EVERY:  # a clock may be set back
+                self._wake(connection, service, now)
+                self._woke_at[service] = now
             parameters = {
                 "service": service, "worker": worker, "limit": limit, "until": now + CLAIM_TTL,
                 **among.parameters,
