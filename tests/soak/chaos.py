@@ -102,7 +102,7 @@ class Chaos:
 
     def _befall(self, fault: Fault) -> None:
         for service in self.services:
-            # HIBP's answers do not say what they are about: nobody can tell one about another prefix from ours.
+            # HIBP's answers do not say what they are about: nobody can tell such a one from ours.
             if (service, fault.kind) != ("hibp", "wrong_key"):
                 self.simulator.set_fault(service, fault)
         time.sleep(self._rng.uniform(1.0, 3.0))
