@@ -48,7 +48,7 @@ class AbuseIpDb:
         rate=1.0,
         windows=(Window("day", 1000),),
         source="https://docs.abuseipdb.com/#api-daily-rate-limits: 1,000 checks a day on the free plan;"
-        " one a second is ours",
+        " one a second is ours (read 2026-11-26)",
     )
     default_url = "https://api.abuseipdb.com/api/v2"
     needs_key = True

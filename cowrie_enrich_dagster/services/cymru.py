@@ -50,7 +50,7 @@ class Cymru:
     limits = Limits(
         rate=0.2,
         source="https://www.team-cymru.com/ip-asn-mapping: bulk queries only, 10,000 addresses in a minute;"
-        " a list every five seconds is ours",
+        " a list every five seconds is ours (noted 2026-11-23)",
     )
     default_url = "whois://whois.cymru.com:43"
     needs_key = False

@@ -46,7 +46,8 @@ class DShield:
     limits = Limits(
         rate=0.5,
         burst=1,
-        source="half of the 1 request a second that https://isc.sans.edu/properbots.html allows",
+        source="half of the 1 request a second that https://isc.sans.edu/properbots.html allows (read"
+        " 2026-11-26)",
     )
     default_url = "https://isc.sans.edu/api"
     needs_key = False

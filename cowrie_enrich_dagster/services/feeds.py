@@ -130,7 +130,7 @@ FEEDS: Mapping[str, FeedSource] = {
             rate=1 / 60,
             windows=(Window("day", 5),),
             source="https://docs.abuseipdb.com/#api-daily-rate-limits: 5 a day on the free plan, apart from"
-            " checks",
+            " checks (read 2026-11-26)",
         ),
         is_dated=False,
         read=_abuseipdb_blacklist,

@@ -42,7 +42,8 @@ class GreyNoise:
         rate=1.0,
         # A week is no window of ours: seven a day are 49 of the 50.
         windows=(Window("day", 7),),
-        source="https://docs.greynoise.io/docs/using-the-greynoise-community-api: 50 lookups a week",
+        source="https://docs.greynoise.io/docs/using-the-greynoise-community-api: 50 lookups a week"
+        " (noted 2026-11-23)",
     )
     default_url = "https://api.greynoise.io/v3"
     needs_key = True

@@ -46,7 +46,8 @@ class PwnedPasswords:
     not_found_ttl = timedelta(days=1)
     limits = Limits(
         rate=2.0,
-        source="https://haveibeenpwned.com/API/v3#PwnedPasswords: no rate limit; two a second is ours",
+        source="https://haveibeenpwned.com/API/v3#PwnedPasswords: no rate limit; two a second is ours"
+        " (noted 2026-11-23)",
     )
     default_url = "https://api.pwnedpasswords.com"
     needs_key = False

@@ -43,7 +43,7 @@ class Spur:
     limits = Limits(
         rate=2.0,
         source="https://docs.spur.us/context-api/endpoints: a balance per billing cycle, by contract, and no"
-        " rate; two a second is ours",
+        " rate; two a second is ours (noted 2026-11-23)",
     )
     default_url = "https://api.spur.us/v2"
     needs_key = True

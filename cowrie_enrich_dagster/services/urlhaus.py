@@ -37,7 +37,10 @@ class Urlhaus:
     subject = Subject.IP
     ttl = timedelta(days=3)
     not_found_ttl = timedelta(days=1)
-    limits = Limits(rate=1.0, source="https://urlhaus-api.abuse.ch/ states no number; one a second is ours")
+    limits = Limits(
+        rate=1.0,
+        source="https://urlhaus-api.abuse.ch/ states no number; one a second is ours (noted 2026-11-23)",
+    )
     default_url = "https://urlhaus-api.abuse.ch/v1"
     needs_key = True
     limit_statuses = frozenset({429})

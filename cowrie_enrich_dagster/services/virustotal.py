@@ -44,7 +44,8 @@ class VirusTotal:
     limits = Limits(
         rate=4 / 60,
         source="https://docs.virustotal.com/reference/public-vs-premium-api: 4 requests a minute, 500 a day;"
-        " days end at 00:00 UTC (https://docs.virustotal.com/docs/consumption-quotas-handled)",
+        " days end at 00:00 UTC (https://docs.virustotal.com/docs/consumption-quotas-handled); both read"
+        " 2026-11-26",
         windows=(Window("minute", 4), Window("day", 500)),
         used_up="QuotaExceededError",
     )

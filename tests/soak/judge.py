@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cowrie_enrich_dagster.enrichment.queue import CLAIM_TTL
+from cowrie_enrich_dagster.enrichment.queue import ASKED_TTL
 from cowrie_enrich_dagster.simulator import RequestRecord
 from tests.soak.chaos import IN_FLIGHT_S, Stop
 from tests.soak.crew import Ending, Kill
 
-UNSTORED_S = CLAIM_TTL.total_seconds()
+UNSTORED_S = ASKED_TTL.total_seconds()
 """How old an answer may be that a killed worker had not stored yet: a slow service, then a database away. By
 then somebody else may ask."""
 
