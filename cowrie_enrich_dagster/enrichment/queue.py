@@ -290,8 +290,8 @@ class LookupQueue:
         One that had run out is held again, unless another worker has taken it.
         """
         statement = f"""
-            UPDATE lookups SET claim_expires_at = :until
-            WHERE service = :service AND claimed_by = :worker AND {self._database.among("key")}
+            UPDATE lookups SET ready = false, claimed_by = :worker, claim_expires_at = :until
+            WHERE service = :service AND (claimed_by = :worker OR ready) AND {self._database.among("key")}
             RETURNING key
         """
         with self._database.write() as connection:
