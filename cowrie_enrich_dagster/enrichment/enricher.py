@@ -303,7 +303,9 @@ class Enricher:
 
     def plan_and_open(self, days: Days) -> Plan:
         """Plan `days`, and open a lookup for all that is wanted."""
-        return self.plan(days, self.open)
+        plan = self.plan(days, self.open)
+        self.queue.counts.fold()
+        return plan
 
     def open(self, name: str, wanted: Sequence[Wanted]) -> None:
         """Open lookups of one service (see `LookupQueue.open`)."""
@@ -363,6 +365,7 @@ class Enricher:
             for _, status, left in self._limits_and_backlog()
             if left
             and left.due
+            and self.has_key(status.service)
             and status.wait_s <= (min(patience, status.spacing_s + 1) if at_once else patience)
         }
 
@@ -489,7 +492,6 @@ class Enricher:
         """
         started = time.monotonic()
         run_id = self.begin_run("drain", None)
-        self.queue.counts.fold()
         report = RunReport.for_services(self.services, None)
         goals: dict[str, Among | None] = dict.fromkeys(self.askable())
         learned = self.write_news()  # what a killed drain left
@@ -520,9 +522,16 @@ class Enricher:
             work = {self._fetcher(self.source(name), progress, end): goal for name, goal in left.items()}
             fetched = self._all_at_once(work)
             learned.add(self.write_news())
+            self.queue.counts.fold()
             for part in fetched:
                 reports[part.service] = part.after(reports.get(part.service))
             left = {part.service: left[part.service] for part in fetched if part.is_out_of_time}
+            if left:
+                # A slot after the slice's end ends it before its time: nothing can be asked until then.
+                slot = min(self.source(name).limiter.snapshot().wait_s for name in left)
+                if time.monotonic() + slot >= until:
+                    break
+                time.sleep(max(0.0, min(slot, end - time.monotonic())))
             if time.monotonic() >= until:
                 break
             if not left and until == math.inf:
@@ -567,7 +576,11 @@ class Enricher:
         names = [service] if service else [name for name in self.services if self.has_key(name)]
         for name in names:
             self._open_never_asked(name, limit)
-            self.queue.reopen(name, self._expiring(name, ahead, active, limit), is_refresh=True)
+            expiring = self._expiring(name, ahead, active, limit)
+            for start in range(0, len(expiring), KEYS_AT_ONCE):
+                lot = expiring[start : start + KEYS_AT_ONCE]
+                self.queue.reopen(name, [want.key for want in lot], is_refresh=True)
+                self.queue.open(name, lot)  # as it is worth now
         return self.drain(progress, until=until)
 
     def _open_never_asked(self, name: str, limit: int | None) -> None:
@@ -583,7 +596,7 @@ class Enricher:
                 self.open(name, never if left == math.inf else never[: int(left)])
                 left -= len(never)
 
-    def _expiring(self, name: str, ahead: timedelta, active: timedelta, limit: int | None) -> list[str]:
+    def _expiring(self, name: str, ahead: timedelta, active: timedelta, limit: int | None) -> list[Wanted]:
         """The keys seen within `active` whose answers expire within `ahead`, in the order of asking."""
         with self.database.read() as connection:
             now = self.database.now(connection)
@@ -593,7 +606,7 @@ class Enricher:
             )
             expiring = set(connection.execute(query).scalars())
             keys = keys_of(self.database, connection, since, self.services[name].subject)
-            return list(islice((k.value for k in keys if k.may_be_sent and k.value in expiring), limit))
+            return list(islice((k.wanted for k in keys if k.may_be_sent and k.value in expiring), limit))
 
     def import_files(self, folder: Path) -> ImportReport:
         """Move a filesystem cache of the reference implementation into the database, ages kept."""

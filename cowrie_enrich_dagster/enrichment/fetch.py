@@ -237,6 +237,7 @@ class Fetcher:
         gone = set(answered) - set(self._cache.database.fetched_at(self._name, answered))
         if gone:
             self._queue.reopen(self._name, gone)
+            self._queue.open(self._name, [want for want in wanted if want.key in gone])  # as it is worth now
 
     def drain(self, goal: Among | None = None) -> FetchReport:
         """Ask whatever is due in the queue, in its order, whoever opened it.
@@ -264,10 +265,17 @@ class Fetcher:
         done = threading.Event()
         heartbeat = threading.Thread(target=self._renew_claims, args=(done,), daemon=True)
         heartbeat.start()
+        over: threading.Timer | None = None
+        if self._until < math.inf:  # who waits for a retry or a slot then waits no longer
+            over = threading.Timer(max(0.0, self._time_left()), self._end, [Ending(TIME_IS_OVER)])
+            over.daemon = True
+            over.start()
         try:
             self._ask_until_closed(among)
         finally:
             done.set()
+            if over:
+                over.cancel()
             heartbeat.join()
             with patient_until(self._stop.halted):
                 self._queue.release(self._worker)
@@ -411,10 +419,12 @@ class Fetcher:
 
         try:
             return once()
-        except SlotRefused as refusal:
+        except (SlotRefused, Interrupted) as problem:
             if not limited:
                 raise
-            self._end(self._ending_of(refusal))  # these keys were asked: what they got is what they are
+            if isinstance(problem, SlotRefused):
+                self._end(self._ending_of(problem))
+            # These keys were asked: what they got is what they are.
             return dict.fromkeys(keys, limited[0])
 
     def _failure(self, problem: requests.RequestException) -> Answer:

@@ -6,7 +6,7 @@ What services said is put together once per distinct key; the join over the sess
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     delete,
     func,
     select,
@@ -133,6 +134,9 @@ _JOIN = """
     WHERE {chosen}
     ON CONFLICT (sensor, session_id) DO UPDATE SET {update}
 """
+_UNGATHERED = """
+    DELETE FROM touched WHERE src_ip IS NOT NULL AND src_ip NOT IN (SELECT src_ip FROM address_intel)
+"""
 _DIALECT = {
     "sqlite": {
         "each": "json_each",
@@ -242,18 +246,25 @@ def enrich_sessions(
     return report
 
 
+@repeats_after_outage
 def enrich_touched(
     database: Database,
-    news: Mapping[Subject, Sequence[str]],
+    keys: Mapping[Subject, Sequence[str]],
     addresses: Sequence[Key],
     knowledge: Sequence[Knowledge],
     passwords: Iterable[str],
+    then: Callable[[Connection], None],
 ) -> JoinReport:
-    """Write anew the rows of the sessions in which these keys occur; `knowledge` is about all their keys."""
+    """Write anew the rows of the sessions in which the `keys` occur; `then` is called in the transaction.
+
+    `knowledge` is about all their keys. A session whose address is not among `addresses` came later: whoever
+    brought it writes its row.
+    """
     with database.write() as connection:
-        touch(database, connection, news)
+        touch(database, connection, keys)
         # A row whose session has gone or moved meanwhile is the business of whoever moved it.
         report = _write(database, connection, TOUCHED, None, addresses, knowledge, passwords)
+        then(connection)
         report.sessions = connection.execute(text("SELECT count(*) FROM touched")).scalar_one()
         connection.execute(text("DROP TABLE touched"))
     return report
@@ -284,6 +295,8 @@ def _write(
         insert_rows(connection, table, [column.name for column in table.columns], rows)
     if replaced is not None:
         connection.execute(replaced)
+    else:
+        connection.execute(text(_UNGATHERED))
     columns = [column.name for column in _ENRICHED.columns]
     statement = _JOIN.format(
         chosen=chosen.sessions,
@@ -292,9 +305,26 @@ def _write(
         **_DIALECT[connection.dialect.name],
     )
     connection.execute(chosen.bound(statement))
+    _ended_since(connection, knowledge)
     for table in _TEMPORARY.sorted_tables:
         connection.execute(text(f"DROP TABLE {table.name}"))
     return report
+
+
+def _ended_since(connection: Connection, knowledge: Sequence[Knowledge]) -> None:
+    """Make news of what ended after it was looked for: another may have written it, and we have written over."""
+    keys = {
+        Subject.IP: "SELECT src_ip FROM address_intel",
+        Subject.FILE_SHA256: "SELECT sha256 FROM file_intel",
+        Subject.PASSWORD_SHA1_PREFIX: f"SELECT substr(sha1, 1, {PREFIX_CHARS}) FROM password_intel",
+    }
+    for known in knowledge:
+        statement = text(f"""
+            UPDATE lookups SET has_news = true
+            WHERE service = :service AND updated_at >= :gathered_at AND NOT has_news
+              AND NOT ready AND claimed_by IS NULL AND key IN ({keys[known.asked.service.subject]})
+        """).bindparams(bindparam("gathered_at", known.gathered_at, UtcDateTime))
+        connection.execute(statement, {"service": known.name})
 
 
 def _address_rows(addresses: Sequence[Key], knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:

@@ -58,12 +58,13 @@ class Observed:
 
 @dataclass
 class Knowledge:
-    """All that one service has told about some keys; what it has not told, `statuses` explains."""
+    """All that one service had told about some keys by the moment `gathered_at`; what not, `statuses` explains."""
 
     asked: AskedService
     keys: Sequence[Key]
     history: Mapping[str, list[Observed]]
     statuses: Mapping[str, LastStatus]
+    gathered_at: datetime
     tiers: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -134,6 +135,8 @@ def gather(
     An expired answer counts, marked stale, where there is no newer one (stale-if-error, RFC 5861).
     """
     name = asked.service.name
+    with database.read() as connection:
+        gathered_at = database.now(connection)
     sent = [key.value for key in keys if key.scope is Scope.GLOBAL]
     hits = cache.get_many(name, sent, allow_stale=True)
     history = _history(database, asked.service, sent)
@@ -144,7 +147,7 @@ def gather(
         history[key].sort(key=lambda observed: observed.fetched_at)  # a feed may tell later than a lookup
     missing = [key for key in sent if key not in history]
     statuses = queue.statuses(name, missing) if missing and asked.has_key else {}
-    return Knowledge(asked, keys, history, statuses, tiers)
+    return Knowledge(asked, keys, history, statuses, gathered_at, tiers)
 
 
 def _observed(hit: Hit) -> Observed:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from sqlalchemy import Date, bindparam, text
+from sqlalchemy import Connection, Date, bindparam, text
 
 from cowrie_enrich_dagster.enrichment.join import enrich_touched
 from cowrie_enrich_dagster.enrichment.keys import TOUCHED, Key, keys_of, password_hashes, touch
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.enrichment.queue import LookupQueue, News
 from cowrie_enrich_dagster.services import Service
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Subject
 
@@ -44,7 +44,8 @@ def write_news(
     """Write the outcome of every lookup that ended into the rows of the sessions in which its key occurs.
 
     Set-based: keys -> sessions -> rows, `NEWS_AT_ONCE` lookups at a time. Nothing is lost when it is killed:
-    what is not marked as written is written by whoever comes next.
+    what is not marked as written is written by whoever comes next. So is what others learn meanwhile, who may
+    ask on for days.
     """
     learned = Learned()
     subjects = {service.subject for service in services.values()} | {Subject.IP}
@@ -52,32 +53,47 @@ def write_news(
         keys: dict[Subject, list[str]] = {}
         for service, key, _ in news:
             keys.setdefault(services[service].subject, []).append(key)
-        with database.read() as connection:
-            days = touch(database, connection, keys)
-            found = {s: list(keys_of(database, connection, TOUCHED, s)) for s in subjects}
-            passwords = password_hashes(database, connection, TOUCHED)
-            connection.execute(text("DROP TABLE touched"))
-        if days:
-            joined = enrich_touched(database, keys, found[Subject.IP], knowledge_of(found), passwords)
-            learned.sessions += joined.sessions
-            note_changed(database, days)
-        queue.written(news)
+        days, found, passwords = _concerned(database, keys, subjects)
+
+        def then(connection: Connection, news: list[News] = news, days: list[date] = days) -> None:
+            queue.written(connection, news)
+            note_changed(database, connection, days)
+
+        knowledge = knowledge_of(found)
+        joined = enrich_touched(database, keys, found[Subject.IP], knowledge, passwords, then)
+        learned.sessions += joined.sessions
         learned.lookups += len(news)
         learned.days.update(days)
+        if len(news) < NEWS_AT_ONCE:
+            break
     return learned
 
 
-def note_changed(database: Database, days: Sequence[date]) -> None:
-    """The rows of these days are new; see `days_to_say`."""
+@repeats_after_outage
+def _concerned(
+    database: Database, news: Mapping[Subject, Sequence[str]], subjects: Iterable[Subject]
+) -> tuple[list[date], dict[Subject, list[Key]], list[str]]:
+    """Of the sessions in which these keys occur: their days, all their keys, and their passwords' hashes."""
+    with database.read() as connection:
+        days = touch(database, connection, news)
+        found = {subject: list(keys_of(database, connection, TOUCHED, subject)) for subject in subjects}
+        passwords = password_hashes(database, connection, TOUCHED)
+        connection.execute(text("DROP TABLE touched"))
+    return days, found, passwords
+
+
+def note_changed(database: Database, connection: Connection, days: Sequence[date]) -> None:
+    """The rows of these days are new, in the caller's transaction; see `days_to_say`."""
     statement = text("""
         INSERT INTO changed_days (day, changed_at) VALUES (:day, :now)
         ON CONFLICT (day) DO UPDATE SET changed_at = excluded.changed_at
     """).bindparams(bindparam("day", type_=Date()), bindparam("now", type_=UtcDateTime()))
-    with database.write() as connection:
-        now = database.now(connection)
+    now = database.now(connection)
+    if days:
         connection.execute(statement, [{"day": day, "now": now} for day in sorted(days)])
 
 
+@survives_outage
 def days_to_say(database: Database, every: timedelta) -> list[date]:
     """The days that changed since their partitions were last said to be new, those `every` so long ago."""
     query = text("""
@@ -91,6 +107,7 @@ def days_to_say(database: Database, every: timedelta) -> list[date]:
         ]
 
 
+@survives_outage
 def note_said(database: Database, days: Sequence[date]) -> None:
     """The partitions of these days were said to be new, with all that changed until now."""
     statement = text("""

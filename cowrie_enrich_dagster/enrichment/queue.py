@@ -315,7 +315,8 @@ class LookupQueue:
     def finish(self, connection: Connection, service: str, outcomes: Iterable[Outcome]) -> None:
         """Close (answers) or put off (everything else) claimed rows, in the caller's transaction.
 
-        `deferred` means that nothing was asked and does not count as an attempt.
+        `deferred` means that nothing was asked and does not count as an attempt. What was closed meanwhile no
+        failure opens again.
         """
         statement = _sql(
             """
@@ -324,6 +325,7 @@ class LookupQueue:
                 ready = false, claimed_by = NULL, claim_expires_at = NULL, last_error = :detail,
                 has_news = true, updated_at = :now, attempts = attempts + :tried
             WHERE service = :service AND key = :key
+              AND (next_attempt_at IS NOT NULL OR :next_attempt_at IS NULL)
             """
         )
         now = self._database.now(connection)
@@ -402,17 +404,15 @@ class LookupQueue:
             rows = connection.execute(clause, {"keys": to_json(list(services)), "limit": limit})
             return [News(*row) for row in rows]
 
-    @survives_outage
-    def written(self, news: Iterable[News]) -> None:
-        """The outcomes are in the rows now; what has ended anew meanwhile stays news."""
+    def written(self, connection: Connection, news: Iterable[News]) -> None:
+        """The outcomes are in the rows, in the caller's transaction; what ended anew meanwhile stays news."""
         statement = _sql("""
             UPDATE lookups SET has_news = false
             WHERE service = :service AND key = :key AND updated_at <= :since
         """)
         rows = [{"service": service, "key": key, "since": ended_at} for service, key, ended_at in news]
         if rows:
-            with self._database.write() as connection:
-                connection.execute(statement, rows)
+            connection.execute(statement, rows)
 
     @survives_outage
     def attempts(self, service: str, keys: Sequence[str]) -> dict[str, int]:

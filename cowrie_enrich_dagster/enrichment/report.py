@@ -80,7 +80,7 @@ class RunReport:
     def foresee(self, ledger: Iterable[LedgerEntry]) -> None:
         """Take over how long each backlog takes in which lookups of the run still wait."""
         self.eta_by_service = {
-            entry.status.service: entry.eta_s
+            entry.status.service: entry.eta_s if entry.backlog else 0.0  # answered by others meanwhile
             for entry in ledger
             if self.pending_by_service.get(entry.status.service)
         }

@@ -283,9 +283,11 @@ def test_news_is_told_until_it_is_written(queue: LookupQueue, clock: Clock) -> N
     assert queue.news(["spur"], 10) == []
     clock.tick(seconds=1)
     finish(queue, Outcome("a", FOUND, valid_until=clock.now + timedelta(days=1)))
-    queue.written([told])
+    with queue._database.write() as connection:
+        queue.written(connection, [told])
     (again,) = queue.news(["dshield"], 10)
-    queue.written([again])
+    with queue._database.write() as connection:
+        queue.written(connection, [again])
     assert queue.news(["dshield"], 10) == []
 
 
