@@ -65,7 +65,7 @@ def test_an_answer_that_died_with_its_worker_is_excused() -> None:
     for other in (
         replace(killed, ports=frozenset({40_001})),
         replace(killed, t=99.0),
-        replace(killed, t=140.0),
+        replace(killed, t=180.0),
     ):
         assert len(judge.asked_again([ASKED, later(25)], [other])) == 1
         assert judge.excused([ASKED, later(25)], [other]) == 0
