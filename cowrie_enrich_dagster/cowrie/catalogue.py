@@ -13,6 +13,7 @@ from typing import Any
 from .blocks import FileFault, is_compressed, read_blocks
 from .dayscan import DayScanner, Segment
 from .discovery import LogFile, find_log_files
+from .forms import Form, NotALog, form_of_file, is_named_by_cowrie
 
 _EVERYTHING = 1 << 62
 _HEAD_BYTES = 1024
@@ -27,6 +28,8 @@ class FileIndex:
     `segments` cover all of it, in file order; they are empty if no timestamp was found ("undated"). `fault`
     says why the file could not be read (to its end), else None. `resume` is the byte and line where the last
     record begins, `head` a fingerprint of the first bytes: with them a grown file is scanned on from there.
+    `form` is how the file holds its events. `passed_over` says why it is no log, else None; of such a file
+    nothing else is known.
     """
 
     size: int
@@ -37,6 +40,13 @@ class FileIndex:
     fault: str | None
     resume: tuple[int, int]
     head: str
+    form: Form
+    passed_over: str | None
+
+    @classmethod
+    def of_no_log(cls, reason: str, size: int = 0, mtime_ns: int = _UNSETTLED, inode: int = 0) -> FileIndex:
+        """The index of a file that is passed over."""
+        return cls(size, mtime_ns, inode, 0, (), None, (0, 1), "", Form(), reason)
 
     @property
     def days_touched(self) -> set[date]:
@@ -60,7 +70,8 @@ class FileIndex:
         segments = [
             [s.first_day.isoformat(), s.last_day.isoformat(), s.offset, s.line] for s in self.segments
         ]
-        return {**asdict(self), "segments": segments, "resume": list(self.resume)}
+        form = self.form.to_plain()
+        return {**asdict(self), "segments": segments, "resume": list(self.resume), "form": form}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> FileIndex:
@@ -70,13 +81,14 @@ class FileIndex:
             for first, last, offset, line in plain["segments"]
         )
         offset, line = plain["resume"]
-        return cls(**{**plain, "segments": segments, "resume": (int(offset), int(line))})
+        form = Form.from_plain(plain["form"])
+        return cls(**{**plain, "segments": segments, "resume": (int(offset), int(line)), "form": form})
 
 
 def catalogue(
     root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
 ) -> dict[LogFile, FileIndex]:
-    """The index of every log file under `root`, sorted by name.
+    """The index of every file under `root`, sorted by name, also of those that are passed over.
 
     `index_cache` (name -> `FileIndex.to_dict()`) spares scanning again what has not changed; it is brought up
     to date, and entries of vanished files are removed. Raises FileNotFoundError if `root` is not a folder.
@@ -84,6 +96,9 @@ def catalogue(
     cache: MutableMapping[str, dict[str, Any]] = {} if index_cache is None else index_cache
     indexes: dict[LogFile, FileIndex] = {}
     for file in find_log_files(root):
+        if file.unseen:
+            indexes[file] = FileIndex.of_no_log(file.unseen)
+            continue
         known = _restored(cache.get(file.name))
         index = indexes[file] = index_file(file.path, known)
         if index is not known:
@@ -97,7 +112,8 @@ def days_touched(
     root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
 ) -> dict[str, set[date]]:
     """The UTC days each log file under `root` may hold events of; see `catalogue`."""
-    return {file.name: index.days_touched for file, index in catalogue(root, index_cache).items()}
+    indexes = catalogue(root, index_cache).items()
+    return {file.name: index.days_touched for file, index in indexes if index.passed_over is None}
 
 
 def index_file(path: Path, known: FileIndex | None = None) -> FileIndex:
@@ -108,22 +124,33 @@ def index_file(path: Path, known: FileIndex | None = None) -> FileIndex:
     try:
         stat = path.stat()
     except OSError as error:
-        return FileIndex(0, _UNSETTLED, 0, 0, (), f"cannot be read: {error.strerror}", (0, 1), "")
+        reason = f"cannot be read: {error.strerror}"
+        if not is_named_by_cowrie(path):
+            return FileIndex.of_no_log(reason)
+        return FileIndex(0, _UNSETTLED, 0, 0, (), reason, (0, 1), "", Form(), None)
     if known is not None and (known.size, known.mtime_ns, known.inode) == (
         stat.st_size,
         stat.st_mtime_ns,
         stat.st_ino,
     ):
         return known
-    scanner = DayScanner()
+    form, scanner = Form(), DayScanner()
     end = _EVERYTHING if is_compressed(path) else stat.st_size
     fault, mtime_ns, head = None, stat.st_mtime_ns, ""
     try:
-        if known is not None and known.inode == stat.st_ino and _only_grew(path, known):
-            scanner = DayScanner(known.segments, known.resume)
+        # What had no day yet may not have been enough to tell the form by.
+        if known is not None and known.segments and known.inode == stat.st_ino and _only_grew(path, known):
+            form = known.form
+            scanner = DayScanner(known.segments, known.resume, form.start_of_record, form.quote)
+        else:
+            form = form_of_file(path)
+            scanner = DayScanner((), (0, 1), form.start_of_record, form.quote)
         for _, block in read_blocks(path, [(scanner.length, end)]):
             scanner.feed(block)
         head = _head(path, scanner.length)
+    except NotALog as verdict:
+        settled = stat.st_mtime_ns if verdict.lasting else _UNSETTLED
+        return FileIndex.of_no_log(str(verdict), stat.st_size, settled, stat.st_ino)
     except FileFault as broken:
         fault = str(broken)
         mtime_ns = stat.st_mtime_ns if broken.lasting else _UNSETTLED
@@ -137,6 +164,8 @@ def index_file(path: Path, known: FileIndex | None = None) -> FileIndex:
         fault=fault,
         resume=scanner.record,
         head=head,
+        form=form,
+        passed_over=None,
     )
 
 

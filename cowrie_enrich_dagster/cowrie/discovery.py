@@ -1,80 +1,111 @@
-"""Where the log files are."""
+"""Which files there are to be looked at."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-_LOG_NAME = re.compile(r"cowrie\.json(?:[._-][\d._-]*\d)?(?:\.gz|\.bz2)?", re.ASCII)
 UNKNOWN_SENSOR = "unknown"
+_PLACED_BY_ATTACKERS = frozenset({"downloads", "dl", "tty", "honeyfs"})
+_HASH = re.compile(
+    r"(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})(?:\..{1,8})?", re.ASCII | re.DOTALL
+)
 
 
 class LogFile(NamedTuple):
-    """One log file.
+    """One file that may be a log.
 
     `name` is the path relative to the log root with `/` between its parts, always valid Unicode; `sensor` is
-    the name of the folder it lies in, for events that do not name their sensor.
+    the name of the folder it lies in, for events that do not name their sensor. `unseen` says why something
+    is not looked into, whatever it holds: then it is a folder, or all files of a folder that are named so.
     """
 
     path: Path
     name: str
     sensor: str
+    unseen: str = ""
 
 
 def find_log_files(root: Path) -> list[LogFile]:
-    """Cowrie's JSON logs at any depth under `root`, sorted by name.
+    """Every file at any depth under `root`, sorted by name, and what lies there that is not looked into.
 
-    Taken are `cowrie.json` and its rotations: a date or number after `.`, `-` or `_`, then `.gz` or `.bz2`.
-    Links are followed; a folder or file reached by several paths counts once. A folder that cannot be
-    listed, or a link to nothing, is returned like a file, so that reading it reports the fault instead of
-    passing over it.
+    That is what attackers can place: Cowrie keeps what they upload and download in `downloads` (once `dl`)
+    under names that are hashes, what they type in `tty`, and `honeyfs` is what they see. Links are followed;
+    a folder or file reached by several paths counts once. A folder that cannot be listed, or a link to
+    nothing, is returned like a file, so that looking at it tells the fault instead of passing over it.
 
     Raises FileNotFoundError if `root` is not a folder.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"no such log folder: {root}")
     found: list[LogFile] = []
+    hashes: dict[Path, int] = defaultdict(int)
     known: set[tuple[int, int]] = set()
     folders = [root]
     while folders:
         folder = folders.pop()
         try:
-            entries = sorted(folder.iterdir())
+            device = folder.stat().st_dev
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
         except OSError:
             found.append(_log_file(root, folder))
             continue
         below: list[Path] = []
         for entry in entries:
-            is_folder = entry.is_dir()
-            if not is_folder and not _LOG_NAME.fullmatch(entry.name):
+            is_folder = _is_folder(entry)
+            path = folder / entry.name
+            if is_folder and _real_name(entry) in _PLACED_BY_ATTACKERS:
+                found.append(_log_file(root, path, "a folder in which attackers place files"))
                 continue
-            identity = _identity(entry)
+            if not is_folder and _HASH.fullmatch(entry.name):
+                hashes[folder] += 1
+                continue
+            identity = _identity(entry, device)
             if identity in known:
                 continue
             if identity is not None:
                 known.add(identity)
             if is_folder:
-                below.append(entry)
+                below.append(path)
             else:
-                found.append(_log_file(root, entry))
+                found.append(_log_file(root, path))
         folders.extend(reversed(below))
+    for folder, count in hashes.items():
+        reason = f"{count} files named by a hash, as Cowrie keeps what attackers place"
+        found.append(_log_file(root, folder / "*", reason))
     return sorted(found, key=lambda file: file.name)
 
 
-def _log_file(root: Path, path: Path) -> LogFile:
+def _log_file(root: Path, path: Path, unseen: str = "") -> LogFile:
     parts = [_unicode(part) for part in path.relative_to(root).parts]
-    return LogFile(path, "/".join(parts) or ".", parts[-2] if len(parts) > 1 else UNKNOWN_SENSOR)
+    return LogFile(path, "/".join(parts) or ".", parts[-2] if len(parts) > 1 else UNKNOWN_SENSOR, unseen)
 
 
 def _unicode(part: str) -> str:
     return os.fsencode(part).decode("utf-8", "backslashreplace")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        stat = path.stat()
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _real_name(entry: os.DirEntry[str]) -> str:
+    return Path(entry.path).resolve().name if entry.is_symlink() else entry.name
+
+
+def _identity(entry: os.DirEntry[str], device: int) -> tuple[int, int] | None:
+    """Device and inode, as the folder's listing has them: of 100,000 recordings none is asked for its own."""
+    if not entry.is_symlink():
+        return device, entry.inode()
+    try:
+        stat = entry.stat()
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
