@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import os
+from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from hashlib import blake2b
@@ -14,6 +15,7 @@ from .blocks import FileFault, is_compressed, read_blocks
 from .dayscan import DayScanner, Segment
 from .discovery import LogFile, find_log_files
 from .forms import Form, NotALog, form_of_file, is_named_by_cowrie
+from .reports import PassedOver, passed_over
 
 _EVERYTHING = 1 << 62
 _HEAD_BYTES = 1024
@@ -47,6 +49,10 @@ class FileIndex:
     def of_no_log(cls, reason: str, size: int = 0, mtime_ns: int = _UNSETTLED, inode: int = 0) -> FileIndex:
         """The index of a file that is passed over."""
         return cls(size, mtime_ns, inode, 0, (), None, (0, 1), "", Form(), reason)
+
+    def is_of(self, stat: os.stat_result) -> bool:
+        """Whether the file has not changed since."""
+        return (self.size, self.mtime_ns, self.inode) == (stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
     @property
     def days_touched(self) -> set[date]:
@@ -116,6 +122,33 @@ def days_touched(
     return {file.name: index.days_touched for file, index in indexes if index.passed_over is None}
 
 
+def survey(root: Path, index_cache: Mapping[str, dict[str, Any]]) -> tuple[int, list[PassedOver]]:
+    """How many log files lie under `root`, and what is passed over there, without reading any log.
+
+    Of a file that is new since `index_cache` only the first bytes are looked at. Raises FileNotFoundError.
+    """
+    logs, reasons = 0, []
+    for file in find_log_files(root):
+        reason = file.unseen or _verdict(file.path, _restored(index_cache.get(file.name)))
+        if reason is None:
+            logs += 1
+        else:
+            reasons.append((file.name, reason))
+    return logs, passed_over(reasons)
+
+
+def _verdict(path: Path, known: FileIndex | None) -> str | None:
+    try:
+        if known is not None and known.is_of(path.stat()):
+            return known.passed_over
+        form_of_file(path)
+    except NotALog as verdict:
+        return str(verdict)
+    except (FileFault, OSError):
+        return None  # a log that cannot be read, which is more than passed over
+    return None
+
+
 def index_file(path: Path, known: FileIndex | None = None) -> FileIndex:
     """Scan one file, or only what was appended to it since `known`; `known` itself if nothing changed.
 
@@ -128,11 +161,7 @@ def index_file(path: Path, known: FileIndex | None = None) -> FileIndex:
         if not is_named_by_cowrie(path):
             return FileIndex.of_no_log(reason)
         return FileIndex(0, _UNSETTLED, 0, 0, (), reason, (0, 1), "", Form(), None)
-    if known is not None and (known.size, known.mtime_ns, known.inode) == (
-        stat.st_size,
-        stat.st_mtime_ns,
-        stat.st_ino,
-    ):
+    if known is not None and known.is_of(stat):
         return known
     form, scanner = Form(), DayScanner()
     end = _EVERYTHING if is_compressed(path) else stat.st_size

@@ -190,9 +190,10 @@ def _places(text: str, records: list[_Record]) -> tuple[bool, str]:
     on_lines = [gap.rpartition("\n")[2] for gap in between if "\n" in gap]
     if text[0] == "[":
         if not between:
-            return True, "{"
+            return True, "{" if "\n" in text.rstrip() else ""
         return True, on_lines[0] + "{" if len(on_lines) == len(between) else ""
-    return bool(between) and "\n" not in text[: records[-1].end], "{"
+    is_joined = bool(between) and "\n" not in text[: records[-1].end]
+    return is_joined, "" if is_joined else "{"
 
 
 def _prefix_of(content: bytes) -> str:

@@ -13,11 +13,12 @@ from .large import LARGE_BYTES, without_long_texts
 from .reports import ReadReport
 from .salvage import end_of_object, split_records
 
-MAX_RECORD_BYTES = 32 * 1024 * 1024
+MAX_RECORD_BYTES = 4 * 1024 * 1024
 _BETWEEN = re.compile(rb"[\s\0,\[\]]*(?:\xef\xbb\xbf[\s\0,\[\]]*)*")
 _VISIBLE = re.compile(rb"[^\s\0]")
 _OBJECT_OR_LINE = re.compile(rb'(?=\{\s*")|\n')
 _LINE = re.compile(rb"\n")
+_BRACE = ord("{")
 _KEPT_OF_A_LINE = 1024
 _KEPT_OF_RUBBISH = 64  # longer than what it ends with: a line's end and the beginning of a record
 _MAX_RESTARTS = 16
@@ -29,7 +30,7 @@ class JoinedReader:
     A line that holds anything unreadable is quarantined, and what else it holds is used. A line that begins
     with `start` begins a record, whatever was before; if `start` is empty no line need, and after something
     unreadable reading goes on at the next `{"`, at most 16 times on a line. Memory: one record, at most
-    32 MiB.
+    4 MiB; a longer one is quarantined.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class JoinedReader:
                 break
             following = buffer.find(self._start, position) if self._start else -1
             stop = following if following >= 0 else len(buffer)
-            is_object = buffer[position] == ord("{")
+            is_object = buffer[position] == _BRACE
             end = end_of_object(buffer, position, stop) if is_object else -1
             if end > 0:
                 self._pass(position, end, self._use(buffer[position:end]))

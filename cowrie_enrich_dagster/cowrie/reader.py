@@ -20,7 +20,6 @@ _MAX_RECORD_LINES = 10_000
 _BOM = b"\xef\xbb\xbf"
 _FILLING = b"\0 \t\r\v\f"
 _KEPT_OF_TOO_LONG = 1024
-_OPENING = re.compile(rb'[{\["]')
 _NO_OBJECT = "not a JSON object"
 
 
@@ -161,7 +160,8 @@ class RecordReader:
         plain = 0
         for line in lines:
             try:
-                record = None if self._record else loads(line)
+                # Decoding what is no object only to fail would be most of the time that rubbish takes.
+                record = None if self._record or b"{" not in line else loads(line)
             except orjson.JSONDecodeError:
                 record = None
             if record is None:
@@ -193,7 +193,7 @@ class RecordReader:
             self._report.lines_in += 1
             self._read_alone(line, cut_off)
             return
-        if not self._record and not _OPENING.search(body):
+        if not self._record and b"{" not in body:
             self._report.lines_in += 1
             self._reject(line, _NO_OBJECT)
             return
@@ -233,6 +233,10 @@ class RecordReader:
         lines, self._record = self._record, []
         self._record_bytes = self._depth = 0
         if not lines:
+            return
+        if not any(b"}" in line.raw for line in lines):  # no object ends here
+            for line in lines:
+                self._reject(line, incomplete or "not JSON: cut off")
             return
         texts = [line.raw.decode("utf-8", "replace") for line in lines]
         starts = list(accumulate((len(text) + 1 for text in texts), initial=0))

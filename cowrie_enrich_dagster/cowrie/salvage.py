@@ -66,6 +66,14 @@ def open_depth(line: bytes) -> int | None:
 
 def end_of_object(buffer: bytearray, start: int, stop: int) -> int:
     """Where the object ends that begins at `start`, or -1 if that is not before `stop`."""
+    flat = buffer.find(b"}", start, min(start + _FIRST_WINDOW, stop)) + 1
+    if flat:
+        try:  # nearly every event holds no other object, and nobody types a brace in most
+            orjson.loads(memoryview(buffer)[start:flat])
+        except orjson.JSONDecodeError:
+            pass
+        else:
+            return flat
     window = _FIRST_WINDOW
     while True:
         until = min(start + window, stop)

@@ -43,6 +43,7 @@ from cowrie_enrich_dagster.enrichment.knowledge import (
     told_in_time,
 )
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.enrichment.plan import Plan, plan_service
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue, OpenLookups
 from cowrie_enrich_dagster.enrichment.report import RunReport
@@ -204,7 +205,10 @@ class Enricher:
 
     def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
         """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist."""
-        return ingest_days(self.database, self._log_dir(), days, progress)
+        report = ingest_days(self.database, self._log_dir(), days, progress)
+        for question in ask_about_nat(self.database, days):
+            logger.warning("%s", question)
+        return report
 
     def log_days(self) -> dict[date, str]:
         """The days in the logs, each with a fingerprint that changes when there is more of it."""
@@ -344,6 +348,7 @@ class Enricher:
         run_id = self.begin_run("run", days)
         ingested = self.ingest(days, progress)
         report.events, report.quarantined = ingested.read.events, ingested.read.lines_quarantined
+        report.passed_over, report.has_logs = ingested.read.passed_over, bool(ingested.sessions_by_day)
         report.ips = self.summarise_addresses(days).distinct
         report.feeds = {feed.feed: feed.as_dict() for feed in self.fetch_feeds(days)}
         plan = self.plan(days)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from hashlib import blake2b
 from operator import attrgetter
 from pathlib import Path
@@ -16,12 +16,14 @@ from sqlalchemy import delete, select, text
 
 from cowrie_enrich_dagster.cowrie import (
     DayOfSessions,
+    PassedOver,
     QuarantinedLine,
     ReadRange,
     ReadReport,
     catalogue,
     days_touched,
     read_sessions,
+    survey,
 )
 from cowrie_enrich_dagster.enrichment.fetch import Progress
 from cowrie_enrich_dagster.storage import tables
@@ -37,15 +39,20 @@ _FILES = tables.table_of(tables.LogFile)
 _COLUMNS = [column.name for column in _SESSIONS.columns]
 _values = attrgetter(*_COLUMNS)
 _NAMED_DAYS = 3
+_NAMED_REASONS = 8
 
 
 @dataclass
 class IngestReport:
-    """What was read, the sessions written by day, and the days left alone because no log file has them."""
+    """What was read, the sessions written by day, and the days left alone because no log file has them.
+
+    Of these `empty_days` have no rows of an earlier reading either.
+    """
 
     read: ReadReport
     sessions_by_day: dict[date, int] = field(default_factory=dict)
     kept_days: list[date] = field(default_factory=list)
+    empty_days: list[date] = field(default_factory=list)
 
     @property
     def sessions(self) -> int:
@@ -87,10 +94,32 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
             "%d log files are damaged or cut off: quarantined_lines has each as its line 0", broken
         )
     if kept := _with_rows(database, report.kept_days):
-        more = f" and {len(kept) - _NAMED_DAYS} more days" if len(kept) > _NAMED_DAYS else ""
-        named = ", ".join(map(str, kept[:_NAMED_DAYS]))
-        logger.warning("no log file has %s%s any more; their rows are kept", named, more)
+        logger.warning("no log file has %s any more; their rows are kept", _named(kept))
+    report.empty_days = sorted(set(report.kept_days) - set(kept))
+    if report.empty_days:
+        logger.warning("no log has %s", _named(report.empty_days))
+    for passed in report.read.passed_over[:_NAMED_REASONS]:
+        logger.warning("passed over: %s", passed)
     return report
+
+
+def survey_logs(database: Database | None, root: Path) -> tuple[int, list[PassedOver]]:
+    """How many log files there are, and what is passed over; the index in `database` spares looking again."""
+    return survey(root, _load_index(database) if database else {})
+
+
+def _named(days: list[date]) -> str:
+    """The first few of ascending days, neighbours as a range, and how many more there are."""
+    ranges: list[Days] = []
+    for day in days:
+        if ranges and day - ranges[-1].last == timedelta(days=1):
+            ranges[-1] = Days(ranges[-1].first, day)
+        elif len(ranges) < _NAMED_DAYS:
+            ranges.append(Days(day, day))
+        else:
+            break
+    left = len(days) - sum((span.last - span.first).days + 1 for span in ranges)
+    return ", ".join(map(str, ranges)) + (f" and {left} more days" if left else "")
 
 
 def _with_rows(database: Database, days: list[date]) -> list[date]:

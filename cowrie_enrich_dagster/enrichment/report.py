@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cowrie_enrich_dagster.cowrie import PassedOver
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY
@@ -19,7 +20,10 @@ SOURCES = (*TIERS, FEED, HISTORY)
 
 @dataclass
 class RunReport:
-    """One run over a range of days. `pending` counts the lookups of the run that are still open."""
+    """One run over a range of days. `pending` counts the lookups of the run that are still open.
+
+    `passed_over` are the files beside the logs; `has_logs` is whether any log has any of the days.
+    """
 
     days: Days | None
     sessions: int = 0
@@ -34,6 +38,8 @@ class RunReport:
     stopped: dict[str, str] = field(default_factory=dict)
     feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
+    passed_over: list[PassedOver] = field(default_factory=list)
+    has_logs: bool = True
     elapsed_s: float = 0.0
 
     @classmethod
@@ -43,8 +49,10 @@ class RunReport:
 
     @property
     def status(self) -> str:
-        """`complete`, or `partial` while lookups are pending (which is no failure)."""
-        return "partial" if self.pending else "complete"
+        """`complete`, `partial` while lookups are pending (no failure), or `no_logs`: no log has its days."""
+        if self.pending:
+            return "partial"
+        return "complete" if self.has_logs or self.sessions else "no_logs"
 
     def add_fetch(self, fetched: FetchReport) -> None:
         """Count what asking one service came to."""
@@ -76,6 +84,7 @@ class RunReport:
             "stopped": self.stopped,
             "feeds": self.feeds,
             "quarantined": self.quarantined,
+            "passed_over": [passed._asdict() for passed in self.passed_over],
             "cache": self.cache,
             "elapsed_s": round(self.elapsed_s, 3),
         }
