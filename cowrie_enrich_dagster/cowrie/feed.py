@@ -13,6 +13,7 @@ from .blocks import FileFault, read_blocks
 from .catalogue import FileIndex
 from .discovery import LogFile
 from .events import parse_event
+from .forms import Form
 from .joined import JoinedReader
 from .prefixes import PREFIXES
 from .reader import RecordReader
@@ -101,7 +102,7 @@ class FileFeed:
         report.files += 1
         report.ranges.append(ReadRange(name, 0, 0))
         report.ranges.extend(ReadRange(name, part.first_line, part.last_line) for part in self._ranges)
-        reader = self._reader()
+        reader = reader_of(self._index.form, self._take, self._reject, report)
         lines = {stretch.start: stretch.first_line for stretch in self._stretches}
         position = -1
         fault, fault_at = self._index.fault, self._index.length
@@ -130,18 +131,8 @@ class FileFeed:
             report.files_broken += 1
             self._quarantine(QuarantinedLine(name, 0, fault, "", fault_at))
 
-    def _reader(self) -> RecordReader | JoinedReader:
-        form, report = self._index.form, self._report
-        take = self._take_wrapped if form.way else self._take
-        if form.joined:
-            return JoinedReader(take, self._reject, report, form.start.encode())
-        return RecordReader(take, self._reject, report, PREFIXES.get(form.prefix), salvage=form.sure)
-
     def _take(self, record: Any) -> None:
         self._sessions.add(parse_event(record, self._file.sensor))
-
-    def _take_wrapped(self, record: Any) -> None:
-        self._take(unwrap(record, self._index.form.way))
 
     def _reject(self, line: int, offset: int, reason: str, raw: bytes) -> None:
         if self._rows < MAX_ROWS:
@@ -162,6 +153,23 @@ class FileFeed:
             raise FileFault(f"cannot be read: {error.strerror}") from error
         if stat.st_ino != self._index.inode or stat.st_size < self._index.size:
             raise FileFault("was replaced or cut while it was being read: read its days again")
+
+
+def reader_of(
+    form: Form,
+    take: Callable[[Any], None],
+    quarantine: Callable[[int, int, str, bytes], None],
+    report: ReadReport,
+) -> RecordReader | JoinedReader:
+    """What reads logs of this form, and hands on the events in their records."""
+
+    def take_wrapped(record: Any) -> None:
+        take(unwrap(record, form.way))
+
+    taker = take_wrapped if form.way else take
+    if form.joined:
+        return JoinedReader(taker, quarantine, report, form.start.encode())
+    return RecordReader(taker, quarantine, report, PREFIXES.get(form.prefix), salvage=form.sure)
 
 
 def _stretches(index: FileIndex, first_day: date, last_day: date) -> list[_Stretch]:

@@ -157,15 +157,18 @@ class RecordReader:
         loads = self._loads
         take = self._take
         number, offset = self._line, self._offset
-        plain = 0
+        plain = rubbish = 0
         for line in lines:
             try:
-                # Decoding what is no object only to fail would be most of the time that rubbish takes.
                 record = None if self._record or b"{" not in line else loads(line)
             except orjson.JSONDecodeError:
                 record = None
             if record is None:
-                self._read_hard(_Line(number, offset, line), cut_off)
+                if self._record or b"{" in line or self._prefix or line[:1] <= b" " or line[:1] > b"~":
+                    self._read_hard(_Line(number, offset, line), cut_off)
+                else:  # what the other way comes to, for millions of lines of rubbish
+                    rubbish += 1
+                    self._quarantine(number, offset, _NO_OBJECT, line)
             else:
                 try:
                     take(record)
@@ -176,8 +179,9 @@ class RecordReader:
             number += 1
             offset += len(line) + 1
         self._line, self._offset = number, offset
-        self._report.lines_in += plain
+        self._report.lines_in += plain + rubbish
         self._report.lines_parsed += plain
+        self._report.lines_quarantined += rubbish
 
     def _read_hard(self, line: _Line, cut_off: str) -> None:
         """A line that is not exactly one JSON value, or may belong to a record begun on an earlier line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from hashlib import blake2b
 from operator import attrgetter
 from pathlib import Path
@@ -109,17 +109,8 @@ def survey_logs(database: Database | None, root: Path) -> tuple[int, list[Passed
 
 
 def _named(days: list[date]) -> str:
-    """The first few of ascending days, neighbours as a range, and how many more there are."""
-    ranges: list[Days] = []
-    for day in days:
-        if ranges and day - ranges[-1].last == timedelta(days=1):
-            ranges[-1] = Days(ranges[-1].first, day)
-        elif len(ranges) < _NAMED_DAYS:
-            ranges.append(Days(day, day))
-        else:
-            break
-    left = len(days) - sum((span.last - span.first).days + 1 for span in ranges)
-    return ", ".join(map(str, ranges)) + (f" and {left} more days" if left else "")
+    more = f" and {len(days) - _NAMED_DAYS} more days" if len(days) > _NAMED_DAYS else ""
+    return ", ".join(map(str, days[:_NAMED_DAYS])) + more
 
 
 def _with_rows(database: Database, days: list[date]) -> list[date]:
