@@ -194,11 +194,13 @@ def _tally(report: ReadReport) -> Counter[str]:
     )
 
 
-def _packed(pack: Callable[[bytes], bytes]) -> Callable[[Random, Seeds], bytes]:
+def _packed(
+    pack: Callable[[bytes], bytes], paddings: tuple[int, ...] = (0, 0, 1, 512)
+) -> Callable[[Random, Seeds], bytes]:
     def generate(rng: Random, seeds: Seeds) -> bytes:
         parts = [pack(log_of_lines(rng, seeds, 1 + rng.randrange(2 * LINES_PER_PACKED_FILE)))]
         while rng.random() < 0.2:
-            parts += [b"\0" * rng.choice((0, 0, 1, 512)), pack(log_of_lines(rng, seeds, 3))]
+            parts += [b"\0" * rng.choice(paddings), pack(log_of_lines(rng, seeds, 3))]
         data = b"".join(parts)
         for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
             data = bytes_mutated(rng, data, parts)
@@ -237,7 +239,7 @@ TARGETS = (
     Target("log_file", "log", 200, check_file, partial(log_of_lines, number=LINES_PER_FILE), LINES_PER_FILE),
     Target("log_gzip", "log", 20, check_gzip, _packed(lambda data: gzip.compress(data, 1, mtime=0))),
     Target("log_form", "log", 100, check_form, _formed, LINES_PER_FILE),
-    Target("log_xz", "log", 10, check_xz, _packed(lambda data: lzma.compress(data, preset=0))),
+    Target("log_xz", "log", 10, check_xz, _packed(lambda data: lzma.compress(data, preset=0), (0,))),
     Target("log_zstd", "log", 10, check_zstd, _packed(zstd.compress)),
     Target("log_bzip2", "log", 10, check_bzip2, _packed(lambda data: bz2.compress(data, 1))),
 )
