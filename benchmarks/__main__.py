@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ALL = ("cache", "enrichment", "pipeline", "dagster_overhead", "services", "pacing")
+ALL = ("cache", "enrichment", "queue", "pipeline", "dagster_overhead", "services", "pacing", "week")
 
 
 def main() -> int:

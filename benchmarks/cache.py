@@ -116,7 +116,7 @@ def run() -> Report:
     gc.freeze()  # our own 20,000 answers are not the cache's garbage to look through
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        postgres = stack.enter_context(closing(PostgresServer()))
+        postgres = stack.enter_context(closing(PostgresServer(durable=True)))
         redis_server = stack.enter_context(closing(RedisServer()))
         urls = {"SQLite": f"sqlite:///{Path(folder)}/cache.db", "PostgreSQL": postgres.new_database()}
         for name, url in urls.items():

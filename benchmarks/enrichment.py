@@ -180,7 +180,7 @@ def run() -> Report:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         logs = write_logs(home / "logs", routable_ips(IPS), sessions_each=SESSIONS_EACH)
-        postgres = stack.enter_context(closing(PostgresServer()))
+        postgres = stack.enter_context(closing(PostgresServer(durable=True)))
         redis = stack.enter_context(closing(RedisServer()))
 
         def on_postgres(**more: str) -> dict[str, str]:

@@ -123,7 +123,7 @@ def _rate(limit: Limit) -> float:
 def run(scenarios: Sequence[Scenario]) -> Report:
     """The scenarios, one after the other."""
     report = Report("pacing", {"processes": PROCESSES})
-    with closing(PostgresServer()) as server:
+    with closing(PostgresServer(durable=True)) as server:
         for scenario in scenarios:
             measure(report, scenario, server)
     return report

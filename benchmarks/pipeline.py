@@ -162,7 +162,7 @@ def add_memory(
 def run(sizes: list[int], engine: str) -> Report:
     """Every size, then what the growth from each to the next comes to."""
     report = Report("pipeline", {"engine": engine, "days": DAYS})
-    server = PostgresServer() if engine == "postgresql" else None
+    server = PostgresServer(durable=True) if engine == "postgresql" else None
     try:
         runs = [in_children(sessions, sessions // SESSIONS_PER_ADDRESS, server) for sessions in sizes]
         few_addresses = (

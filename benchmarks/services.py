@@ -27,8 +27,8 @@ from sqlalchemy import select, text
 from benchmarks.report import Report, command_line, exactly
 from benchmarks.workload import environment, migrated
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.keys import keys_of
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.enrichment.keys import Chosen, Key, keys_of
+from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Wanted
 from cowrie_enrich_dagster.services import ALL, Limits, Window
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Fault, SimulatorProcess
@@ -67,7 +67,7 @@ def all_at_once(report: Report, factor: float) -> None:
             _pipeline(**all_services.environment(simulator, mmdb)) as enricher,
         ):
             told = enricher.run(DAYS).as_dict()
-            keys = {subject: len(keys_of(enricher.database, DAYS, subject)) for subject in Subject}
+            keys = {subject: len(_keys(enricher, DAYS, subject)) for subject in Subject}
         for name in all_services.SIMULATED:
             section = f"all at once, limits x {factor:g}: {name}"
             sent = simulator.requests(name)
@@ -88,8 +88,8 @@ def all_at_once(report: Report, factor: float) -> None:
 
 def scarce_budget(report: Report) -> None:
     """The same number of calls, spent by worth and by order of coming."""
-    orders: Mapping[str, Callable[[Enricher], dict[str, int]]] = {
-        "most valuable first": lambda enricher: enricher.plan(DAYS).services["dshield"].wanted,
+    orders: Mapping[str, Callable[[Enricher], list[Wanted]]] = {
+        "most valuable first": lambda enricher: _wanted(enricher, "dshield"),
         "first come": _by_coming,
     }
     for name, order in orders.items():
@@ -108,10 +108,21 @@ def scarce_budget(report: Report) -> None:
                     report.add(section, f"{what}_covered", round(share, 3))
 
 
-def _by_coming(enricher: Enricher) -> dict[str, int]:
-    keys = [key for key in keys_of(enricher.database, DAYS, Subject.IP) if key.may_be_sent]
+def _keys(enricher: Enricher, days: Days, subject: Subject) -> list[Key]:
+    with enricher.database.read() as connection:
+        return list(keys_of(enricher.database, connection, Chosen.of_days(days), subject))
+
+
+def _wanted(enricher: Enricher, service: str) -> list[Wanted]:
+    found: list[Wanted] = []
+    enricher.plan(DAYS, lambda name, keys: found.extend(keys if name == service else ()))
+    return found
+
+
+def _by_coming(enricher: Enricher) -> list[Wanted]:
+    keys = [key for key in _keys(enricher, DAYS, Subject.IP) if key.may_be_sent]
     coming = sorted(keys, key=lambda key: (key.first_seen, key.value), reverse=True)
-    return {key.value: place for place, key in enumerate(coming)}
+    return [Wanted(key.value, place) for place, key in enumerate(coming)]
 
 
 def _covered(enricher: Enricher) -> dict[str, float]:
@@ -167,11 +178,11 @@ def _serve_lists(simulator: SimulatorProcess, enricher: Enricher) -> None:
     others = routable_ips(1000)
     faults: dict[str, list[Fault]] = {}
     for service, (inside, figure, worst) in WORST.items():
-        enricher.fetch(service, enricher.plan(DAYS).services[service].wanted)
+        enricher.fetch(service, _wanted(enricher, service))
         listed: dict[str, list[str]] = {}
         # In the order in which they are fetched: days that are over, newest first, then the present one.
         for day in sorted(DAYS, key=lambda day: (day == EVENING.date(), -day.toordinal())):
-            seen = [key.value for key in enricher._keys(Days(day, day))[Subject.IP] if key.may_be_sent]
+            seen = [key.value for key in _keys(enricher, Days(day, day), Subject.IP) if key.may_be_sent]
             answers = enricher.cache.get_many(service, seen)
             figures = {
                 ip: (hit.entry.payload or {}).get(inside, {}).get(figure) for ip, hit in answers.items()

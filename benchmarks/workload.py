@@ -59,7 +59,9 @@ def answer_everything(settings: Mapping[str, str], days: Days) -> list[CacheEntr
     with Enricher(load_settings(settings)) as enricher:
         enricher.ingest(days)
         enricher.summarise_addresses(days)
-        entries = list(answers(enricher.plan(days).services[SERVICE].wanted))
+        wanted: list[str] = []
+        enricher.plan(days, lambda service, keys: wanted.extend(want.key for want in keys))
+        entries = list(answers(wanted))
         enricher.cache.set_many(entries)
     return entries
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
+import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -21,14 +24,26 @@ import orjson
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.markup import escape
+from rich.markup import escape as escape_markup
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 
 from cowrie_enrich_dagster.enrichment.doctor import database_setting, examine
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.report import SOURCES
+from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
+from cowrie_enrich_dagster.enrichment.fetch import Progress
+from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.moving import NothingToImport
+from cowrie_enrich_dagster.enrichment.report import SOURCES, DrainReport, RunReport
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.services import ALL
@@ -37,6 +52,7 @@ from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
 from cowrie_enrich_dagster.simulator import simulate
 from cowrie_enrich_dagster.storage import migrate
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
+from cowrie_enrich_dagster.terminal import VisibleFormatter, visible
 from cowrie_enrich_dagster.vocabulary import Days
 
 
@@ -72,6 +88,11 @@ DaysOption = Annotated[str, typer.Option("--days", help="One UTC day (YYYY-MM-DD
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object last on stdout.")]
 
 
+def escape(text: str) -> str:
+    """Text of others, for `out` and `err`: neither markup nor control characters do anything."""
+    return escape_markup(visible(text, keep="\n"))
+
+
 def _fail(code: int, message: str) -> NoReturn:
     err.print(f"[red]error:[/red] {escape(message)}")
     raise typer.Exit(code)
@@ -90,7 +111,9 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 @contextmanager
 def _reported() -> Iterator[Settings]:
     """The settings; what goes wrong with them, or in the block, is told in a line."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err)])
+    handler = RichHandler(console=err)
+    handler.setFormatter(VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         settings = load_settings()
     except ConfigError as problem:
@@ -111,10 +134,13 @@ def _reported() -> Iterator[Settings]:
 
 
 @contextmanager
-def _enricher() -> Iterator[Enricher]:
+def _enricher(*, asks: bool = False) -> Iterator[Enricher]:
+    """The pipeline; a command that `asks` services is told first what they will not like."""
     with _reported() as settings:
         signal.signal(signal.SIGTERM, _interrupt)
         with Enricher(settings) as enricher:
+            if asks and enricher.is_anonymous:
+                err.print(f"[yellow]warning:[/yellow] {escape(ANONYMOUS)}")
             yield enricher
 
 
@@ -155,7 +181,8 @@ def _table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
 
 
 def _print_json(value: object) -> None:
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    text = orjson.dumps(value).decode()
+    sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
 
 
 def _duration(seconds: float | None) -> str | None:
@@ -176,12 +203,55 @@ def _progress(service: str, done: int, wanted: int) -> None:
     err.print(f"{service}: {done} of {wanted}")
 
 
+@contextmanager
+def _progress_shown() -> Iterator[Progress]:
+    """A bar a service, with rate and time left, on a terminal; a line every few seconds elsewhere."""
+    if not err.is_terminal:
+        yield _progress
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(show_speed=True),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Bars(*columns, console=err, transient=True) as bars:
+
+        def show(service: str, done: int, wanted: int) -> None:
+            if service not in tasks:
+                tasks[service] = bars.add_task(escape(service), total=wanted)
+            bars.update(tasks[service], completed=done, total=wanted)
+
+        yield show
+
+
+def _eta(report: RunReport) -> str:
+    """When what is pending will be answered, in words."""
+    never = sorted(name for name, eta in report.eta_by_service.items() if eta is None)
+    finite = [eta for eta in report.eta_by_service.values() if eta is not None]
+    words = [f"done in about {_duration(max(finite))}"] if finite else []
+    words += [f"{', '.join(never)}: never at this pace"] if never else []
+    return "; ".join(words)
+
+
 @app.command()
-def run(days: DaysOption, json: JsonOption = False) -> None:
-    """Logs of the days -> enriched sessions. What must wait too long is deferred and finished by `drain`."""
+def run(
+    days: DaysOption,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Go on asking to the end, unless ENRICH_MAX_RUN_SECONDS is set.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Logs of the days -> enriched sessions: what is known at once, then what can be asked in five minutes.
+
+    What must wait longer is deferred; `drain` (and Dagster) goes on with it.
+    """
     span = _days(days)
-    with _enricher() as enricher:
-        report = enricher.run(span, _progress).as_dict()
+    with _enricher(asks=True) as enricher, _progress_shown() as progress:
+        run_report = enricher.run(span, progress, wait=wait)
+    report = run_report.as_dict()
     if json:
         _print_json(report)
         return
@@ -196,14 +266,22 @@ def run(days: DaysOption, json: JsonOption = False) -> None:
         for row, (status, number) in enumerate(sorted(counts.items()))
     ]
     _table("Keys by service and status", ["service", "status", "keys", "calls of this run"], statuses)
+    _say_other_lists(run_report.days_of_other_lists)
     if report["hits"]:
         _table("Answered from the cache", ["tier", "keys"], sorted(report["hits"].items()))
     if report["pending"]:
         reasons = "; ".join(f"{service}: {why}" for service, why in report["stopped"].items())
         out.print(
-            f"{report['pending']} lookups are pending ({escape(reasons)}); "
+            f"{report['pending']} lookups are pending ({escape(reasons)}); {escape(_eta(run_report))}; "
             "cowrie-enrich drain goes on with them when they are due"
         )
+
+
+def _say_other_lists(days: list[date]) -> None:
+    if days:
+        more = f" and {len(days) - 3} more" if len(days) > 3 else ""
+        named = ", ".join(map(str, days[:3])) + more
+        err.print(f"the lists of own networks and scanners have changed since {named}: run these days again")
 
 
 @app.command()
@@ -231,7 +309,7 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
         "keys": [p.keys for p in plans],
         **{source: [p.cached[source] for p in plans] for source in SOURCES},
         "never sent": [p.skipped.total() for p in plans],
-        "wanted": [len(p.wanted) for p in plans],
+        "wanted": [p.wanted for p in plans],
         "calls": [p.calls for p in plans],
     }
     shown = {column: numbers for column, numbers in counts.items() if any(numbers)}
@@ -258,23 +336,66 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
 
 @app.command()
 def drain(json: JsonOption = False) -> None:
-    """Ask what is due in the queue, and enrich again the days that became more complete."""
-    with _enricher() as enricher:
-        reports, days = enricher.drain_and_enrich(_progress)
-        backlog = {service: left.total for service, left in enricher.backlog().items()}
-    result = {
-        "lookups": {report.service: dict(report.statuses) for report in reports},
-        "api_calls": {report.service: report.api_calls for report in reports},
-        "pending": sum(backlog.values()),
-        "days": [str(day) for day in days],
-    }
+    """Ask what is due in the queue, most valuable first, and write what is learned into its sessions' rows.
+
+    Goes on until nothing is due that may be asked within ENRICH_MAX_WAIT_SECONDS; with ENRICH_MAX_RUN_SECONDS
+    set, for no longer than that.
+    """
+    with _enricher(asks=True) as enricher, _progress_shown() as progress:
+        report = enricher.drain(progress, until=_end_of_run(enricher))
+    _say_drained(report, json)
+
+
+def _end_of_run(enricher: Enricher) -> float:
+    limit = enricher.settings.max_run_s
+    return math.inf if limit is None else time.monotonic() + limit
+
+
+def _say_drained(report: DrainReport, json: bool) -> None:
     if json:
-        _print_json(result)
+        _print_json(report.as_dict())
         return
-    for report in reports:
-        counts = ", ".join(f"{number} {status}" for status, number in sorted(report.statuses.items()))
-        out.print(f"{report.service}: {report.api_calls} calls; {counts}; {report.stopped_because or 'done'}")
-    out.print(f"{len(days)} days enriched again; {result['pending']} lookups still pending")
+    for part in report.fetched:
+        counts = ", ".join(f"{number} {status}" for status, number in sorted(part.statuses.items()))
+        out.print(
+            f"{part.service}: {part.api_calls} calls; {counts}; {escape(part.stopped_because or 'done')}"
+        )
+    _say_other_lists(report.run.days_of_other_lists)
+    left = f"{report.run.pending} lookups still pending"
+    out.print(
+        f"{report.run.sessions} sessions on {len(report.days)} days enriched again; {left}"
+        + (f" ({escape(_eta(report.run))})" if report.run.pending else "")
+    )
+
+
+@app.command()
+def refresh(
+    service: Annotated[str | None, typer.Option(help="Only this service.")] = None,
+    ahead: Annotated[
+        str, typer.Option(help="Answers that expire within this time, such as 24h or 7d.")
+    ] = "24h",
+    active: Annotated[str, typer.Option(help="Of keys that were seen within this time.")] = "7d",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many keys for each service.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask what a service was never asked, newest days first, and again what is to expire; then drain."""
+    if service is not None and service not in ALL:
+        _fail(2, f"--service: {service!r} is not one of {', '.join(ALL)}")
+    spans = {"--ahead": _span(ahead, "--ahead"), "--active": _span(active, "--active")}
+    with _enricher(asks=True) as enricher, _progress_shown() as progress:
+        report = enricher.refresh(
+            spans["--ahead"], spans["--active"], service=service, limit=limit,
+            until=_end_of_run(enricher), progress=progress,
+        )  # fmt: skip
+    _say_drained(report, json)
+
+
+def _span(text: str, option: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,5})([mhd])", text)
+    if match is None:
+        _fail(2, f"{option}: {text!r} is not a time such as 30m, 24h or 7d")
+    unit = {"m": "minutes", "h": "hours", "d": "days"}[match[2]]
+    return timedelta(**{unit: int(match[1])})
 
 
 @app.command()
@@ -292,7 +413,7 @@ def quota(json: JsonOption = False) -> None:
             f"[bold]{status.service}[/bold]  {status.effective_rate:g} requests/s"
             + (f" (learned; configured {status.configured_rate:g})" if learned else "")
             + f", backlog {entry.backlog}"
-            + (f", done in {_duration(entry.eta_s)}" if entry.backlog else ""),
+            + _backlogs_end(entry),
             highlight=False,
         )
         if status.cooldown_until:
@@ -301,6 +422,14 @@ def quota(json: JsonOption = False) -> None:
         for window in status.windows:
             left = "" if window.limit is None else f", {window.left} of {window.limit} left"
             out.print(f"  {window.name}: {window.used} used{left}, resets {_moment(window.resets_at)}")
+
+
+def _backlogs_end(entry: LedgerEntry) -> str:
+    if not entry.backlog:
+        return ""
+    if entry.is_never:
+        return f", never done at this pace: {entry.arriving_per_day:.0f} more come in a day"
+    return f", done in {_duration(entry.eta_s)}"
 
 
 @app.command()
@@ -402,14 +531,44 @@ def cache_purge(
 
 @cache_app.command("import")
 def cache_import(
-    folder: Annotated[Path, typer.Argument(help="The base folder of the filesystem cache.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="The base folder of cowrieprocessor's cache, or the URL of its database (postgresql://... or"
+            " sqlite:///...). A URL with a password comes from a variable (env:NAME) or a file (file:PATH)."
+        ),
+    ],
 ) -> None:
-    """Move a filesystem cache into the database, ages kept. May be repeated and resumed."""
-    if not folder.is_dir():
-        _fail(2, f"{folder} is not a folder")
+    """Move answers of cowrieprocessor into the database, ages kept. May be repeated and resumed."""
+    url = source_url(source)
+    if url is None and not Path(source).is_dir():
+        _fail(2, f"{source} is not a folder")
     with _enricher() as enricher:
-        report = enricher.import_files(folder)
+        try:
+            report = enricher.import_table(url) if url else enricher.import_files(Path(source))
+        except (NothingToImport, ValueError) as problem:
+            _fail(2, f"{SOURCE_WORDS.get(source.partition(':')[0], 'the URL')}: {problem}")
+        except DBAPIError as problem:
+            _fail(1, f"the database to import from: {str(problem.orig).strip()}")
     _print_json(report.as_dict())
+
+
+SOURCE_WORDS = {"env": "the variable", "file": "the file"}
+
+
+def source_url(source: str) -> str | None:
+    """The database URL that `source` is or names; None for a folder."""
+    kind, _, name = source.partition(":")
+    if kind == "env":
+        url = os.environ.get(name, "").strip()
+        return url or _fail(2, f"the variable {name} is not set")
+    if kind == "file":
+        return Path(name).read_text(encoding="utf-8").strip()
+    if "://" not in source:
+        return None
+    if ("@" in source and ":" in source.partition("://")[2].rpartition("@")[0]) or "password=" in source:
+        _fail(2, "a password does not belong on a command line: name a variable (env:NAME) or a file")
+    return source
 
 
 @db_app.command("current")

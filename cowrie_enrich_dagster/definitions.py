@@ -7,7 +7,10 @@ from cowrie_enrich_dagster.defs.jobs import (
     cleanup_cache,
     drain_lookups,
     enrich_day,
+    forget_old_days,
     import_filesystem_cache,
+    index_logs,
+    prune_history,
     refresh_stale,
 )
 from cowrie_enrich_dagster.defs.resources import resources
@@ -16,7 +19,16 @@ from cowrie_enrich_dagster.defs.sensors import sensors
 
 defs = Definitions(
     assets=assets,
-    jobs=[enrich_day, drain_lookups, refresh_stale, cleanup_cache, import_filesystem_cache],
+    jobs=[
+        enrich_day,
+        index_logs,
+        drain_lookups,
+        refresh_stale,
+        cleanup_cache,
+        import_filesystem_cache,
+        prune_history,
+        forget_old_days,
+    ],
     schedules=schedules,
     sensors=sensors,
     resources=resources,

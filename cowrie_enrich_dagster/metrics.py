@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timezone
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,9 @@ def _of_limits(entries: Iterable[LedgerEntry]) -> Iterator[Metric]:
     ):
         yield _counter(name, text, "service", [([s.service], getattr(s, of)) for s in limits])
     yield _gauge(
-        "backlog_eta_seconds", "How long the backlog takes at the pace in effect.", "service",
-        [([entry.status.service], entry.eta_s or 0.0) for entry in entries],
+        "backlog_eta_seconds", "How long the backlog takes at this pace, inflow counted (+Inf: for ever).",
+        "service",
+        [([entry.status.service], inf if entry.is_never else entry.eta_s or 0.0) for entry in entries],
     )  # fmt: skip
 
 

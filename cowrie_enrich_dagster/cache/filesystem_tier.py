@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,14 +26,15 @@ from cowrie_enrich_dagster.cache.entry import (
     payload_text,
 )
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
+from cowrie_enrich_dagster.cache.records import BadRecord, Reading, as_it_is, leaves
 from cowrie_enrich_dagster.cache.tiers import newest, storable, versioned
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 _HEX = frozenset("0123456789abcdef")
 
 
-class BadFile(Exception):
-    """A file that is not an answer; the message says why, without quoting it."""
+UNKNOWN_FILES = "virustotal_unknown"
+"""The folder of files that say by being there that VirusTotal does not know a file."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ class FilesystemCache:
 
     dshield IPv4 `a/b/c/d.json`; virustotal `ab/cd/ef/01/<hash>.json`; hibp `AB/CD/E/ABCDE.json`; all else,
     and every service's older files, `<2 hex>/<sha256 of the key>.json`. A file's mtime is `fetched_at`, and
-    `ttls` (by service) tells when that expires; a service without one has no entries. The layouts have no
-    place for "not found", and blank payloads are not answers: the reference wrote its failures that way.
+    `ttls` (by service) tells when that expires; a service without one has no entries. Beside the folders of
+    the services lie the files that older versions named `dshield_<ip>.json`, `vt_<hash>.json`, `<hash>`,
+    `uh_<ip>` and `spur_<ip>.json`, and the folder `UNKNOWN_FILES`. What a file's JSON means, `reading` says;
+    where it says that nothing is known, `not_found_ttls` tell how long that holds. `keys` gives the key whose
+    SHA-256 a path is made of, where the file does not tell it.
 
     Files that cannot be used count as dropped and are left alone. No method raises for them.
     """
@@ -69,10 +73,16 @@ class FilesystemCache:
         *,
         versions: Mapping[str, int] | None = None,
         clock: Clock = utc_now,
+        reading: Reading = as_it_is,
+        not_found_ttls: Mapping[str, timedelta] | None = None,
+        keys: Callable[[str], str | None] = lambda digest: None,
     ) -> None:
         self.metrics = CacheMetrics()
         self._base = base
         self._ttls = ttls
+        self._not_found_ttls = not_found_ttls or {}
+        self._reading = reading
+        self._keys = keys
         self._versions = versions or {}
         self._clock = clock
 
@@ -87,23 +97,32 @@ class FilesystemCache:
         return found
 
     def _load(self, service: str, key: str) -> CacheEntry | None:
-        for path in self._paths(service, key):
+        found: list[CacheEntry] = []
+        for folder, path in self._paths(service, key):
             try:
-                return self._entry(service, key, *_read(path))
+                found.append(self._entry(service, folder, key, *_read(path)))
             except FileNotFoundError:
                 continue
-            except BadFile:
+            except BadRecord:
                 self.metrics.dropped(self.name, service)
             except OSError:
                 self.metrics.failed(self.name, service)
-        return None
+        return max(found, key=lambda entry: entry.fetched_at, default=None)
 
-    def _entry(self, service: str, key: str, payload: dict[str, Any], modified: datetime) -> CacheEntry:
-        fetched_at = min(modified, self._clock())  # a file from the future would never expire
+    def _entry(self, service: str, folder: str, key: str, record: Any, modified: datetime) -> CacheEntry:
+        """Raises `BadRecord`."""
+        told = self._reading(folder, key, record)
+        if told.key != key:
+            raise BadRecord("it is about another key")
+        # A file from the future would never expire, and one that was copied is no younger for it.
+        fetched_at = min(modified, self._clock(), told.fetched_at or modified)
+        ttls = self._ttls if told.payload is not None else self._not_found_ttls
+        if service not in ttls:
+            raise BadRecord("it says that nothing is known, which is not kept")
         try:
-            return CacheEntry.of_answer(service, key, payload, fetched_at=fetched_at, ttl=self._ttls[service])
+            return CacheEntry.of_answer(service, key, told.payload, fetched_at=fetched_at, ttl=ttls[service])
         except Unstorable as error:
-            raise BadFile(str(error)) from None
+            raise BadRecord(str(error)) from None
 
     def set_many(self, entries: Iterable[CacheEntry]) -> int:
         """Write found entries whose service has a TTL, unless a newer file is there; how many were taken.
@@ -129,7 +148,7 @@ class FilesystemCache:
         return taken
 
     def _write(self, entry: CacheEntry, data: bytes) -> None:
-        path = self._paths(entry.service, entry.key)[0]
+        _, path = self._paths(entry.service, entry.key)[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.parent / f".{uuid.uuid4().hex}.tmp"
         try:
@@ -151,10 +170,10 @@ class FilesystemCache:
         if keys is not None:
             if service is None:
                 raise ValueError("keys need a service")
-            paths: Iterable[Path] = [path for key in storable(keys) for path in self._paths(service, key)]
+            paths: Iterable[Path] = [path for key in storable(keys) for _, path in self._paths(service, key)]
         else:
-            services = [service] if service else list(self._ttls)
-            paths = (path for name in services for path, problem in self._walk(name) if not problem)
+            folders = [self._folder(name) for name in ([service] if service else self._ttls)]
+            paths = (path for folder in folders for path, problem in self._walk(folder) if not problem)
         gone = 0
         for path in paths:
             try:
@@ -173,42 +192,52 @@ class FilesystemCache:
         """
         services = {versioned(service, self._versions): service for service in self._ttls}
         for child in sorted(self._base.iterdir()):
-            service = services.get(child.name)
-            if service is None or not child.is_dir():
+            if child.name == UNKNOWN_FILES and "virustotal" in self._ttls and child.is_dir():
+                yield from self._scan_folder("virustotal", UNKNOWN_FILES, child)
+            elif (service := services.get(child.name)) and child.is_dir():
+                yield from self._scan_folder(service, service, child)
+            elif loose := _loose_key(child.name):
+                yield self._scan_file(loose[0], loose[0], child, loose[1])
+            else:
                 yield ScannedFile(child, problem="not the folder of a known service")
-                continue
-            for path, problem in self._walk(service):
-                yield ScannedFile(path, problem=problem) if problem else self._scan_file(service, path)
 
-    def _scan_file(self, service: str, path: Path) -> ScannedFile:
+    def _scan_folder(self, service: str, folder: str, root: Path) -> Iterator[ScannedFile]:
+        for path, problem in self._walk(root):
+            if problem:
+                yield ScannedFile(path, problem=problem)
+            else:
+                yield self._scan_file(service, folder, path)
+
+    def _scan_file(self, service: str, folder: str, path: Path, key: str | None = None) -> ScannedFile:
         try:
-            payload, modified = _read(path)
-            key = self._key_of(service, path)
+            record, modified = _read(path)
+            key = key or self._key_of(service, path.relative_to(self._base).parts[1:])
             if key is None:
-                key = _key_in(payload, path.stem)
+                key = _key_in(record, path.stem) or self._keys(path.stem)
                 if key is None:
                     return ScannedFile(path, problem="its key cannot be recovered", key_lost=True)
-            return ScannedFile(path, self._entry(service, key, payload, modified))
-        except BadFile as error:
+            return ScannedFile(path, self._entry(service, folder, key, record, modified))
+        except BadRecord as error:
             return ScannedFile(path, problem=str(error))
         except OSError as error:
             return ScannedFile(path, problem=error.strerror or type(error).__name__)
 
-    def _key_of(self, service: str, path: Path) -> str | None:
-        """The key a path spells out; None when the path is a hash. Raises `BadFile` for any other path."""
-        folder = self._folder(service)
-        parts = path.relative_to(folder).with_suffix("").parts
+    def _key_of(self, service: str, parts: tuple[str, ...]) -> str | None:
+        """The key a path spells out; None when the path is a hash. Raises `BadRecord` for any other path."""
+        relative = Path(*parts)
+        parts = relative.with_suffix("").parts
         key = ".".join(parts) if service == "dshield" else parts[-1]
-        if _own_layout(service, key) == path.relative_to(folder):
+        if _own_layout(service, key) == relative:
             return key
         if len(parts) == 2 and len(parts[1]) == 64 and parts[1][:2] == parts[0] and _HEX.issuperset(parts[1]):
             return None
-        raise BadFile("its path belongs to no known layout")
+        raise BadRecord("its path belongs to no known layout")
 
-    def _walk(self, service: str) -> Iterator[tuple[Path, str]]:
-        """Every file of a service, with its problem if one can see it from outside."""
+    @staticmethod
+    def _walk(root: Path) -> Iterator[tuple[Path, str]]:
+        """Every file of a folder, with its problem if one can see it from outside."""
         unreadable: list[OSError] = []
-        for folder, folders, files in os.walk(self._folder(service), onerror=unreadable.append):
+        for folder, folders, files in os.walk(root, onerror=unreadable.append):
             folders.sort()
             links = [name for name in folders if (Path(folder) / name).is_symlink()]
             yield from ((Path(folder) / name, "a symbolic link") for name in links)
@@ -220,12 +249,48 @@ class FilesystemCache:
     def _folder(self, service: str) -> Path:
         return self._base / versioned(service, self._versions)
 
-    def _paths(self, service: str, key: str) -> list[Path]:
-        """Where an entry may be, best first; made of hex digits and numbers only, whatever the key is."""
+    def _paths(self, service: str, key: str) -> list[tuple[str, Path]]:
+        """Where an entry may be, best first, each with the kind of record that is there; made of nothing of
+        the key but what is an address or hexadecimal."""
         digest = sha256(key.encode()).hexdigest()
-        own = _own_layout(service, key)
-        relative = [own] if own else []
-        return [self._folder(service) / path for path in (*relative, Path(digest[:2], f"{digest}.json"))]
+        own, folder = _own_layout(service, key), self._folder(service)
+        paths = [(service, folder / own)] if own else []
+        paths.append((service, folder / digest[:2] / f"{digest}.json"))
+        if service == "virustotal" and own:
+            paths.append((UNKNOWN_FILES, self._base / UNKNOWN_FILES / own))
+        return paths + [(service, self._base / name) for name in _loose_names(service, key)]
+
+
+def _loose_names(service: str, key: str) -> list[str]:
+    """The names under which older versions of the reference put an answer into the base folder itself."""
+    if service == "virustotal" and len(key) == 64 and _HEX.issuperset(key):
+        return [f"vt_{key}.json", key]
+    form = _LOOSE.get(service)
+    return [form.format(key)] if form and _is_ipv4(key) else []
+
+
+def _loose_key(name: str) -> tuple[str, str] | None:
+    """The service and key of such a name; None for any other."""
+    file_hash = name.removeprefix("vt_").removesuffix(".json")
+    if name in _loose_names("virustotal", file_hash):
+        return "virustotal", file_hash
+    for service, form in _LOOSE.items():
+        before, _, after = form.partition("{}")
+        key = name.removeprefix(before).removesuffix(after)
+        if name in _loose_names(service, key):
+            return service, key
+    return None
+
+
+_LOOSE = {"dshield": "dshield_{}.json", "urlhaus": "uh_{}", "spur": "spur_{}.json"}
+
+
+def _is_ipv4(key: str) -> bool:
+    try:
+        IPv4Address(key)
+    except ValueError:
+        return False
+    return True
 
 
 def _own_layout(service: str, key: str) -> Path | None:
@@ -245,10 +310,10 @@ def _own_layout(service: str, key: str) -> Path | None:
     return None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], datetime]:
-    """A file's payload and mtime.
+def _read(path: Path) -> tuple[Any, datetime]:
+    """A file's JSON and its mtime.
 
-    Raises `FileNotFoundError` where there is none, `BadFile` for one that is not an answer, `OSError` for
+    Raises `FileNotFoundError` where there is none, `BadRecord` for one that is not an answer, `OSError` for
     one that cannot be read.
     """
     try:
@@ -258,45 +323,28 @@ def _read(path: Path) -> tuple[dict[str, Any], datetime]:
         raise FileNotFoundError(path) from None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise BadFile("a symbolic link") from None
+            raise BadRecord("a symbolic link") from None
         raise
     with open(file, "rb") as stream:  # noqa: PTH123 (a descriptor, not a path)
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise BadFile("not a regular file")
+            raise BadRecord("not a regular file")
         if status.st_size > MAX_PAYLOAD_BYTES:
-            raise BadFile(f"larger than {MAX_PAYLOAD_BYTES} bytes")
+            raise BadRecord(f"larger than {MAX_PAYLOAD_BYTES} bytes")
         data = stream.read(MAX_PAYLOAD_BYTES)
     try:
         payload = orjson.loads(data)
         modified = from_microseconds(status.st_mtime_ns // 1000)
     except orjson.JSONDecodeError:
-        raise BadFile("not JSON") from None
+        raise BadRecord("not JSON") from None
     except OverflowError:
-        raise BadFile("its mtime is out of range") from None
-    if all(value in (None, "") for value in _leaves(payload)):
-        raise BadFile("blank: a failure written as if it were an answer")
-    if not isinstance(payload, dict):
-        raise BadFile(f"JSON {type(payload).__name__} instead of an object")
+        raise BadRecord("its mtime is out of range") from None
     return payload, modified
 
 
-def _leaves(payload: Any) -> Iterator[Any]:
-    """Every value that is not itself an object or a list."""
-    pending = [payload]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            pending.extend(value.values())
-        elif isinstance(value, list):
-            pending.extend(value)
-        else:
-            yield value
-
-
-def _key_in(payload: dict[str, Any], digest: str) -> str | None:
+def _key_in(payload: Any, digest: str) -> str | None:
     """The text in the payload whose SHA-256 is `digest`: an answer that names its key proves it."""
-    for value in _leaves(payload):
+    for value in leaves(payload):
         if isinstance(value, str) and sha256(value.encode()).hexdigest() == digest:
             return value
     return None

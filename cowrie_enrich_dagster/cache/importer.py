@@ -1,24 +1,23 @@
-"""Moving the reference implementation's file cache into the database, ages kept."""
+"""Moving what the reference implementation kept into the database, ages kept."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from cowrie_enrich_dagster.cache.database_tier import DatabaseCache
 from cowrie_enrich_dagster.cache.entry import CacheEntry
-from cowrie_enrich_dagster.cache.filesystem_tier import FilesystemCache
+from cowrie_enrich_dagster.cache.filesystem_tier import FilesystemCache, ScannedFile
 from cowrie_enrich_dagster.cache.tiers import chunks, newest
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 
 @dataclass
 class ImportReport:
-    """What became of each of the `files`: the five outcomes add up to it.
+    """What became of each of the `files` (or rows of a table): the five outcomes add up to it.
 
     `already_there`: the database holds this answer or a newer one. `key_lost`: good answers whose key cannot
     be told from a hashed path; a lookup by key still finds them where they are. `bad`: path and reason.
@@ -44,47 +43,64 @@ class ImportReport:
 
 
 def import_directory(
-    base: Path,
+    source: FilesystemCache,
     database: DatabaseCache,
-    ttls: Mapping[str, timedelta],
     *,
     progress: Callable[[ImportReport], None] | None = None,
     batch: int = 1_000,
     clock: Clock = utc_now,
 ) -> ImportReport:
-    """Import every unexpired answer below `base`; `progress` is called after each `batch` of files.
+    """Import every unexpired answer of a filesystem cache; `progress` is called after each `batch` of files.
 
-    `fetched_at` is the file's mtime, so nothing lives longer for having been moved. Each batch is one
-    transaction: after an interruption, a second call goes on where the first one ended. The files stay.
-    Raises `FileNotFoundError` or `NotADirectoryError` when `base` is not a folder.
+    `fetched_at` is the file's mtime, or what the file itself says if that is earlier: nothing lives longer
+    for having been moved. Each batch is one transaction: after an interruption, a second call goes on where
+    the first one ended. The files stay. Raises `FileNotFoundError` or `NotADirectoryError` where there is no
+    folder.
     """
     report = ImportReport()
-    source = FilesystemCache(base, ttls, versions=database.versions, clock=clock)
     for files in chunks(source.scan(), batch):
-        fresh: dict[str, list[CacheEntry]] = defaultdict(list)
-        for file in files:
-            report.files += 1
-            if file.key_lost:
-                report.key_lost.append(_printable(file.path))
-            elif file.entry is None:
-                report.bad.append((_printable(file.path), file.problem))
-            elif not file.entry.is_fresh(clock()):
-                report.expired += 1
-            else:
-                fresh[file.entry.service].append(file.entry)
-        for service, entries in fresh.items():
-            held = database.fetched_at(service, [entry.key for entry in entries])
-            newer = [
-                entry
-                for entry in newest(entries)
-                if entry.key not in held or entry.fetched_at > held[entry.key]
-            ]
-            imported = database.set_many(newer)
-            report.imported += imported
-            report.already_there += len(entries) - imported
+        _import(files, database, report, clock)
         if progress:
             progress(report)
     return report
+
+
+def import_records(
+    records: Iterable[ScannedFile],
+    database: DatabaseCache,
+    *,
+    batch: int = 1_000,
+    clock: Clock = utc_now,
+) -> ImportReport:
+    """Import every unexpired answer among records, as `import_directory` does."""
+    report = ImportReport()
+    for some in chunks(records, batch):
+        _import(some, database, report, clock)
+    return report
+
+
+def _import(
+    files: Iterable[ScannedFile], database: DatabaseCache, report: ImportReport, clock: Clock
+) -> None:
+    fresh: dict[str, list[CacheEntry]] = defaultdict(list)
+    for file in files:
+        report.files += 1
+        if file.key_lost:
+            report.key_lost.append(_printable(file.path))
+        elif file.entry is None:
+            report.bad.append((_printable(file.path), file.problem))
+        elif not file.entry.is_fresh(clock()):
+            report.expired += 1
+        else:
+            fresh[file.entry.service].append(file.entry)
+    for service, entries in fresh.items():
+        held = database.fetched_at(service, [entry.key for entry in entries])
+        newer = [
+            entry for entry in newest(entries) if entry.key not in held or entry.fetched_at > held[entry.key]
+        ]
+        imported = database.set_many(newer)
+        report.imported += imported
+        report.already_there += len(entries) - imported
 
 
 def _printable(path: Path) -> str:

@@ -66,8 +66,14 @@ _REASONS: tuple[tuple[type[BaseException], str], ...] = (  # the first that fits
 )
 
 
+class _NotRedis(Exception):
+    """The answer is none that Redis gives to this command."""
+
+
 def _reason(error: BaseException) -> str:
     """Why, in our own words: the server's may quote what we sent it, such as a password."""
+    if not isinstance(error, (redis.RedisError, OSError)) or isinstance(error, redis.InvalidResponse):
+        return "what answers there is not Redis"
     return next((words for kind, words in _REASONS if isinstance(error, kind)), type(error).__name__)
 
 
@@ -148,7 +154,7 @@ class RedisCache:
         with collector_paused():
             for chunk in chunks(self._visible(service, storable(keys)), CHUNK_KEYS):
                 names = [prefix + key for key in chunk]
-                blobs: list[Any] | None = self._call(service, partial(self._client.mget, names))
+                blobs = self._call(service, partial(self._mget, names))
                 if blobs is None:
                     break
                 for key, blob in zip(chunk, blobs, strict=True):
@@ -161,6 +167,14 @@ class RedisCache:
             self.metrics.dropped(self.name, service, len(poisoned))
             self.delete(service, poisoned)
         return found
+
+    def _mget(self, names: list[str]) -> list[bytes | None]:
+        blobs: Any = self._client.mget(names)
+        if not isinstance(blobs, list) or len(blobs) != len(names):
+            raise _NotRedis
+        if not all(blob is None or isinstance(blob, bytes) for blob in blobs):
+            raise _NotRedis
+        return blobs
 
     def set_many(self, entries: Iterable[CacheEntry]) -> int:
         """Keep entries, each unless a newer one is held; returns how many were sent.
@@ -190,7 +204,8 @@ class RedisCache:
         arguments: list[Any] = []
         for entry, life_ms, blob in chunk:
             arguments += (microseconds(entry.fetched_at), life_ms, blob)
-        if self._write(chunk[0][0].service, partial(self._set_newer, keys=names, args=arguments)) is None:
+        send = partial(self._number, partial(self._set_newer, keys=names, args=arguments))
+        if self._write(chunk[0][0].service, send) is None:
             return False
         for service, number in Counter(entry.service for entry, _, _ in chunk).items():
             self.metrics.stored(self.name, service, number)
@@ -250,16 +265,32 @@ class RedisCache:
             names = self._scan(service or "", self._key(service, "*") if service else f"{KEY_PREFIX}:*")
         gone = 0
         for chunk in chunks(names, CHUNK_KEYS):
-            count = self._write(service or "", partial(self._client.unlink, *chunk))
+            unlink = partial(self._number, partial(self._client.unlink, *chunk))
+            count = self._write(service or "", unlink)
             if count is None:
                 break
             gone += count
         return gone
 
+    @staticmethod
+    def _number(command: Callable[[], Any]) -> int:
+        number = command()
+        if not isinstance(number, int):
+            raise _NotRedis
+        return number
+
+    def _page(self, cursor: int, pattern: str) -> tuple[int, list[Any]]:
+        following, names = self._client.scan(cursor, match=pattern, count=CHUNK_KEYS)
+        if not isinstance(following, int) or not isinstance(names, list):
+            raise _NotRedis
+        if not all(isinstance(name, bytes) for name in names):
+            raise _NotRedis
+        return following, names
+
     def _scan(self, service: str, pattern: str) -> Iterator[Any]:
         cursor = 0
         while True:
-            page = self._call(service, partial(self._client.scan, cursor, match=pattern, count=CHUNK_KEYS))
+            page = self._call(service, partial(self._page, cursor, pattern))
             if page is None:
                 return
             cursor, names = page
@@ -283,7 +314,8 @@ class RedisCache:
         )
 
     def _memory(self) -> dict[str, Any]:
-        self._client.ping()
+        if self._client.ping() is not True:
+            raise _NotRedis
         try:
             memory: dict[str, Any] = self._client.info("memory")
         except redis.ResponseError:  # an access list may forbid INFO to a user who may read and write
@@ -303,7 +335,7 @@ class RedisCache:
             return None
         try:
             result = command()
-        except (redis.RedisError, OSError, ValueError) as error:  # ValueError: a peer that is not Redis
+        except Exception as error:  # noqa: BLE001 (a peer that is not Redis makes its library raise anything)
             self._fault(self._breaker, service, error, "The cache goes on without Redis")
             return None
         if self._breaker.succeeded():

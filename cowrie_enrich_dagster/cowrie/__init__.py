@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .addresses import address_scope
-from .catalogue import FileIndex, catalogue, days_touched, index_file, survey
+from .catalogue import FileIndex, Scan, catalogue, days_touched, index_file, scan, survey
 from .discovery import LogFile, find_log_files
 from .ingest import DayOfSessions, SessionStream, read_sessions
 from .reports import DayCounts, PassedOver, QuarantinedLine, ReadProgress, ReadRange, ReadReport
@@ -21,6 +21,7 @@ __all__ = [
     "ReadProgress",
     "ReadRange",
     "ReadReport",
+    "Scan",
     "Session",
     "SessionStream",
     "address_scope",
@@ -29,5 +30,6 @@ __all__ = [
     "find_log_files",
     "index_file",
     "read_sessions",
+    "scan",
     "survey",
 ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
+from functools import partial
 from hashlib import blake2b
 from itertools import zip_longest
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from .blocks import FileFault, is_compressed, read_blocks
@@ -17,12 +20,14 @@ from .discovery import LogFile, find_log_files
 from .forms import Form, NotALog, form_of_file, is_named_by_cowrie
 from .reports import PassedOver, passed_over
 
+STEP_SECONDS = 5.0
+"""After so much reading of one plain file what was learned of it is put into the cache."""
 _EVERYTHING = 1 << 62
 _HEAD_BYTES = 1024
 _UNSETTLED = -1  # in place of a modification time: no later look at the file finds it unchanged
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileIndex:
     """What one scan of a log file learned.
 
@@ -30,6 +35,7 @@ class FileIndex:
     `segments` cover all of it, in file order; they are empty if no timestamp was found ("undated"). `fault`
     says why the file could not be read (to its end), else None. `resume` is the byte and line where the last
     record begins, `head` a fingerprint of the first bytes: with them a grown file is scanned on from there.
+    Of a file that is not `complete` only the first `length` bytes were scanned; the next scan goes on there.
     `form` is how the file holds its events. `passed_over` says why it is no log, else None; of such a file
     nothing else is known.
     """
@@ -44,6 +50,7 @@ class FileIndex:
     head: str
     form: Form
     passed_over: str | None
+    complete: bool = True
 
     @classmethod
     def of_no_log(cls, reason: str, size: int = 0, mtime_ns: int = _UNSETTLED, inode: int = 0) -> FileIndex:
@@ -91,27 +98,79 @@ class FileIndex:
         return cls(**{**plain, "segments": segments, "resume": (int(offset), int(line)), "form": form})
 
 
+@dataclass(frozen=True)
+class Scan:
+    """A look at all files: the indexes of those that are done with, by name, also of what is passed over.
+
+    `bytes_done` of `bytes_total`, as they lie on the disk, were scanned by now, this time or before.
+    """
+
+    indexes: dict[LogFile, FileIndex]
+    bytes_done: int
+    bytes_total: int
+    complete: bool
+
+
 def catalogue(
     root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
 ) -> dict[LogFile, FileIndex]:
-    """The index of every file under `root`, sorted by name, also of those that are passed over.
+    """The index of every file under `root`, also of what is passed over, sorted by name; see `scan`."""
+    return scan(root, {} if index_cache is None else index_cache).indexes
 
-    `index_cache` (name -> `FileIndex.to_dict()`) spares scanning again what has not changed; it is brought up
-    to date, and entries of vanished files are removed. Raises FileNotFoundError if `root` is not a folder.
+
+def scan(
+    root: Path,
+    index_cache: MutableMapping[str, dict[str, Any]],
+    seconds: float = inf,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Bring the indexes of the files under `root` up to date, for about `seconds`; 0: read nothing.
+
+    `index_cache` (name -> `FileIndex.to_dict()`) spares scanning again what has not changed, which costs a
+    `stat`. It is brought up to date file by file, and within a plain file every `STEP_SECONDS`, so that
+    another scan goes on where this one ended or was killed; entries of vanished files are removed. A
+    compressed file cannot be left in the middle, nor can a record (as an array on one line is): it is read
+    whole, whatever the time. At least one file or block is read. Of a file that is no log the first bytes are
+    read; that counts as all of it.
+    `progress` gets the bytes done and in all. Raises FileNotFoundError if `root` is not a folder.
     """
-    cache: MutableMapping[str, dict[str, Any]] = {} if index_cache is None else index_cache
-    indexes: dict[LogFile, FileIndex] = {}
+    deadline = monotonic() + seconds
+    indexes: dict[LogFile, FileIndex | None] = {}
+    changed: dict[LogFile, FileIndex | None] = {}
+    done = total = 0
     for file in find_log_files(root):
         if file.unseen:
             indexes[file] = FileIndex.of_no_log(file.unseen)
             continue
-        known = _restored(cache.get(file.name))
-        index = indexes[file] = index_file(file.path, known)
-        if index is not known:
-            cache[file.name] = index.to_dict()
-    for name in set(cache) - {file.name for file in indexes}:
-        del cache[name]
-    return indexes
+        known = _restored(index_cache.get(file.name))
+        stat = _stat(file.path)
+        size = 0 if isinstance(stat, OSError) else stat.st_size
+        total += size
+        if known and not isinstance(stat, OSError) and known.is_of(stat):
+            indexes[file] = known
+            done += size
+        else:
+            indexes[file] = None
+            changed[file] = known
+            done += min(size, _bytes_scanned(known))
+    for name in set(index_cache) - {file.name for file in indexes if not file.unseen}:
+        del index_cache[name]
+    waiting = list(reversed(changed)) if seconds else []
+    while waiting:
+        file = waiting[-1]
+        known, until = changed[file], min(monotonic() + STEP_SECONDS, deadline)
+        index = changed[file] = index_file(file.path, known, partial(_is_past, until))
+        index_cache[file.name] = index.to_dict()
+        done += _bytes_scanned(index) - min(index.size, _bytes_scanned(known))
+        if index.complete:
+            indexes[file] = index
+            waiting.pop()
+        if progress:
+            progress(done, total)
+        if _is_past(deadline):
+            break
+    found = {file: index for file, index in indexes.items() if index is not None}
+    return Scan(found, done, total, complete=len(found) == len(indexes))
 
 
 def days_touched(
@@ -149,33 +208,41 @@ def _verdict(path: Path, known: FileIndex | None) -> str | None:
     return None
 
 
-def index_file(path: Path, known: FileIndex | None = None) -> FileIndex:
+def index_file(
+    path: Path, known: FileIndex | None = None, enough: Callable[[], bool] = lambda: False
+) -> FileIndex:
     """Scan one file, or only what was appended to it since `known`; `known` itself if nothing changed.
 
+    A plain file is left, its index not `complete`, once `enough` says so after a block that is new and a
+    record that begins in it.
     Never raises for what the file is or holds: see `FileIndex.fault`.
     """
-    try:
-        stat = path.stat()
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
+    stat = _stat(path)
+    if isinstance(stat, OSError):
+        reason = f"cannot be read: {stat.strerror}"
         if not is_named_by_cowrie(path):
             return FileIndex.of_no_log(reason)
         return FileIndex(0, _UNSETTLED, 0, 0, (), reason, (0, 1), "", Form(), None)
     if known is not None and known.is_of(stat):
         return known
-    form, scanner = Form(), DayScanner()
-    end = _EVERYTHING if is_compressed(path) else stat.st_size
+    form, scanner, old, complete = Form(), DayScanner(), 0, True
+    plain = not is_compressed(path)
+    end = stat.st_size if plain else _EVERYTHING
     fault, mtime_ns, head = None, stat.st_mtime_ns, ""
     try:
-        # What had no day yet may not have been enough to tell the form by.
-        if known is not None and known.segments and known.inode == stat.st_ino and _only_grew(path, known):
-            form = known.form
+        if known is not None and known.inode == stat.st_ino and _can_go_on(path, known):
+            form, old = known.form, known.length
             scanner = DayScanner(known.segments, known.resume, form.start_of_record, form.quote)
         else:
             form = form_of_file(path)
             scanner = DayScanner((), (0, 1), form.start_of_record, form.quote)
+        begin = scanner.length
         for _, block in read_blocks(path, [(scanner.length, end)]):
             scanner.feed(block)
+            # Left where the next scan need not begin where this one did: not within a record, however long.
+            if plain and old < scanner.length < end and begin < scanner.record[0] and enough():
+                complete, mtime_ns = False, _UNSETTLED
+                break
         head = _head(path, scanner.length)
     except NotALog as verdict:
         settled = stat.st_mtime_ns if verdict.lasting else _UNSETTLED
@@ -195,7 +262,25 @@ def index_file(path: Path, known: FileIndex | None = None) -> FileIndex:
         head=head,
         form=form,
         passed_over=None,
+        complete=complete,
     )
+
+
+def _is_past(moment: float) -> bool:
+    return monotonic() >= moment
+
+
+def _stat(path: Path) -> os.stat_result | OSError:
+    try:
+        return path.stat()
+    except OSError as error:
+        return error
+
+
+def _bytes_scanned(index: FileIndex | None) -> int:
+    if index is None:
+        return 0
+    return index.size if index.complete else index.length
 
 
 def _restored(plain: dict[str, Any] | None) -> FileIndex | None:
@@ -207,8 +292,13 @@ def _restored(plain: dict[str, Any] | None) -> FileIndex | None:
         return None  # written by another version
 
 
-def _only_grew(path: Path, known: FileIndex) -> bool:
-    return not is_compressed(path) and known.fault is None and _head(path, known.length) == known.head
+def _can_go_on(path: Path, known: FileIndex) -> bool:
+    """Whether the file merely grew since, and its form is known for good."""
+    if known.passed_over is not None or known.fault is not None or is_compressed(path):
+        return False
+    # A whole file in which no day was found may have been too short to tell its form by.
+    has_form = known.segments or not known.complete
+    return bool(has_form) and _head(path, known.length) == known.head
 
 
 def _head(path: Path, length: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,47 +41,42 @@ def find_log_files(root: Path) -> list[LogFile]:
     if not root.is_dir():
         raise FileNotFoundError(f"no such log folder: {root}")
     found: list[LogFile] = []
-    hashes: dict[Path, int] = defaultdict(int)
     known: set[tuple[int, int]] = set()
-    folders = [root]
+    folders = [LogFile(root, "", UNKNOWN_SENSOR)]
     while folders:
         folder = folders.pop()
         try:
-            device = folder.stat().st_dev
-            with os.scandir(folder) as listed:
-                entries = sorted(listed, key=lambda entry: entry.name)
+            device = folder.path.stat().st_dev
+            with os.scandir(folder.path) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
         except OSError:
-            found.append(_log_file(root, folder))
+            found.append(folder._replace(name=folder.name or "."))
             continue
-        below: list[Path] = []
+        # What is in the folder is of the sensor that it is named after; what is in the root, of none.
+        sensor = folder.name.rpartition("/")[2] or UNKNOWN_SENSOR
+        before = f"{folder.name}/" if folder.name else ""
+        below: list[LogFile] = []
+        hashes = 0
         for entry in entries:
             is_folder = _is_folder(entry)
-            path = folder / entry.name
-            if is_folder and _real_name(entry) in _PLACED_BY_ATTACKERS:
-                found.append(_log_file(root, path, "a folder in which attackers place files"))
-                continue
             if not is_folder and _HASH.fullmatch(entry.name):
-                hashes[folder] += 1
+                hashes += 1
                 continue
-            identity = _identity(entry, device)
+            file = LogFile(Path(entry.path), before + _unicode(entry.name), sensor)
+            if is_folder and _real_name(entry) in _PLACED_BY_ATTACKERS:
+                found.append(file._replace(unseen="a folder in which attackers place files"))
+                continue
+            identity = _identity(entry, device, is_folder=is_folder)
             if identity in known:
                 continue
             if identity is not None:
                 known.add(identity)
-            if is_folder:
-                below.append(path)
-            else:
-                found.append(_log_file(root, path))
+            (below if is_folder else found).append(file)
+        if hashes:
+            reason = f"{hashes} files named by a hash, as Cowrie keeps what attackers place"
+            found.append(LogFile(folder.path / "*", f"{before}*", sensor, reason))
         folders.extend(reversed(below))
-    for folder, count in hashes.items():
-        reason = f"{count} files named by a hash, as Cowrie keeps what attackers place"
-        found.append(_log_file(root, folder / "*", reason))
     return sorted(found, key=lambda file: file.name)
-
-
-def _log_file(root: Path, path: Path, unseen: str = "") -> LogFile:
-    parts = [_unicode(part) for part in path.relative_to(root).parts]
-    return LogFile(path, "/".join(parts) or ".", parts[-2] if len(parts) > 1 else UNKNOWN_SENSOR, unseen)
 
 
 def _unicode(part: str) -> str:
@@ -100,9 +94,9 @@ def _real_name(entry: os.DirEntry[str]) -> str:
     return Path(entry.path).resolve().name if entry.is_symlink() else entry.name
 
 
-def _identity(entry: os.DirEntry[str], device: int) -> tuple[int, int] | None:
-    """Device and inode, as the folder's listing has them: of 100,000 recordings none is asked for its own."""
-    if not entry.is_symlink():
+def _identity(entry: os.DirEntry[str], device: int, *, is_folder: bool) -> tuple[int, int] | None:
+    """Device and inode; of a file as the folder's listing has them: of 100,000 none is asked for its own."""
+    if not is_folder and not entry.is_symlink():
         return device, entry.inode()
     try:
         stat = entry.stat()

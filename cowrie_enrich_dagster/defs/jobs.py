@@ -1,7 +1,8 @@
 """Jobs: the assets as one selection, and the upkeep of queue and cache."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from time import monotonic
 
 from dagster import (
     AssetMaterialization,
@@ -14,11 +15,20 @@ from dagster import (
 )
 from pydantic import Field
 
-from cowrie_enrich_dagster.defs.metadata import counts_table
+from cowrie_enrich_dagster.defs.budget import end_of_run
+from cowrie_enrich_dagster.defs.history import Pruned, prune_runs
+from cowrie_enrich_dagster.defs.metadata import counts_table, eta_metadata, table
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.fetch import Progress
+from cowrie_enrich_dagster.enrichment.learned import days_to_say, note_said
+from cowrie_enrich_dagster.enrichment.report import DrainReport
+from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.vocabulary import Days
+
+PROGRESS_SECONDS = 10.0
 
 enrich_day = define_asset_job(
     "enrich_day",
@@ -27,37 +37,86 @@ enrich_day = define_asset_job(
 )
 
 
+@op(retry_policy=retry)
+def read_logs(context: OpExecutionContext, enricher: EnricherResource) -> None:
+    """Find out which days lie where in the log files, and keep that as it comes."""
+    said_at = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said_at
+        if monotonic() - said_at >= PROGRESS_SECONDS:
+            said_at = monotonic()
+            context.log.info(how_far(done, total))
+
+    with enricher.open() as pipeline:
+        look = pipeline.log_days(progress=progress)
+    context.add_output_metadata({"read": how_far(look.bytes_done, look.bytes_total), "days": len(look.days)})
+
+
+@job(
+    description="Read logs that are too many for a tick of new_log_files, which starts this by itself. May "
+    "be killed and started again: it goes on where it was."
+)
+def index_logs() -> None:
+    read_logs()
+
+
+def how_far(done: int, total: int) -> str:
+    """`read 12.0 of 180.0 GB`."""
+    unit, name = (10**9, "GB") if total >= 10**9 else (10**6, "MB")
+    return f"read {done / unit:.1f} of {total / unit:.1f} {name}"
+
+
 @op(retry_policy=retry, pool="fetch")
 def drain_queue(context: OpExecutionContext, enricher: EnricherResource) -> None:
-    """Ask what is due; then enrich again the days for which answers came in."""
+    """Ask what is due, for as long as a run may; write what was learned into the rows it concerns."""
     with enricher.open() as pipeline:
-        reports, days = pipeline.drain_and_enrich(
-            lambda service, done, wanted: context.log.info("%s: %d of %d answered", service, done, wanted)
-        )
-        rows = {day: pipeline.count_sessions(Days(day, day)) for day in days}
+        report = pipeline.drain(_log(context), until=end_of_run(context, pipeline.settings))
+        _tell(context, pipeline, report)
+
+
+def _log(context: OpExecutionContext) -> Progress:
+    return lambda service, done, wanted: context.log.info("%s: %d of %d answered", service, done, wanted)
+
+
+def _tell(context: OpExecutionContext, pipeline: Enricher, report: DrainReport) -> None:
+    """Metadata of the step; materialisations of the days whose rows it wrote.
+
+    Slices follow one another while something is due: so that a day does not come up in each of them, it is
+    said at most every ENRICH_EVERY_MINUTES, and in the last slice.
+    """
     context.add_output_metadata(
         {
-            "asked": counts_table("service", {report.service: report.statuses for report in reports}),
-            "pending": sum(report.pending for report in reports),
-            "days": [day.isoformat() for day in days],
+            "asked": counts_table("service", {part.service: part.statuses for part in report.fetched}),
+            "sessions": report.run.sessions,
+            "pending": report.run.pending,
+            **eta_metadata(report.run),
+            "days": [str(day) for day in report.days],
+            "days_of_other_lists": [str(day) for day in report.run.days_of_other_lists],
         }
     )
-    for day, number in rows.items():
+    every = (
+        timedelta(minutes=pipeline.settings.every_minutes) if pipeline.askable(at_once=True) else timedelta(0)
+    )
+    days = days_to_say(pipeline.database, every)
+    for day in days:
         if daily.has_partition_key(str(day)):
+            rows = pipeline.count_sessions(Days(day, day))
             context.log_event(
                 AssetMaterialization(
-                    "enriched_sessions", partition=str(day), metadata={"dagster/row_count": number}
+                    "enriched_sessions", partition=str(day), metadata={"dagster/row_count": rows}
                 )
             )
+    note_said(pipeline.database, days)
 
 
-@job(description="Finish the lookups that are due, and the days that they complete.")
+@job(description="Ask the lookups that are due, for five minutes at most; the days they improve are said.")
 def drain_lookups() -> None:
     drain_queue()
 
 
 class RefreshConfig(Config):
-    """Which answers are refreshed: those that expire within `ahead_hours`, of addresses seen lately."""
+    """Which answers are refreshed: those that expire within `ahead_hours`, of keys seen lately."""
 
     ahead_hours: int = Field(default=24, ge=1)
     active_days: int = Field(default=7, ge=1)
@@ -65,15 +124,18 @@ class RefreshConfig(Config):
 
 @op(retry_policy=retry, pool="fetch")
 def refresh(context: OpExecutionContext, enricher: EnricherResource, config: RefreshConfig) -> None:
-    """Ask again, before they expire, about addresses that are still active."""
+    """Ask what was never asked, and again what is about to expire of what is still active."""
     with enricher.open() as pipeline:
-        reports = pipeline.refresh(timedelta(hours=config.ahead_hours), timedelta(days=config.active_days))
-    context.add_output_metadata(
-        {"asked": counts_table("service", {report.service: report.statuses for report in reports})}
-    )
+        report = pipeline.refresh(
+            timedelta(hours=config.ahead_hours),
+            timedelta(days=config.active_days),
+            until=end_of_run(context, pipeline.settings),
+            progress=_log(context),
+        )
+        _tell(context, pipeline, report)
 
 
-@job(description="Refresh answers that are about to expire, for addresses that are still active.")
+@job(description="Open lookups for services and keys that came later; refresh answers about to expire.")
 def refresh_stale() -> None:
     refresh()
 
@@ -114,3 +176,59 @@ def import_files(context: OpExecutionContext, enricher: EnricherResource, config
 @job(description="Import a filesystem cache into the database; may be repeated.")
 def import_filesystem_cache() -> None:
     import_files()
+
+
+class ForgetConfig(Config):
+    """With `dry_run` nothing is deleted, only counted."""
+
+    dry_run: bool = True
+
+
+@op(retry_policy=retry)
+def forget(context: OpExecutionContext, enricher: EnricherResource, config: ForgetConfig) -> None:
+    """Delete the days that ENRICH_KEEP_DAYS does not keep, and what only they needed."""
+    with enricher.open() as pipeline:
+        gone = pipeline.forget_old_days(dry_run=config.dry_run)
+    if gone.keep_from is None:
+        context.log.info("ENRICH_KEEP_DAYS is not set: every day is kept")
+    elif gone.dry_run:
+        context.log.info(
+            "a dry run: nothing was deleted; set dry_run to false to delete what is counted here"
+        )
+    context.add_output_metadata({name: value for name, value in gone.as_dict().items() if value is not None})
+
+
+@job(
+    description="Delete sessions older than ENRICH_KEEP_DAYS keeps, and what only they needed. Started by "
+    "hand it only counts, unless dry_run is set to false."
+)
+def forget_old_days() -> None:
+    forget()
+
+
+@op(retry_policy=retry)
+def prune(context: OpExecutionContext) -> None:
+    """Delete old finished runs that no status rests on."""
+    days = load_settings().keep_runs_days
+    before = datetime.now(timezone.utc) - timedelta(days=days)
+
+    def progress(so_far: Pruned) -> None:
+        context.log.info("%d runs deleted, %d kept", so_far.deleted, so_far.kept.total())
+
+    pruned = prune_runs(context.instance, before, progress)
+    context.add_output_metadata(
+        {
+            "ended_before": before.isoformat(timespec="seconds"),
+            "runs_deleted": pruned.deleted,
+            "runs_kept": pruned.kept.total(),
+            "kept_because": table(["reason", "runs"], pruned.kept.most_common()),
+        }
+    )
+
+
+@job(
+    description="Delete finished runs that ended more than ENRICH_KEEP_RUNS_DAYS ago from Dagster's history, "
+    "save those that the status of a partition or check rests on."
+)
+def prune_history() -> None:
+    prune()

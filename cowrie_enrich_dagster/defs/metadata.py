@@ -10,6 +10,8 @@ from typing import Any
 
 from dagster import MetadataValue
 
+from cowrie_enrich_dagster.enrichment.report import RunReport
+
 _SPECIAL = re.compile(r"[^\w\s.,/%=-]|_")
 _LINK = re.compile(r"://|www|@", re.IGNORECASE)
 _WORD_JOINER = "\N{WORD JOINER}"
@@ -54,6 +56,13 @@ def duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def eta_metadata(report: RunReport) -> dict[str, Any]:
+    """When what is pending will be answered: seconds where that can be said, words where it never will be."""
+    never = sorted(name for name, eta in report.eta_by_service.items() if eta is None)
+    words = {"never_at_this_pace": ", ".join(never)} if never else {}
+    return {**words, **({} if report.eta_s is None else {"eta_seconds": round(report.eta_s, 1)})}
 
 
 def bars(counts: Mapping[str, int]) -> MetadataValue[Any]:

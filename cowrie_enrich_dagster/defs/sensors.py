@@ -1,13 +1,14 @@
 """What happens when something is new: log files -> their days; due lookups -> drain."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date, timedelta
 from hashlib import sha256
 from itertools import groupby
 
 from dagster import (
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     DefaultSensorStatus,
     RunRequest,
@@ -17,11 +18,20 @@ from dagster import (
     SkipReason,
     sensor,
 )
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 
-from cowrie_enrich_dagster.defs.jobs import drain_lookups, enrich_day
+from cowrie_enrich_dagster.defs.jobs import drain_lookups, enrich_day, how_far, index_logs
+from cowrie_enrich_dagster.defs.new_days import Cursor, Decision, decide
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import EnricherResource
-from cowrie_enrich_dagster.vocabulary import Days
+from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays
+from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.settings import Settings
+from cowrie_enrich_dagster.vocabulary import Days, utc_now
 
 _UNFINISHED = [
     DagsterRunStatus.QUEUED,
@@ -31,60 +41,158 @@ _UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 MAX_DAYS_PER_RUN = 31
+LOOK_SECONDS = 5.0
+"""How long one tick reads logs that are new to it; Dagster ends a tick after 60 seconds."""
 _MATERIALISED_BY_HAND = "__ASSET_JOB"  # what Dagster calls a run or backfill of assets from the UI
 
 
-@sensor(job=enrich_day, minimum_interval_seconds=30, default_status=DefaultSensorStatus.RUNNING)
+@sensor(
+    jobs=[enrich_day, index_logs],
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Enriches the days that new or grown log files touch: new files at once, a day that merely "
+    "grows every ENRICH_EVERY_MINUTES and once more when it is over. Has the job index_logs read an archive.",
+)
 def new_log_files(context: SensorEvaluationContext, enricher: EnricherResource) -> SensorResult | SkipReason:
     """Enrich exactly the days that new or grown log files touch, neighbouring days as one run.
 
-    The cursor holds, for each day, a fingerprint of its part of the files: a rename or a rotation changes
-    nothing in it, growth and late uploads do. While a run is unfinished nothing is requested and the cursor
-    stays, so that a growing file does not pile up runs.
+    Which days and when: see `new_days`. The cursor holds, for each day, a fingerprint of its part of the
+    files: a rename or a rotation changes nothing in it, growth and late uploads do. A tick reads for
+    `LOOK_SECONDS` at most; what takes longer the job `index_logs` reads, and until that is done no run is
+    asked for, since a run would have to read it all first.
     """
-    if running := _unfinished(context.instance, enrich_day.name):
-        return SkipReason(f"run {running} is not finished; what grew meanwhile is taken up after it")
+    indexing = _unfinished(context.instance, index_logs.name)
+    reads_on = [run for run in indexing if run.status is DagsterRunStatus.STARTED]
     with enricher.open() as pipeline:
-        found = pipeline.log_days()
-    seen = {str(day): mark for day, mark in found.items() if daily.has_partition_key(str(day))}
-    known: dict[str, str] = json.loads(context.cursor or "{}")
-    changed = [date.fromisoformat(day) for day, mark in seen.items() if known.get(day) != mark]
-    if not changed:
-        return SkipReason("no log file is new or has grown")
-    # A session of the day before may have ended in what is new.
-    before = [day - timedelta(days=1) for day in changed if str(day - timedelta(days=1)) in seen]
+        settings = pipeline.settings
+        look = pipeline.log_days(0 if reads_on else LOOK_SECONDS)
+    if not look.complete:
+        return _have_it_read(context, look, indexing)
+    now, every = utc_now(), timedelta(minutes=settings.every_minutes)
+    found, left_out = _in_partitions(look.days, settings, now.date())
+    at_work = _days_at_work(context.instance)
+    decision = decide(found, Cursor.parse(context.cursor), now, every, set(at_work))
+    words = [*_why_days_wait(decision, at_work, settings), *left_out]
+    if not decision.ask:
+        reason = "; ".join(words if decision.waiting or decision.busy else [_NOTHING_NEW, *left_out])
+        return SensorResult(skip_reason=reason, cursor=decision.cursor.dump())
+    for sentence in words:
+        context.log.info(sentence)
     requests = [
         RunRequest(
-            run_key=f"{days}:{_fingerprint(seen[str(day)] for day in days)}",
+            # Of the cursor, too: a tick that is repeated before its cursor is saved starts no second run.
+            run_key=f"{days}:{_fingerprint([context.cursor or '', *(found[day].extent for day in days)])}",
+            job_name=enrich_day.name,
             tags={
-                "dagster/asset_partition_range_start": str(days.first),
-                "dagster/asset_partition_range_end": str(days.last),
+                ASSET_PARTITION_RANGE_START_TAG: str(days.first),
+                ASSET_PARTITION_RANGE_END_TAG: str(days.last),
             },
         )
-        for days in _ranges({*changed, *before})
+        for days in _ranges(decision.ask)
     ]
-    return SensorResult(run_requests=requests, cursor=json.dumps(seen))
+    return SensorResult(run_requests=requests, cursor=decision.cursor.dump())
 
 
-@sensor(job=drain_lookups, minimum_interval_seconds=60, default_status=DefaultSensorStatus.RUNNING)
+_NOTHING_NEW = "no log file is new or has grown"
+
+
+def _have_it_read(
+    context: SensorEvaluationContext, look: LogDays, indexing: list[DagsterRun]
+) -> SensorResult | SkipReason:
+    """The words of a tick that finds more than it can read itself, and the job that reads it, once."""
+    read = how_far(look.bytes_done, look.bytes_total)
+    if indexing:
+        return SkipReason(
+            f"{read} of the logs; run {indexing[0].run_id[:8]} ({index_logs.name}) reads on, then the days "
+            "in them are enriched"
+        )
+    context.log.info("%s of the logs; the job %s reads on", read, index_logs.name)
+    return SensorResult(run_requests=[RunRequest(job_name=index_logs.name, tags={"cowrie/logs": read})])
+
+
+def _in_partitions(
+    days: Mapping[date, DayMark], settings: Settings, today: date
+) -> tuple[dict[date, DayMark], list[str]]:
+    """The days that can be enriched; a sentence for each kind of those that cannot."""
+    keep_from = settings.first_kept_day(today)
+    start = settings.start_day
+    too_old = [day for day in days if keep_from and day < keep_from]
+    too_early = [day for day in days if day < start and not (keep_from and day < keep_from)]
+    rest = [day for day in days if day >= max(start, keep_from or start)]
+    found = {day: days[day] for day in rest if daily.has_partition_key(str(day))}
+    to_come = [day for day in rest if day not in found]
+    left_out = {
+        f"before ENRICH_START_DAY ({start})": too_early,
+        f"older than ENRICH_KEEP_DAYS ({settings.keep_days}) keeps": too_old,
+        "still to come by this machine's clock": to_come,
+    }
+    return found, [f"{_named(of, 'in the logs')} {why}: left out" for why, of in left_out.items() if of]
+
+
+def _named(days: Collection[date], which: str = "") -> str:
+    """`2025-11-01 is` or `3 days, 2025-11-01 to 2025-11-05, are`."""
+    which = f" {which}" if which else ""
+    if len(days) == 1:
+        return f"the day {min(days)}{which} is"
+    return f"{len(days)} days{which}, {min(days)} to {max(days)}, are"
+
+
+def _why_days_wait(decision: Decision, at_work: Mapping[date, str], settings: Settings) -> Iterator[str]:
+    for run in sorted({at_work[day] for day in decision.busy}):
+        of_run = [day for day in decision.busy if at_work[day] == run]
+        yield f"{_named(of_run)} being worked on by run {run}, and asked for again after it"
+    if decision.waiting:
+        until = min(decision.waiting.values())
+        yield (
+            f"what was added to {_list(decision.waiting)} is enriched at {until:%H:%M} UTC or soon after "
+            f"(ENRICH_EVERY_MINUTES={settings.every_minutes})"
+        )
+
+
+def _list(days: Collection[date]) -> str:
+    return str(min(days)) if len(days) == 1 else f"{len(days)} days from {min(days)} to {max(days)}"
+
+
+@sensor(job=drain_lookups, minimum_interval_seconds=15, default_status=DefaultSensorStatus.RUNNING)
 def due_lookups(context: SensorEvaluationContext, enricher: EnricherResource) -> RunRequest | SkipReason:
-    """Drain the queue as soon as deferred lookups are due; one drain at a time."""
+    """Drain the queue, a slice after the other, while something is due that may be asked."""
     for name in (drain_lookups.name, enrich_day.name, _MATERIALISED_BY_HAND):
         if running := _unfinished(context.instance, name):
-            return SkipReason(f"run {running} is not finished; it works on the same queue")
+            return SkipReason(f"run {running[0].run_id[:8]} is not finished; it works on the same queue")
     with enricher.open() as pipeline:
-        backlog = pipeline.backlog()
-    due = {service: left.due for service, left in backlog.items() if left.due}
-    if not due:
-        later = [left.next_attempt_at for left in backlog.values() if left.next_attempt_at]
-        return SkipReason(f"nothing is due before {min(later)}" if later else "no lookup is pending")
-    context.log.info("due: %s", due)
+        askable = pipeline.askable(at_once=True)
+        if not askable:
+            return SkipReason(_why_nothing_is_asked(pipeline.ledger()))
+    context.log.info("due: %s", askable)
     return RunRequest()
 
 
-def _unfinished(instance: DagsterInstance, job_name: str) -> str | None:
-    runs = instance.get_runs(RunsFilter(job_name=job_name, statuses=_UNFINISHED), limit=1)
-    return runs[0].run_id[:8] if runs else None
+def _why_nothing_is_asked(ledger: Iterable[LedgerEntry]) -> str:
+    waiting = [entry for entry in ledger if entry.backlog]
+    if not waiting:
+        return "no lookup is pending"
+    return "; ".join(f"{entry.status.service}: nothing is due before {_when(entry)}" for entry in waiting)
+
+
+def _when(entry: LedgerEntry) -> str:
+    moments = (entry.status.next_slot_at, entry.next_attempt_at)
+    return f"{max(moment for moment in moments if moment):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _unfinished(instance: DagsterInstance, job_name: str) -> list[DagsterRun]:
+    return list(instance.get_runs(RunsFilter(job_name=job_name, statuses=_UNFINISHED)))
+
+
+def _days_at_work(instance: DagsterInstance) -> dict[date, str]:
+    """The days on which unfinished runs work, those in the queue too; each with the start of the run's id."""
+    days: dict[date, str] = {}
+    for job_name in (enrich_day.name, _MATERIALISED_BY_HAND):
+        for run in _unfinished(instance, job_name):
+            first = run.tags.get(ASSET_PARTITION_RANGE_START_TAG) or run.tags.get(PARTITION_NAME_TAG)
+            last = run.tags.get(ASSET_PARTITION_RANGE_END_TAG) or first
+            with suppress(ValueError):  # the partition of somebody else's asset
+                days.update(dict.fromkeys(Days.parse(f"{first}..{last}"), run.run_id[:8]))
+    return days
 
 
 def _fingerprint(marks: Iterable[str]) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from sqlalchemy import Connection, bindparam, delete, distinct, func, select, text
+from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
+from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.json_text import to_json
-from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
 
 _SESSIONS = table_of(SessionRecord)
@@ -51,15 +54,44 @@ class _NetworkSet:
         return any(number >> shift in held for (of, shift), held in self._by_length.items() if of == version)
 
 
-def priority_of(*, sessions: int, sensors: int, login_successes: int, files: int) -> int:
-    """What an answer about an address is worth: who got in, who left files, who is busy and seen widely.
+def days_of_other_lists(
+    database: Database, own: Iterable[_Network], scanners: Iterable[_Network]
+) -> list[date]:
+    """The days that were summarised when the lists of our own networks and of scanners said something else.
 
-    The steps are ordered, not weighed: no number of mere connects outweighs one successful login. A session
-    counts once for each sensor that saw the address.
+    Their rows follow with the next enrichment of the day.
     """
-    return 10_000 * (login_successes > 0) + 5_000 * (files > 0) + min(sessions * sensors, 4_999)
+    ours, listed = _NetworkSet(own), _NetworkSet(scanners)
+    said = text("SELECT DISTINCT src_ip, scope, known_scanner FROM session_ips").columns(
+        known_scanner=Boolean
+    )
+    days = text(f"""
+        SELECT DISTINCT day FROM session_ips WHERE {database.among("src_ip")} AND (
+            (scope = 'own') <> (src_ip IN (SELECT value FROM {_texts(database, ":own")}))
+            OR known_scanner <> (src_ip IN (SELECT value FROM {_texts(database, ":scanners")}))
+        ) ORDER BY day
+    """).columns(day=Date())
+    with database.read() as connection:
+        rows = connection.execute(said).all()
+        is_own = {ip for ip, *_ in rows if ip in ours}
+        is_scanner = {ip for ip, *_ in rows if ip in listed}
+        other = [
+            ip for ip, scope, known in rows
+            if (scope == Scope.OWN.value) != (ip in is_own) or known != (ip in is_scanner)
+        ]  # fmt: skip
+        if not other:
+            return []
+        lists = {"keys": to_json(other), "own": to_json([*is_own]), "scanners": to_json([*is_scanner])}
+        return list(connection.execute(days, lists).scalars())
 
 
+def _texts(database: Database, parameter: str) -> str:
+    if database.is_sqlite:
+        return f"json_each({parameter})"
+    return f"jsonb_array_elements_text(CAST({parameter} AS jsonb)) AS texts(value)"
+
+
+@repeats_after_outage
 def summarise_addresses(
     database: Database, days: Days, own: Iterable[_Network] = (), scanners: Iterable[_Network] = ()
 ) -> AddressReport:
@@ -117,20 +149,7 @@ def summarise_addresses(
         ]
         insert_rows(connection, _ADDRESSES, columns, rows)
         never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL or ip in known_scanners]
-        _close_lookups(database, connection, never)
+        # What was opened before its key was listed is not asked any more.
+        LookupQueue(database).close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)
     by_scope = Counter(scope.value for scope in scopes.values())
     return AddressReport(len(rows), len(scopes), dict(by_scope), len(known_scanners))
-
-
-def _close_lookups(database: Database, connection: Connection, keys: list[str]) -> None:
-    """Close what was opened before its key was listed."""
-    statement = text(f"""
-        UPDATE lookups SET status = :status, next_attempt_at = NULL, updated_at = :now
-        WHERE (service, key) IN (
-            SELECT service, key FROM lookups WHERE next_attempt_at IS NOT NULL AND {database.among("key")}
-            ORDER BY service, key {"" if database.is_sqlite else "FOR UPDATE"}
-        )
-    """).bindparams(bindparam("now", type_=UtcDateTime()))
-    skipped = LookupStatus.SKIPPED_POLICY.value
-    values = {"status": skipped, "now": database.now(connection), "keys": to_json(keys)}
-    connection.execute(statement, values)

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from requests.utils import get_environ_proxies, select_proxy
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.ingest import survey_logs
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.services.maxmind import DatabaseUnreadable, database_types
@@ -21,6 +22,7 @@ from cowrie_enrich_dagster.storage.engine import DatabaseUnusable
 
 CONNECT_TIMEOUT_S = 3.0
 _NAMED_REASONS = 8
+POLITE_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -146,22 +148,48 @@ def _services(enricher: Enricher, *, limits_are_known: bool) -> Iterator[Part]:
         if name == "maxmind":
             yield _maxmind(enricher)
             continue
-        url = urlsplit(enricher.source(name).config.api_url)
-        port = url.port or {"https": 443, "http": 80, "whois": 43}[url.scheme]
+        where, through = _way_to(enricher.source(name).config.api_url)
         try:
-            socket.create_connection((url.hostname, port), CONNECT_TIMEOUT_S).close()
+            socket.create_connection(through or where, CONNECT_TIMEOUT_S).close()
         except OSError as problem:
-            yield Part(name, "failed", f"{url.hostname}:{port} cannot be reached ({_first_line(problem)})")
+            why = f"cannot be reached ({_first_line(problem)})"
+            yield Part(name, "failed", f"{_shown(through or where)} {why}")
             continue
-        warnings = []
-        if name == "dshield" and not enricher.settings.services[name].email:
-            warnings.append("set DSHIELD_EMAIL: its operators refuse anonymous clients")
+        warnings: list[str] = []
+        notes: list[str] = []
+        if name == "dshield" and enricher.is_anonymous:
+            warnings.append(ANONYMOUS)
+        if name == "dshield" and enricher.settings.services[name].first_cooldown < POLITE_S:
+            notes.append("its operators ask for 300 s after a bare 429: DSHIELD_FIRST_COOLDOWN=300")
         limit = enricher.source(name).limiter.snapshot() if limits_are_known else None
         if limit and limit.cooldown_until:
             until = f"{limit.cooldown_until:%Y-%m-%d %H:%M:%S} UTC"
             warnings.append(f"no request before {until} ({limit.cooldown_reason})")
-        detail = "; ".join([f"{url.hostname}:{port} reachable", *warnings])
+        reached = f"{_shown(where)} reachable"
+        if through:
+            reached = f"{_shown(where)} through the proxy {_shown(through)}, which is reachable"
+        detail = "; ".join([reached, *warnings, *notes])
         yield Part(name, "warning" if warnings else "ok", detail)
+
+
+_Where = tuple[str, int]
+_PORTS = {"https": 443, "http": 80, "whois": 43}
+
+
+def _way_to(url: str) -> tuple[_Where, _Where | None]:
+    """Host and port of a service, and of the proxy that runs reach it through, if they do."""
+    proxy = None
+    if url.startswith("http"):
+        proxy = select_proxy(url, get_environ_proxies(url))
+    where, through = (
+        (part.hostname or "", part.port or _PORTS.get(part.scheme, 80))
+        for part in (urlsplit(url), urlsplit(proxy if proxy and "://" in proxy else f"http://{proxy or ''}"))
+    )
+    return where, through if proxy else None
+
+
+def _shown(where: _Where) -> str:
+    return f"{where[0]}:{where[1]}"
 
 
 def _maxmind(enricher: Enricher) -> Part:

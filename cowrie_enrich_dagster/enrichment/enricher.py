@@ -1,19 +1,22 @@
 """The whole pipeline without Dagster: settings in, steps to call in order, each safe to repeat.
 
-logs -> `ingest` -> `summarise_addresses` -> `fetch_feeds` -> `plan` -> `fetch` (per service) -> `enrich`.
+logs -> `ingest` -> `summarise_addresses` -> `fetch_feeds` -> `plan` -> `enrich` (rows at once, with what is
+known) -> `ask` (per service, while the run has time) -> `write_news` (what was learned, where it belongs).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import cached_property, partial
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -23,55 +26,73 @@ from cowrie_enrich_dagster import services as service_registry
 from cowrie_enrich_dagster.cache import (
     CacheEntry,
     DatabaseCache,
-    FilesystemCache,
     HybridEnrichmentCache,
     ImportReport,
     RedisCache,
     import_directory,
+    import_records,
 )
-from cowrie_enrich_dagster.enrichment.addresses import AddressReport, summarise_addresses
+from cowrie_enrich_dagster.cowrie import ReadReport
+from cowrie_enrich_dagster.enrichment.addresses import (
+    AddressReport,
+    days_of_other_lists,
+    summarise_addresses,
+)
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
-from cowrie_enrich_dagster.enrichment.ingest import IngestReport, day_marks, ingest_days
+from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
+from cowrie_enrich_dagster.enrichment.ingest import IngestReport, LogDays, ingest_days, log_days
 from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
-from cowrie_enrich_dagster.enrichment.keys import Key, days_answered_since, keys_of, password_hashes
+from cowrie_enrich_dagster.enrichment.keys import (
+    EVERY_SESSION,
+    Chosen,
+    Key,
+    keys_of,
+    occurring,
+    password_hashes,
+)
 from cowrie_enrich_dagster.enrichment.knowledge import (
     AskedService,
+    Knowledge,
     archive_expired,
+    ever_told,
     forget,
     gather,
     told_in_time,
 )
+from cowrie_enrich_dagster.enrichment.learned import Learned, write_news
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
-from cowrie_enrich_dagster.enrichment.plan import Plan, plan_service
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue, OpenLookups
-from cowrie_enrich_dagster.enrichment.report import RunReport
-from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy, fingerprint
+from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE, Plan, Take, plan_service
+from cowrie_enrich_dagster.enrichment.queue import Among, LookupQueue, OpenLookups, Wanted
+from cowrie_enrich_dagster.enrichment.report import DrainReport, RunReport
+from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy, QuotaStatus, Reason, fingerprint
 from cowrie_enrich_dagster.services import Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import ConfigError, ServiceSettings, Settings
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.settings.values import Network
+from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.migrate import require_current
 from cowrie_enrich_dagster.storage.tables import (
     EnrichedSession,
     EnrichmentCache,
     EnrichmentRun,
-    Lookup,
     SessionIp,
     SessionRecord,
     table_of,
 )
-from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject
+from cowrie_enrich_dagster.vocabulary import LAST_DAY, Days, Subject
 
 logger = logging.getLogger(__name__)
+
+ANONYMOUS = "DSHIELD_EMAIL is not set: DShield's operators refuse anonymous clients"
+
 _RUNS = table_of(EnrichmentRun)
 _SESSIONS = table_of(SessionRecord)
 _ENRICHED = table_of(EnrichedSession)
 _ADDRESSES = table_of(SessionIp)
-_LOOKUPS = table_of(Lookup)
 _CACHE = table_of(EnrichmentCache)
-_TTLS = {name: service.ttl for name, service in service_registry.ALL.items()}
 
 
 class Enricher:
@@ -127,13 +148,18 @@ class Enricher:
             if redis.enabled
             else None,
             DatabaseCache(self.database),
-            FilesystemCache(folder, _TTLS) if folder else None,
+            reference_files(folder, self.database) if folder else None,
             fetch=self._fetch_entries,
         )
 
     def _fetch_entries(self, service: str, keys: Sequence[str]) -> dict[str, CacheEntry]:
-        self.fetch(service, dict.fromkeys(keys, 0))
+        self.fetch(service, map(Wanted, keys))
         return self.cache.database.get_many(service, keys)
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether DShield is to be asked without saying who asks (see `ANONYMOUS`)."""
+        return "dshield" in self.services and not self.settings.services["dshield"].email
 
     def has_key(self, name: str) -> bool:
         """Whether we hold what this service demands of those who ask: a key, or its database file."""
@@ -159,9 +185,10 @@ class Enricher:
         if limits:
             windows = limits.by_window()
             policy = _policy(feed, own, rate=limits.rate, burst=limits.burst, windows=windows)
+            policy = replace(policy, capped=frozenset())
         else:
             # One client, one budget, one stop. But a list that is refused must not stop the lookups.
-            policy = replace(self.source(base).limiter.policy, auth_statuses=frozenset())
+            policy = replace(self.source(base).limiter.policy, blocks_refused=False)
         return self._source(feed, own, policy)
 
     def _source(self, service: Service, own: ServiceSettings, policy: Policy) -> Source:
@@ -182,37 +209,62 @@ class Enricher:
         """
         chosen = self.settings.feeds
         if chosen is None:
-            tells_country = any(n in self.services and self.has_key(n) for n in ("cymru", "maxmind"))
+            # Cymru does not: the country it has is the registry's.
+            tells_country = "maxmind" in self.services and self.has_key("maxmind")
             chosen = ("abuseipdb", "dshield") if tells_country else ("abuseipdb",)
         on = set(chosen) & set(self.services)
         return tuple(
             name for name, feed in FEEDS.items() if feed.service in on and self.has_key(feed.service)
         )
 
-    def fetch_feeds(self, days: Days) -> list[FeedReport]:
+    def fetch_feeds(self, days: Days, *, until: float = math.inf) -> list[FeedReport]:
         """Let every feed answer what it can for `days`; a feed that fails is told in its report."""
-        return [self.fetch_feed(name, days) for name in self.feeds]
+        return [self.fetch_feed(name, days, until=until) for name in self.feeds]
 
-    def fetch_feed(self, name: str, days: Days) -> FeedReport:
+    def fetch_feed(self, name: str, days: Days, *, until: float = math.inf) -> FeedReport:
         """Let one feed answer what it can for `days`."""
         tier = self.cache.database
         whole_lists = HybridEnrichmentCache(None, tier)  # too large for Redis, where nobody would read them
 
-        def fetch(feed: Service, wanted: Mapping[str, int]) -> FetchReport:
-            return self._fetcher(self._feed_source(name, feed), None, whole_lists).fetch(wanted)
+        def fetch(feed: Service, wanted: Sequence[Wanted]) -> FetchReport:
+            return self._fetcher(self._feed_source(name, feed), None, until, whole_lists).fetch(wanted)
 
         return read_feed(name, days, database=self.database, cache=tier, queue=self.queue, fetch=fetch)
 
     def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
-        """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist."""
-        report = ingest_days(self.database, self._log_dir(), days, progress)
+        """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist.
+
+        Days older than ENRICH_KEEP_DAYS keeps are not read: that is a warning.
+        """
+        root, keep_from = self._log_dir(), self._first_kept_day()
+        if keep_from is not None and days.first < keep_from:
+            old = Days(days.first, min(days.last, keep_from - timedelta(days=1)))
+            keep_days = self.settings.keep_days
+            logger.warning("%s: older than ENRICH_KEEP_DAYS (%d) keeps, not read", old, keep_days)
+            if days.last < keep_from:
+                return IngestReport(ReadReport())
+            days = Days(keep_from, days.last)
+        report = ingest_days(self.database, root, days, progress)
         for question in ask_about_nat(self.database, days):
             logger.warning("%s", question)
         return report
 
-    def log_days(self) -> dict[date, str]:
-        """The days in the logs, each with a fingerprint that changes when there is more of it."""
-        return day_marks(self.database, self._log_dir())
+    def _first_kept_day(self) -> date | None:
+        with self.database.read() as connection:
+            return self.settings.first_kept_day(self.database.now(connection).date())
+
+    def forget_old_days(self, *, dry_run: bool) -> Forgotten:
+        """Delete the days that ENRICH_KEEP_DAYS does not keep; with `dry_run` count what would go."""
+        keep_from = self._first_kept_day()
+        if keep_from is None:
+            return Forgotten(None, dry_run)
+        return forget_days_before(self.database, keep_from, dry_run=dry_run)
+
+    def log_days(
+        self, seconds: float = math.inf, progress: Callable[[int, int], None] | None = None
+    ) -> LogDays:
+        """The days in the logs, after about `seconds` of reading what is not known yet; see `log_days`."""
+        return log_days(self.database, self._log_dir(), seconds, progress)
 
     def _log_dir(self) -> Path:
         root = self.settings.log_dir
@@ -223,44 +275,72 @@ class Enricher:
 
     def summarise_addresses(self, days: Days) -> AddressReport:
         """`sessions` -> `session_ips`."""
-        listed = self.settings.scanners_file
-        return summarise_addresses(
-            self.database, days, self.settings.all_own_networks(), listed.networks if listed else ()
-        )
+        return summarise_addresses(self.database, days, *self._lists)
 
-    def plan(self, days: Days) -> Plan:
-        """What would be asked for `days`; spends nothing."""
-        keys = self._keys(days)
+    def days_of_other_lists(self) -> list[date]:
+        """The days whose rows do not follow the present lists of our own networks and of scanners yet."""
+        return days_of_other_lists(self.database, *self._lists)
+
+    @property
+    def _lists(self) -> tuple[Sequence[Network], Sequence[Network]]:
+        listed = self.settings.scanners_file
+        return self.settings.all_own_networks(), listed.networks if listed else ()
+
+    def plan(self, days: Days, take: Take | None = None) -> Plan:
+        """What would be asked for `days`; spends nothing. `take` is given the keys, lot by lot."""
 
         def told_then(service: Service, addresses: Sequence[str]) -> Mapping[str, str]:
             return told_in_time(self.database, service, addresses, days)
 
-        plans = {
-            name: plan_service(
-                service,
-                keys[service.subject],
-                self.cache,
-                told_then,
-                self.source(name).limiter.snapshot(),
-                has_key=self.has_key(name),
-            )
-            for name, service in self.services.items()
-        }
-        return Plan(days, len(keys[Subject.IP]), plans)
+        plans = {}
+        for name, service in self.services.items():
+            with self.database.read() as connection:
+                plans[name] = plan_service(
+                    service,
+                    keys_of(self.database, connection, Chosen.of_days(days), service.subject),
+                    self.cache,
+                    told_then,
+                    self.source(name).limiter.snapshot(),
+                    has_key=self.has_key(name),
+                    take=take,
+                )
+        return Plan(days, self._count_addresses(days), plans)
 
-    def _keys(self, days: Days) -> dict[Subject, list[Key]]:
-        subjects = {Subject.IP, *(service.subject for service in self.services.values())}
-        return {subject: keys_of(self.database, days, subject) for subject in subjects}
+    def plan_and_open(self, days: Days) -> Plan:
+        """Plan `days`, and open a lookup for all that is wanted."""
+        return self.plan(days, self.open)
 
-    def fetch(self, name: str, wanted: Mapping[str, int], progress: Progress | None = None) -> FetchReport:
-        """Ask one service about `wanted` (key -> priority)."""
-        return self._fetcher_of(name, progress).fetch(wanted)
+    def open(self, name: str, wanted: Sequence[Wanted]) -> None:
+        """Open lookups of one service (see `LookupQueue.open`)."""
+        self._fetcher(self.source(name), None).open(wanted)
 
-    def _fetcher_of(self, name: str, progress: Progress | None) -> Fetcher:
-        return self._fetcher(self.source(name), progress)
+    def _count_addresses(self, days: Days) -> int:
+        query = select(func.count(func.distinct(_ADDRESSES.c.src_ip)))
+        with self.database.read() as connection:
+            return connection.execute(query.where(_ADDRESSES.c.day.between(*days.ends))).scalar_one()
+
+    def fetch(self, name: str, wanted: Iterable[Wanted], progress: Progress | None = None) -> FetchReport:
+        """Ask one service about these keys and no others."""
+        return self._fetcher(self.source(name), progress).fetch(wanted)
+
+    def ask(
+        self, name: str, days: Days, until: float = math.inf, progress: Progress | None = None
+    ) -> FetchReport:
+        """Ask one service, in the order of asking over all days, until the keys of `days` are closed.
+
+        Or until the moment `until` (of `time.monotonic`). Their lookups have been opened (`plan_and_open`).
+        """
+        return self._fetcher(self.source(name), progress, until).drain(self._goal(name, days))
+
+    def _goal(self, name: str, days: Days) -> Among:
+        return occurring(self.database, days, self.services[name].subject)
 
     def _fetcher(
-        self, source: Source, progress: Progress | None, cache: HybridEnrichmentCache | None = None
+        self,
+        source: Source,
+        progress: Progress | None,
+        until: float = math.inf,
+        cache: HybridEnrichmentCache | None = None,
     ) -> Fetcher:
         return Fetcher(
             source,
@@ -268,24 +348,35 @@ class Enricher:
             self.queue,
             cache or self.cache,
             max_wait_s=self.settings.max_wait_s,
+            until=until,
             respect_retry_after=source.limiter.policy.respect_retry_after,
             progress=progress,
         )
-
-    def drain(self, progress: Progress | None = None) -> list[FetchReport]:
-        """Ask whatever is due in the queue, all services at once."""
-        due = [name for name, left in self.backlog().items() if left.due]
-        return self._all_at_once({self._fetcher_of(name, progress): Fetcher.drain for name in due})
 
     def backlog(self) -> dict[str, OpenLookups]:
         """The open lookups of every service that has any; a missing list is none, who needs it asks anew."""
         return {name: left for name, left in self.queue.backlog().items() if name in self.services}
 
+    def askable(self, *, at_once: bool = False) -> dict[str, int]:
+        """The services that have something due and may be asked within the patience; how much is due.
+
+        With `at_once` only those that wait for nothing but their pace.
+        """
+        patience = self.settings.max_wait_s
+        return {
+            status.service: left.due
+            for _, status, left in self._limits_and_backlog()
+            if left
+            and left.due
+            and status.wait_s <= (min(patience, status.spacing_s + 1) if at_once else patience)
+        }
+
     @staticmethod
-    def _all_at_once(work: Mapping[Fetcher, Callable[[Fetcher], FetchReport]]) -> list[FetchReport]:
+    def _all_at_once(work: Mapping[Fetcher, Among | None]) -> list[FetchReport]:
+        """Let every fetcher drain the queue until its goal is reached."""
         with ThreadPoolExecutor(max(1, len(work))) as pool:
             try:
-                futures = [pool.submit(task, fetcher) for fetcher, task in work.items()]
+                futures = [pool.submit(fetcher.drain, goal) for fetcher, goal in work.items()]
                 return [future.result() for future in futures]
             except BaseException:  # an interrupt reaches this thread alone
                 for fetcher in work:
@@ -294,19 +385,39 @@ class Enricher:
 
     def enrich(self, days: Days) -> JoinReport:
         """Everything known -> `enriched_sessions`."""
-        keys = self._keys(days)
-        knowledge = [
-            gather(
-                self.database,
-                self.cache,
-                self.queue,
-                AskedService(service, self.has_key(name)),
-                keys[service.subject],
-            )
-            for name, service in self.services.items()
-        ]
-        passwords = password_hashes(self.database, days) if Subject.PASSWORD_SHA1_PREFIX in keys else []
-        return enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords)
+        chosen = Chosen.of_days(days)
+        with self.database.read() as connection:
+            keys = {s: list(keys_of(self.database, connection, chosen, s)) for s in self._subjects}
+            passwords = password_hashes(self.database, connection, chosen) if self._asks_passwords else []
+        return enrich_sessions(self.database, days, keys[Subject.IP], self._knowledge_of(keys), passwords)
+
+    def write_news(self) -> Learned:
+        """Write what was learned since into the rows it concerns, whatever their day."""
+        return write_news(self.database, self.queue, self.services, self._knowledge_of)
+
+    @property
+    def _subjects(self) -> set[Subject]:
+        return {Subject.IP, *(service.subject for service in self.services.values())}
+
+    @property
+    def _asks_passwords(self) -> bool:
+        return Subject.PASSWORD_SHA1_PREFIX in self._subjects
+
+    def _knowledge_of(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
+        return [self._knowledge(name, keys[service.subject]) for name, service in self.services.items()]
+
+    def _knowledge(self, name: str, keys: Sequence[Key]) -> Knowledge:
+        has_key = self.has_key(name)
+        held_by = self.source(name).limiter.snapshot().cooldown_reason if has_key else None
+        asked = AskedService(self.services[name], has_key, is_refused=held_by is Reason.AUTH_FAILED)
+        return gather(self.database, self.cache, self.queue, asked, keys)
+
+    def _recount(self, report: JoinReport, days: Days) -> None:
+        """Bring the statuses in the report up to date: what was asked meanwhile, and how it ended."""
+        for name, service in self.services.items():
+            with self.database.read() as connection:
+                keys = list(keys_of(self.database, connection, Chosen.of_days(days), service.subject))
+            report.recount(self._knowledge(name, keys))
 
     def cleanup(self, *, dry_run: bool = False) -> dict[str, int]:
         """Take expired answers out of the cache into `observations`; returns how many, by service."""
@@ -341,75 +452,163 @@ class Enricher:
                 ],
             )
 
-    def run(self, days: Days, progress: Progress | None = None) -> RunReport:
-        """All steps, in order; every service is asked at the same time as the others."""
+    def run(self, days: Days, progress: Progress | None = None, *, wait: bool = False) -> RunReport:
+        """All steps, in order; every service is asked at the same time as the others.
+
+        Every session has its row before anything is asked. Then the run asks for what is left of its time
+        (ENRICH_MAX_RUN_SECONDS); with `wait`, unless that is set, while there is something it may ask.
+        """
         started = time.monotonic()
+        endless = wait and self.settings.max_run_s is None
+        until = math.inf if endless else started + self.settings.run_s
         report = RunReport.for_services(self.services, days)
         run_id = self.begin_run("run", days)
         ingested = self.ingest(days, progress)
         report.events, report.quarantined = ingested.read.events, ingested.read.lines_quarantined
-        report.passed_over, report.has_logs = ingested.read.passed_over, bool(ingested.sessions_by_day)
+        report.passed_over = ingested.read.passed_over
+        report.has_logs = bool(ingested.sessions_by_day) or not ingested.empty_days
         report.ips = self.summarise_addresses(days).distinct
-        report.feeds = {feed.feed: feed.as_dict() for feed in self.fetch_feeds(days)}
-        plan = self.plan(days)
+        report.feeds = {feed.feed: feed.as_dict() for feed in self.fetch_feeds(days, until=until)}
+        plan = self.plan_and_open(days)
         report.hits.update(plan.hits())
-        wanted = {name: service.wanted for name, service in plan.services.items()}
-        for fetched in self._fetch_all(wanted, progress):
-            report.add_fetch(fetched)
-        report.add_join(self.enrich(days))
+        joined = self.enrich(days)
+        goals = {name: self._goal(name, days) for name, service in plan.services.items() if service.wanted}
+        if goals:
+            fetched = self._ask_in_slices(goals, until, progress)
+            report.add_fetches(fetched)
+            if any(part.is_refused for part in fetched):  # which is said of every key, asked or not
+                joined = self.enrich(days)
+            else:
+                self._recount(joined, days)
+        report.add_join(joined)
+        if report.pending:
+            report.foresee(self.ledger())
+        report.days_of_other_lists = self.days_of_other_lists()
         report.cache = self.cache.metrics.as_dict()
         report.elapsed_s = time.monotonic() - started
         self.end_run(run_id, report)
         return report
 
-    def _fetch_all(
-        self, wanted: Mapping[str, Mapping[str, int]], progress: Progress | None
+    def drain(self, progress: Progress | None = None, *, until: float = math.inf) -> DrainReport:
+        """Ask what is due in the queue, all services at once, and write what is learned into its rows.
+
+        Ends when nothing is due that may be asked within the patience, or at `until`.
+        """
+        started = time.monotonic()
+        run_id = self.begin_run("drain", None)
+        self.queue.counts.fold()
+        report = RunReport.for_services(self.services, None)
+        goals: dict[str, Among | None] = dict.fromkeys(self.askable())
+        learned = self.write_news()  # what a killed drain left
+        fetched = self._ask_in_slices(goals, until, progress, learned)
+        report.add_fetches(fetched)
+        backlog = self.backlog()
+        report.pending_by_service = {name: left.total for name, left in backlog.items()}
+        report.foresee(self.ledger())
+        report.sessions = learned.sessions
+        report.days_of_other_lists = self.days_of_other_lists()
+        report.elapsed_s = time.monotonic() - started
+        self.end_run(run_id, report)
+        return DrainReport(report, fetched, sorted(learned.days))
+
+    def _ask_in_slices(
+        self,
+        goals: Mapping[str, Among | None],
+        until: float,
+        progress: Progress | None,
+        learned: Learned | None = None,
     ) -> list[FetchReport]:
-        return self._all_at_once(
-            {
-                self._fetcher_of(name, progress): partial(Fetcher.fetch, wanted=keys)
-                for name, keys in wanted.items()
-                if keys
-            }
-        )
+        """Ask until every goal is reached, writing what was learned at least every `run_s` seconds."""
+        reports: dict[str, FetchReport] = {}
+        learned = Learned() if learned is None else learned
+        left = dict(goals)
+        while left:
+            end = min(until, time.monotonic() + self.settings.run_s)
+            work = {self._fetcher(self.source(name), progress, end): goal for name, goal in left.items()}
+            fetched = self._all_at_once(work)
+            learned.add(self.write_news())
+            for part in fetched:
+                reports[part.service] = part.after(reports.get(part.service))
+            left = {part.service: left[part.service] for part in fetched if part.is_out_of_time}
+            if time.monotonic() >= until:
+                break
+            if not left and until == math.inf:
+                left = self._after_backoff(goals)
+        return list(reports.values())
 
-    def drain_and_enrich(self, progress: Progress | None = None) -> tuple[list[FetchReport], list[date]]:
-        """Drain the queue, then enrich again every day for which a new answer came in; returns both."""
-        with self.database.read() as connection:
-            since = self.database.now(connection)
-        reports = self.drain(progress)
-        days = days_answered_since(self.database, since, self.services.values())
-        for day in days:
-            self.enrich(Days(day, day))
-        return reports, days
-
-    def refresh(self, ahead: timedelta, active: timedelta) -> list[FetchReport]:
-        """Ask again about the addresses seen within `active` whose answers expire within `ahead`."""
+    def _after_backoff(self, goals: Mapping[str, Among | None]) -> dict[str, Among | None]:
+        """Wait for what failed and is tried again within the patience; the goals of its services."""
         with self.database.read() as connection:
             now = self.database.now(connection)
-            seen = func.max(_ADDRESSES.c.last_seen)
-            recent = (
-                select(_ADDRESSES.c.src_ip, func.max(_ADDRESSES.c.priority).label("priority"))
-                .where(_ADDRESSES.c.scope == Scope.GLOBAL.value, ~_ADDRESSES.c.known_scanner)
-                .group_by(_ADDRESSES.c.src_ip)
-                .having(seen >= now - active)
-                .subquery()
+        open_ = {
+            name: self.queue.backlog_of(name) if goal is None else self.queue.open_among(name, goal)
+            for name, goal in goals.items()
+        }
+        waits = {
+            name: (left.next_attempt_at - now).total_seconds()
+            for name, left in open_.items()
+            if left.next_attempt_at is not None and not left.due
+        }
+        soon = {name: wait for name, wait in waits.items() if wait <= self.settings.max_wait_s}
+        if soon:
+            time.sleep(max(0.0, *soon.values()))
+        return {name: goals[name] for name in soon}
+
+    def refresh(
+        self,
+        ahead: timedelta,
+        active: timedelta,
+        *,
+        service: str | None = None,
+        limit: int | None = None,
+        until: float = math.inf,
+        progress: Progress | None = None,
+    ) -> DrainReport:
+        """Open what a service was never asked, and again what expires; then drain.
+
+        Answers about addresses seen within `active` that expire within `ahead` are asked again, after all
+        first answers of their class; a service or key that came later gets its turn for past days. At most
+        `limit` of either for each service. What nobody has seen for long leaves the queue.
+        """
+        self.queue.leave()
+        names = [service] if service else [name for name in self.services if self.has_key(name)]
+        for name in names:
+            self._open_never_asked(name, limit)
+            self.queue.reopen(name, self._expiring(name, ahead, active, limit), is_refresh=True)
+        return self.drain(progress, until=until)
+
+    def _open_never_asked(self, name: str, limit: int | None) -> None:
+        subject, left = self.services[name].subject, math.inf if limit is None else limit
+        with self.database.read() as connection:
+            keys = keys_of(self.database, connection, EVERY_SESSION, subject)
+            while left > 0 and (lot := list(islice(keys, KEYS_AT_ONCE))):
+                sent = {key.value: key.wanted for key in lot if key.may_be_sent}
+                known = self.queue.statuses(name, list(sent)).keys() | ever_told(
+                    self.database, name, list(sent)
+                )
+                never = [want for key, want in sent.items() if key not in known]
+                self.open(name, never if left == math.inf else never[: int(left)])
+                left -= len(never)
+
+    def _expiring(self, name: str, ahead: timedelta, active: timedelta, limit: int | None) -> list[str]:
+        """The keys seen within `active` whose answers expire within `ahead`, in the order of asking."""
+        with self.database.read() as connection:
+            now = self.database.now(connection)
+            since = Chosen.of_days(Days((now - active).date(), LAST_DAY))
+            query = select(_CACHE.c.cache_key).where(
+                _CACHE.c.service == name, _CACHE.c.expires_at <= now + ahead
             )
-            query = (
-                select(_CACHE.c.service, _CACHE.c.cache_key, recent.c.priority)
-                .join(recent, recent.c.src_ip == _CACHE.c.cache_key)
-                .where(_CACHE.c.expires_at <= now + ahead, _CACHE.c.service.in_(self.services))
-            )
-            wanted: dict[str, dict[str, int]] = {}
-            for row in connection.execute(query):
-                wanted.setdefault(row.service, {})[row.cache_key] = row.priority
-        for name, keys in wanted.items():
-            self.queue.reopen(name, keys)
-        return self._fetch_all(wanted, None)
+            expiring = set(connection.execute(query).scalars())
+            keys = keys_of(self.database, connection, since, self.services[name].subject)
+            return list(islice((k.value for k in keys if k.may_be_sent and k.value in expiring), limit))
 
     def import_files(self, folder: Path) -> ImportReport:
         """Move a filesystem cache of the reference implementation into the database, ages kept."""
-        return import_directory(folder, self.cache.database, _TTLS)
+        return import_directory(reference_files(folder, self.database), self.cache.database)
+
+    def import_table(self, url: str) -> ImportReport:
+        """Move the table `enrichment_cache` of its database, which is only read; see `reference_table`."""
+        return import_records(reference_table(url), self.cache.database)
 
     def purge(self, service: str | None = None, keys: Sequence[str] | None = None) -> dict[str, int]:
         """Delete answers whatever their age, those of old days too; how many went, by tier and history.
@@ -420,15 +619,25 @@ class Enricher:
 
     def ledger(self) -> list[LedgerEntry]:
         """Limits and backlog of every service, and of every feed with limits of its own, side by side."""
+        volumes = self.queue.counts.volumes()
+        return [
+            LedgerEntry.of(
+                source.service,
+                status,
+                left,
+                volumes[status.service].per_second * 86_400 if status.service in volumes else 0.0,
+            )
+            for source, status, left in self._limits_and_backlog()
+        ]
+
+    def _limits_and_backlog(self) -> list[tuple[Source, QuotaStatus, OpenLookups | None]]:
         backlog = self.backlog()
         apart = [name for name in self.feeds if FEEDS[name].limits]
         sources = [self.source(name) for name in self.services]
         sources += [self._feed_source(name, FeedService(name, settled=False)) for name in apart]
-        return [
-            LedgerEntry.of(source.service, source.limiter.snapshot(), backlog.get(source.service.name))
-            for source in sources
-        ]
+        return [(source, source.limiter.snapshot(), backlog.get(source.service.name)) for source in sources]
 
+    @survives_outage
     def begin_run(self, kind: str, days: Days | None) -> str:
         """Write a row into `enrichment_runs`; returns its id."""
         run_id = uuid.uuid4().hex
@@ -444,6 +653,7 @@ class Enricher:
             connection.execute(_RUNS.insert(), row)
         return run_id
 
+    @survives_outage
     def end_run(self, run_id: str, report: RunReport) -> None:
         """Complete the row with the report."""
         with self.database.write() as connection:
@@ -467,5 +677,8 @@ def _policy(
         windows=windows,
         limit_statuses=service.limit_statuses,
         auth_statuses=service.auth_statuses,
+        capped=own.capped & windows.keys(),
+        used_up=service.limits.used_up,
         respect_retry_after=own.respect_retry_after,
+        first_cooldown=own.first_cooldown,
     )

@@ -16,7 +16,7 @@ import requests
 from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.knowledge import answers_for, unanswered
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Wanted
 from cowrie_enrich_dagster.services import ALL, Answer, Facts, Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS, fetch_feed
 from cowrie_enrich_dagster.storage.bulk import upsert_rows
@@ -91,13 +91,17 @@ class FeedService:
         payload = {"as_of": feed.as_of.isoformat(), "dropped": feed.dropped, "entries": feed.entries}
         return {key: Answer(LookupStatus.FOUND, payload)}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """A list is kept nowhere but in our own tables."""
+        return Answer(LookupStatus.FOUND, dict(payload))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """A list says nothing as a whole."""
         return Facts()
 
 
-Fetch = Callable[[Service, Mapping[str, int]], FetchReport]
-"""Asks a service about keys (key -> priority), as `Fetcher.fetch` does."""
+Fetch = Callable[[Service, Sequence[Wanted]], FetchReport]
+"""Asks a service about keys, as `Fetcher.fetch` does."""
 
 
 def read_feed(
@@ -127,12 +131,13 @@ def read_feed(
                 report.left += 1
             else:
                 settled = FEEDS[name].is_dated and now.date() - day >= SETTLED_AFTER
-                fetched = fetch(FeedService(name, settled=settled), {str(day): day.toordinal()})
+                fetched = fetch(FeedService(name, settled=settled), [Wanted(str(day), last_day=day)])
                 report.requests += fetched.api_calls
                 entry = cache.get_many(name, [str(day)]).get(str(day))
                 if entry is None or not entry.is_fresh(now):
-                    status = queue.statuses(name, [str(day)]).get(str(day), LookupStatus.DEFERRED)
-                    report.problem = f"the list of {day}: {fetched.stopped_because or status.value}"
+                    last = queue.statuses(name, [str(day)]).get(str(day))
+                    why = fetched.stopped_because or (last.status if last else LookupStatus.DEFERRED)
+                    report.problem = f"the list of {day}: {why}"
         if entry is None:
             continue
         rows = list(_told(name, service, entry, left, now, report))
@@ -140,7 +145,8 @@ def read_feed(
         answered.update(keys)
         with database.write() as connection:
             upsert_rows(connection, _OBSERVATIONS, _COLUMNS, rows, key=_COLUMNS[:3], keep=_COLUMNS[3:])
-            queue.close(connection, service.name, [key for key in keys if key not in left])
+            settled_keys = [key for key in keys if key not in left]
+            queue.close(connection, settled_keys, LookupStatus.FOUND, service=service.name)
     report.answered = len(answered)
     if missing:
         report.problem += f"; {missing} more not asked for"

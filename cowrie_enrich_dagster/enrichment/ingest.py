@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import blake2b
+from math import inf
 from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import orjson
 from sqlalchemy import delete, select, text
@@ -20,22 +22,22 @@ from cowrie_enrich_dagster.cowrie import (
     QuarantinedLine,
     ReadRange,
     ReadReport,
-    catalogue,
     days_touched,
     read_sessions,
+    scan,
     survey,
 )
 from cowrie_enrich_dagster.enrichment.fetch import Progress
+from cowrie_enrich_dagster.enrichment.log_index import LogIndex
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import Days
 
 logger = logging.getLogger(__name__)
 
 _SESSIONS = tables.table_of(tables.SessionRecord)
 _QUARANTINE = tables.table_of(tables.QuarantinedLine)
-_FILES = tables.table_of(tables.LogFile)
 _COLUMNS = [column.name for column in _SESSIONS.columns]
 _values = attrgetter(*_COLUMNS)
 _NAMED_DAYS = 3
@@ -59,19 +61,19 @@ class IngestReport:
         return sum(self.sessions_by_day.values())
 
 
+@repeats_after_outage
 def ingest_days(database: Database, root: Path, days: Days, progress: Progress | None = None) -> IngestReport:
     """Replace the sessions of `days`, and the quarantine of every line that was read for them.
 
     A day that no log file touches any more keeps its rows: deleting old logs must not delete what they said.
     """
-    index = _load_index(database)
-    known = dict(index)
-    on_disk = set[date]().union(*days_touched(root, index).values())
-    with tempfile.TemporaryFile() as spool:
+    with LogIndex(database) as index, tempfile.TemporaryFile() as spool:
 
         def keep(line: QuarantinedLine) -> None:
             spool.write(orjson.dumps(tuple(line)) + b"\n")
 
+        on_disk = set[date]().union(*days_touched(root, index).values())
+        index.save()
         stream = read_sessions(
             root,
             days.first,
@@ -88,7 +90,6 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
             if progress:
                 progress("logs", len(report.sessions_by_day), (days.last - days.first).days + 1)
         _replace_quarantine(database, stream.report.ranges, spool)
-    _save_index(database, known, index)
     if broken := stream.report.files_broken:
         logger.warning(
             "%d log files are damaged or cut off: quarantined_lines has each as its line 0", broken
@@ -105,7 +106,10 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
 
 def survey_logs(database: Database | None, root: Path) -> tuple[int, list[PassedOver]]:
     """How many log files there are, and what is passed over; the index in `database` spares looking again."""
-    return survey(root, _load_index(database) if database else {})
+    if database is None:
+        return survey(root, {})
+    with LogIndex(database) as index:
+        return survey(root, index)
 
 
 def _named(days: list[date]) -> str:
@@ -113,6 +117,7 @@ def _named(days: list[date]) -> str:
     return ", ".join(map(str, days[:_NAMED_DAYS])) + more
 
 
+@survives_outage
 def _with_rows(database: Database, days: list[date]) -> list[date]:
     if not days:
         return []
@@ -121,28 +126,57 @@ def _with_rows(database: Database, days: list[date]) -> list[date]:
         return sorted(set(days) & set(connection.execute(query).scalars()))
 
 
-def day_marks(database: Database, root: Path) -> dict[date, str]:
-    """For each UTC day in the logs a fingerprint of the parts of the files that may belong to it.
+class DayMark(NamedTuple):
+    """Fingerprints of what the logs hold of a day.
 
-    It is made of the files' first bytes and the (decompressed) extent of the day in them: renaming, rotating
-    or compressing a file changes no fingerprint, growth and late files change those of the days they touch.
-    Files that have not changed since the last look are not read again.
+    `files` changes when a file comes to hold some of it that did not before, or no longer does; `extent` also
+    when a file merely grows. Renaming, rotating or compressing changes neither. Both are 16 hex digits.
     """
-    index = _load_index(database)
-    known = dict(index)
+
+    files: str
+    extent: str
+
+
+@dataclass(frozen=True)
+class LogDays:
+    """The days in the logs with their marks, in order, of the files that were scanned so far (see `Scan`)."""
+
+    days: dict[date, DayMark]
+    bytes_done: int
+    bytes_total: int
+    complete: bool
+
+
+def log_days(
+    database: Database,
+    root: Path,
+    seconds: float = inf,
+    progress: Callable[[int, int], None] | None = None,
+) -> LogDays:
+    """Look at the logs for about `seconds` (0: only at what is known), and keep what was learned as it comes.
+
+    Files that have not changed since the last look are not read again, so that an archive, however large, is
+    read once, in as many steps as it takes. `progress` gets the bytes read and in all.
+    """
     parts: dict[date, list[tuple[str, int, int]]] = {}
-    for file in catalogue(root, index).values():
+    with LogIndex(database) as index:
+        found = scan(root, index, seconds, progress)
+    for file in found.indexes.values():
         if not file.segments:  # nothing in it has a date
             continue
         ends = [segment.offset for segment in file.segments[1:]] + [file.length]
         for segment, end in zip(file.segments, ends, strict=True):
             for day in Days(segment.first_day, segment.last_day):
                 parts.setdefault(day, []).append((file.head, segment.offset, end))
-    _save_index(database, known, index)
-    return {
-        day: blake2b(orjson.dumps(sorted(places)), digest_size=8).hexdigest()
+    marks = {
+        day: DayMark(_mark(sorted({head for head, _, _ in places})), _mark(sorted(places)))
         for day, places in sorted(parts.items())
     }
+    return LogDays(marks, found.bytes_done, found.bytes_total, found.complete)
+
+
+def _mark(places: list[Any]) -> str:
+    return blake2b(orjson.dumps(places), digest_size=8).hexdigest()
 
 
 def _replace_day(database: Database, of_day: DayOfSessions) -> int:
@@ -155,6 +189,7 @@ def _replace_day(database: Database, of_day: DayOfSessions) -> int:
         return upsert_rows(connection, _SESSIONS, _COLUMNS, rows, key=("sensor", "session_id"))
 
 
+@survives_outage
 def _replace_quarantine(database: Database, ranges: list[ReadRange], spool: IO[bytes]) -> None:
     columns = list(QuarantinedLine._fields)
     spool.seek(0)
@@ -165,20 +200,3 @@ def _replace_quarantine(database: Database, ranges: list[ReadRange], spool: IO[b
                 lines &= _QUARANTINE.c.line <= last
             connection.execute(delete(_QUARANTINE).where(_QUARANTINE.c.path == path, lines))
         insert_rows(connection, _QUARANTINE, columns, map(orjson.loads, spool))
-
-
-def _load_index(database: Database) -> dict[str, dict[str, Any]]:
-    with database.read() as connection:
-        return {row.path: row.file_index for row in connection.execute(select(_FILES))}
-
-
-def _save_index(
-    database: Database, known: dict[str, dict[str, Any]], index: dict[str, dict[str, Any]]
-) -> None:
-    changed = [(path, entry) for path, entry in index.items() if known.get(path) != entry]
-    gone = known.keys() - index.keys()
-    if not changed and not gone:
-        return
-    with database.write() as connection:
-        connection.execute(delete(_FILES).where(_FILES.c.path.in_(gone)))
-        upsert_rows(connection, _FILES, ["path", "file_index"], changed, key=["path"])

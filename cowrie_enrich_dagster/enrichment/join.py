@@ -16,23 +16,22 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Date,
+    Delete,
     Integer,
     MetaData,
     String,
     Table,
     Text,
-    bindparam,
     delete,
     func,
     select,
     text,
 )
 
-from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, Key
+from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, TOUCHED, Chosen, Key, touch
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge, Observed
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, UtcDateTime, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 
@@ -103,12 +102,12 @@ _JOIN = """
             {object}('service', max(f.told_by), 'fetched_at', max(f.told_at)) AS told,
             {object_of}(f.sha256, {intel_of_file}) AS intel
         FROM sessions AS s, {each}(s.file_hashes) AS item JOIN file_intel AS f ON f.sha256 = item.value
-        WHERE s.day BETWEEN :first AND :last GROUP BY s.sensor, s.session_id
+        WHERE {chosen} GROUP BY s.sensor, s.session_id
     ), passwords AS (
         SELECT s.sensor, s.session_id, sum(p.breached) AS breached, sum(1 - p.breached) AS novel,
             {object}('service', max(p.told_by), 'fetched_at', max(p.told_at)) AS told
         FROM sessions AS s, {each}(s.passwords_sha1) AS item JOIN password_intel AS p ON p.sha1 = item.value
-        WHERE s.day BETWEEN :first AND :last GROUP BY s.sensor, s.session_id
+        WHERE {chosen} GROUP BY s.sensor, s.session_id
     )
     INSERT INTO enriched_sessions ({columns})
     SELECT s.sensor, s.session_id, s.day, s.started_at, s.ended_at, s.duration_ms, s.protocol,
@@ -131,7 +130,7 @@ _JOIN = """
         ON a.src_ip = s.src_ip AND s.ended_at >= a.valid_from AND s.ended_at < a.valid_to
     LEFT JOIN files AS f ON f.sensor = s.sensor AND f.session_id = s.session_id
     LEFT JOIN passwords AS p ON p.sensor = s.sensor AND p.session_id = s.session_id
-    WHERE s.day BETWEEN :first AND :last
+    WHERE {chosen}
     ON CONFLICT (sensor, session_id) DO UPDATE SET {update}
 """
 _DIALECT = {
@@ -184,9 +183,29 @@ class JoinReport:
         answered = sum(counts[status.value] for status in LookupStatus if status.is_answer)
         return answered / sent if sent else None
 
+    def allowed_coverage(self, service: str) -> float | None:
+        """The same share, of those sessions alone whose key's turn to be asked about has come."""
+        counts = self.sessions_by_status.get(service, Counter())
+        never = (LookupStatus.SKIPPED_POLICY, LookupStatus.DEFERRED)
+        tried = sum(counts.values()) - sum(counts[status.value] for status in never)
+        answered = sum(counts[status.value] for status in LookupStatus if status.is_answer)
+        return answered / tried if tried else None
+
+    def deferred(self, service: str) -> float:
+        """The share of sessions whose key waits for its turn: pace or quota did not allow it yet."""
+        counts = self.sessions_by_status.get(service, Counter())
+        sent = sum(counts.values()) - counts[LookupStatus.SKIPPED_POLICY.value]
+        return counts[LookupStatus.DEFERRED.value] / sent if sent else 0.0
+
     def is_asked(self, service: str) -> bool:
         """Whether the service takes part at all (and is not skipped for want of a key)."""
         return not self.lookups[service][LookupStatus.SKIPPED_NO_KEY.value]
+
+    def recount(self, known: Knowledge) -> None:
+        """Put what one service has told by now in the place of what it had told before."""
+        stale, hits = self.stale, self.hits.copy()
+        self.count(known)
+        self.stale, self.hits = stale, hits
 
     def count(self, known: Knowledge) -> None:
         """Add up what one service has told."""
@@ -201,6 +220,7 @@ class JoinReport:
         self.hits.update(known.tiers)
 
 
+@repeats_after_outage
 def enrich_sessions(
     database: Database,
     days: Days,
@@ -213,24 +233,67 @@ def enrich_sessions(
     `knowledge` comes in order of trust: the first service that knows a shared fact is believed. `passwords`
     are the SHA-1 hashes (upper-case hex) tried on these days.
     """
+    span = _ENRICHED.c.day.between(days.first, days.last)
+    with database.write() as connection:
+        report = _write(database, connection, Chosen.of_days(days), delete(_ENRICHED).where(span),
+                        addresses, knowledge, passwords)  # fmt: skip
+        written = select(func.count()).select_from(_ENRICHED).where(span)
+        report.sessions = connection.execute(written).scalar_one()
+    return report
+
+
+def enrich_touched(
+    database: Database,
+    news: Mapping[Subject, Sequence[str]],
+    addresses: Sequence[Key],
+    knowledge: Sequence[Knowledge],
+    passwords: Iterable[str],
+) -> JoinReport:
+    """Write anew the rows of the sessions in which these keys occur; `knowledge` is about all their keys."""
+    with database.write() as connection:
+        touch(database, connection, news)
+        # A row whose session has gone or moved meanwhile is the business of whoever moved it.
+        report = _write(database, connection, TOUCHED, None, addresses, knowledge, passwords)
+        report.sessions = connection.execute(text("SELECT count(*) FROM touched")).scalar_one()
+        connection.execute(text("DROP TABLE touched"))
+    return report
+
+
+def _write(
+    database: Database,
+    connection: Connection,
+    chosen: Chosen,
+    replaced: Delete | None,
+    addresses: Sequence[Key],
+    knowledge: Sequence[Knowledge],
+    passwords: Iterable[str],
+) -> JoinReport:
     report = JoinReport()
     for known in knowledge:
         report.count(known)
     of = {subject: [k for k in knowledge if k.asked.service.subject is subject] for subject in Subject}
-    with database.write() as connection:
-        if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('enriched_sessions'))"))
-        for table, rows in (
-            (_ADDRESS_INTEL, _address_rows(addresses, of[Subject.IP])),
-            (_FILE_INTEL, _file_rows(of[Subject.FILE_SHA256])),
-            (_PASSWORD_INTEL, _password_rows(of[Subject.PASSWORD_SHA1_PREFIX], passwords)),
-        ):
-            connection.execute(text(f"DROP TABLE IF EXISTS {table.name}"))
-            table.create(connection)
-            insert_rows(connection, table, [column.name for column in table.columns], rows)
-        report.sessions = _replace(connection, days)
-        for table in _TEMPORARY.sorted_tables:
-            connection.execute(text(f"DROP TABLE {table.name}"))
+    if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('enriched_sessions'))"))
+    for table, rows in (
+        (_ADDRESS_INTEL, _address_rows(addresses, of[Subject.IP])),
+        (_FILE_INTEL, _file_rows(of[Subject.FILE_SHA256])),
+        (_PASSWORD_INTEL, _password_rows(of[Subject.PASSWORD_SHA1_PREFIX], passwords)),
+    ):
+        connection.execute(text(f"DROP TABLE IF EXISTS {table.name}"))
+        table.create(connection)
+        insert_rows(connection, table, [column.name for column in table.columns], rows)
+    if replaced is not None:
+        connection.execute(replaced)
+    columns = [column.name for column in _ENRICHED.columns]
+    statement = _JOIN.format(
+        chosen=chosen.sessions,
+        columns=", ".join(columns),
+        update=", ".join(f"{name} = excluded.{name}" for name in columns[2:]),
+        **_DIALECT[connection.dialect.name],
+    )
+    connection.execute(chosen.bound(statement))
+    for table in _TEMPORARY.sorted_tables:
+        connection.execute(text(f"DROP TABLE {table.name}"))
     return report
 
 
@@ -298,17 +361,3 @@ def _password_rows(knowledge: Sequence[Knowledge], passwords: Iterable[str]) -> 
 def _breached(payload: Mapping[str, Any] | None, suffix: str) -> bool:
     suffixes = (payload or {}).get("suffixes")
     return isinstance(suffixes, dict) and suffix in suffixes
-
-
-def _replace(connection: Connection, days: Days) -> int:
-    columns = [column.name for column in _ENRICHED.columns]
-    statement = _JOIN.format(
-        columns=", ".join(columns),
-        update=", ".join(f"{name} = excluded.{name}" for name in columns[2:]),
-        **_DIALECT[connection.dialect.name],
-    )
-    connection.execute(delete(_ENRICHED).where(_ENRICHED.c.day.between(days.first, days.last)))
-    typed = (bindparam("first", days.first, Date), bindparam("last", days.last, Date))
-    connection.execute(text(statement).bindparams(*typed))
-    written = select(func.count()).select_from(_ENRICHED)
-    return connection.execute(written.where(_ENRICHED.c.day.between(days.first, days.last))).scalar_one()

@@ -1,34 +1,42 @@
-"""What there is to ask about on some days: addresses, file hashes, password prefixes, each with its worth."""
+"""What there is to ask about in some sessions: addresses, file hashes, password prefixes, and its worth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, FromClause, case, func, literal, select, true
+from sqlalchemy import Connection, Date, bindparam, text
 
-from cowrie_enrich_dagster.services import Service
+from cowrie_enrich_dagster.enrichment.queue import Among, Wanted
+from cowrie_enrich_dagster.lookups.order import BY_WORTH, CLASS_STEP
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.tables import Lookup, SessionIp, SessionRecord, table_of
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
+from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.tables import UtcDateTime
+from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject
 
-_ADDRESSES = table_of(SessionIp)
-_SESSIONS = table_of(SessionRecord)
-_LOOKUPS = table_of(Lookup)
 PREFIX_CHARS = 5
 """How much of a password's SHA-1 leaves the machine (HIBP's k-anonymity)."""
+
+ROWS_AT_ONCE = 5_000
+_ARRAYS = {Subject.FILE_SHA256: "file_hashes", Subject.PASSWORD_SHA1_PREFIX: "passwords_sha1"}
+"""The JSON arrays of `sessions` in which these keys, or what they are cut from, stand."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """One distinct key over a range of days: in how many sessions it occurs, and when the first began."""
+    """One distinct key: what it is worth, in how many sessions it occurs, when the first of them began.
+
+    `last_day` is the newest UTC day on which it was seen.
+    """
 
     value: str
     scope: Scope
     priority: int
     sessions: int
     first_seen: datetime
+    last_day: date
     known_scanner: bool = False
 
     @property
@@ -36,98 +44,131 @@ class Key:
         """Whether services may be asked about it."""
         return self.scope is Scope.GLOBAL and not self.known_scanner
 
-
-def keys_of(database: Database, days: Days, subject: Subject) -> list[Key]:
-    """The distinct keys of `days`, most valuable first; among equals the most recently seen first."""
-    query = {
-        Subject.IP: _addresses,
-        Subject.FILE_SHA256: _file_hashes,
-        Subject.PASSWORD_SHA1_PREFIX: _password_prefixes,
-    }[subject](database, days)
-    with database.read() as connection:
-        return [
-            Key(row[0], Scope(row[1]), int(row[2]), int(row[3]), row[4], known_scanner=bool(row[5]))
-            for row in connection.execute(query)
-        ]
+    @property
+    def wanted(self) -> Wanted:
+        """It as the queue takes it."""
+        return Wanted(self.value, self.priority, self.last_day)
 
 
-def _addresses(database: Database, days: Days) -> Executable:
-    last_day, priority = func.max(_ADDRESSES.c.day), func.max(_ADDRESSES.c.priority)
-    scanner = func.max(case((_ADDRESSES.c.known_scanner, 1), else_=0))
-    scope, sessions = func.max(_ADDRESSES.c.scope), func.sum(_ADDRESSES.c.sessions)
-    return (
-        select(_ADDRESSES.c.src_ip, scope, priority, sessions, func.min(_ADDRESSES.c.first_seen), scanner)
-        .where(_ADDRESSES.c.day.between(days.first, days.last))
-        .group_by(_ADDRESSES.c.src_ip)
-        .order_by(priority.desc(), last_day.desc(), _ADDRESSES.c.src_ip)
-    )
+@dataclass(frozen=True)
+class Chosen:
+    """Some sessions: an SQL condition on `sessions AS s`, one on `session_ips AS a`, and their parameters."""
+
+    sessions: str
+    addresses: str
+    parameters: Mapping[str, Any]
+
+    @classmethod
+    def of_days(cls, days: Days) -> Chosen:
+        """The sessions that began on these days."""
+        span = "{}.day BETWEEN :first AND :last"
+        return cls(span.format("s"), span.format("a"), {"first": days.first, "last": days.last})
+
+    def bound(self, statement: str) -> Any:
+        """A statement with these conditions in it, ready to be executed."""
+        clause = text(statement)
+        return clause.bindparams(*(bindparam(name, value, Date) for name, value in self.parameters.items()))
 
 
-def _file_hashes(database: Database, days: Days) -> Executable:
-    item = each(database, _SESSIONS.c.file_hashes)
-    return _counted(item.c.value, days)
+TOUCHED = Chosen(
+    "(s.sensor, s.session_id) IN (SELECT sensor, session_id FROM touched)",
+    "a.src_ip IN (SELECT src_ip FROM touched)",
+    {},
+)
+"""The sessions in the temporary table that `touch` makes."""
 
 
-def _password_prefixes(database: Database, days: Days) -> Executable:
-    item = each(database, _SESSIONS.c.passwords_sha1)
-    return _counted(func.substr(item.c.value, 1, PREFIX_CHARS), days)
+EVERY_SESSION = Chosen("true", "true", {})
 
 
-def each(database: Database, array: ColumnElement[object]):  # type: ignore[no-untyped-def]
-    """The items of a JSON array column as a table with the column `value`, to be joined laterally."""
-    unnest = func.json_each if database.is_sqlite else func.jsonb_array_elements_text
-    return unnest(array).table_valued("value", joins_implicitly=True)
+def touch(database: Database, connection: Connection, news: Mapping[Subject, Sequence[str]]) -> list[date]:
+    """Make the temporary table `touched` of the sessions in which these keys occur; returns their days."""
+    array = _each(database)
+    connection.execute(text("DROP TABLE IF EXISTS touched"))
+    connection.execute(
+        text("CREATE TEMPORARY TABLE touched (sensor text, session_id text, day date, src_ip text, "
+             "PRIMARY KEY (sensor, session_id))")
+    )  # fmt: skip
+    for subject, keys in news.items():
+        if subject is Subject.IP:
+            source, key = "sessions AS s", "s.src_ip"
+        else:
+            source, key = f"sessions AS s, {array}(s.{_ARRAYS[subject]}) AS item", _value(subject)
+        connection.execute(
+            text(f"""
+                INSERT INTO touched SELECT DISTINCT s.sensor, s.session_id, s.day, s.src_ip
+                FROM {source} WHERE {database.among(key)} ON CONFLICT DO NOTHING
+            """),
+            {"keys": to_json(list(keys))},
+        )
+    days = text("SELECT DISTINCT day FROM touched ORDER BY day").columns(day=Date())
+    return list(connection.execute(days).scalars())
 
 
-def _counted(value: ColumnElement[str], days: Days) -> Executable:
-    sessions, first_seen = func.count(), func.min(_SESSIONS.c.started_at)
-    return (
-        select(value, literal(Scope.GLOBAL.value), sessions, sessions, first_seen, literal(0))
-        .select_from(_SESSIONS)
-        .where(_SESSIONS.c.day.between(days.first, days.last))
-        .group_by(value)
-        .order_by(sessions.desc(), func.max(_SESSIONS.c.day).desc(), value)
-    )
-
-
-def password_hashes(database: Database, days: Days) -> list[str]:
-    """The distinct SHA-1 hashes (upper-case hex) of the passwords tried on these days."""
-    item = each(database, _SESSIONS.c.passwords_sha1)
-    query = (
-        select(item.c.value)
-        .distinct()
-        .select_from(_SESSIONS)
-        .where(_SESSIONS.c.day.between(days.first, days.last))
-    )
-    with database.read() as connection:
-        return list(connection.execute(query).scalars())
-
-
-def days_answered_since(database: Database, moment: datetime, services: Iterable[Service]) -> list[date]:
-    """The days whose sessions have a key, of whatever kind, that was answered since the moment."""
-    answers = [status.value for status in LookupStatus if status.is_answer]
-    found: set[date] = set()
-    with database.read() as connection:
-        for service in services:
-            day, key, source = _occurrences(database, service.subject)
-            query = (
-                select(day)
-                .distinct()
-                .select_from(source.join(_LOOKUPS, _LOOKUPS.c.key == key))
-                .where(_LOOKUPS.c.service == service.name)
-                .where(_LOOKUPS.c.updated_at >= moment, _LOOKUPS.c.status.in_(answers))
-            )
-            found.update(connection.execute(query).scalars())
-    return sorted(found)
-
-
-def _occurrences(
-    database: Database, subject: Subject
-) -> tuple[ColumnElement[date], ColumnElement[str], FromClause]:
+def keys_of(database: Database, connection: Connection, chosen: Chosen, subject: Subject) -> Iterator[Key]:
+    """The distinct keys of the chosen sessions, in the order of asking, `ROWS_AT_ONCE` held at a time."""
     if subject is Subject.IP:
-        return _ADDRESSES.c.day, _ADDRESSES.c.src_ip, _ADDRESSES
-    if subject is Subject.FILE_SHA256:
-        item = each(database, _SESSIONS.c.file_hashes)
-        return _SESSIONS.c.day, item.c.value, _SESSIONS.join(item, true())
-    item = each(database, _SESSIONS.c.passwords_sha1)
-    return _SESSIONS.c.day, func.substr(item.c.value, 1, PREFIX_CHARS), _SESSIONS.join(item, true())
+        keys = f"""
+            SELECT a.src_ip AS key, max(a.scope) AS scope, max(a.priority) AS priority,
+                sum(a.sessions) AS sessions, min(a.first_seen) AS first_seen, max(a.day) AS last_day,
+                max(CASE WHEN a.known_scanner THEN 1 ELSE 0 END) AS known_scanner
+            FROM session_ips AS a WHERE {chosen.addresses} GROUP BY a.src_ip
+        """
+    else:
+        keys = f"""
+            SELECT {_value(subject)} AS key, '{Scope.GLOBAL.value}' AS scope,
+                CASE WHEN count(*) < {CLASS_STEP} THEN count(*) ELSE {CLASS_STEP - 1} END AS priority,
+                count(*) AS sessions, min(s.started_at) AS first_seen, max(s.day) AS last_day,
+                0 AS known_scanner
+            FROM sessions AS s, {_each(database)}(s.{_ARRAYS[subject]}) AS item
+            WHERE {chosen.sessions} GROUP BY {_value(subject)}
+        """
+    statement = chosen.bound(f"""
+        SELECT key, scope, priority, sessions, first_seen, last_day, known_scanner,
+            priority / {CLASS_STEP} AS value_class, false AS is_refresh
+        FROM ({keys}) AS keys ORDER BY {BY_WORTH}
+    """).columns(first_seen=UtcDateTime(), last_day=Date())
+    rows = connection.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
+    for key, scope, priority, sessions, first_seen, last_day, scanner, *_ in rows:
+        yield Key(key, Scope(scope), int(priority), int(sessions), first_seen, last_day, bool(scanner))
+
+
+def occurring(database: Database, days: Days, subject: Subject) -> Among:
+    """The keys of these days, as a condition on the queue's rows."""
+    chosen = Chosen.of_days(days)
+    if subject is Subject.IP:
+        keys = f"SELECT a.src_ip FROM session_ips AS a WHERE {chosen.addresses}"
+    else:
+        source = f"sessions AS s, {_each(database)}(s.{_ARRAYS[subject]}) AS item"
+        keys = f"SELECT {_value(subject)} FROM {source} WHERE {chosen.sessions}"
+    return Among(f"key IN ({keys})", chosen.parameters)
+
+
+def password_hashes(database: Database, connection: Connection, chosen: Chosen) -> list[str]:
+    """The distinct SHA-1 hashes (upper-case hex) of the passwords tried in the chosen sessions."""
+    source = f"sessions AS s, {_each(database)}(s.passwords_sha1) AS item"
+    statement = f"SELECT DISTINCT item.value FROM {source} WHERE {chosen.sessions}"
+    return list(connection.execute(chosen.bound(statement)).scalars())
+
+
+def keys_seen_since(
+    database: Database, connection: Connection, subject: Subject, keys: Sequence[str], day: date
+) -> set[str]:
+    """Which of the keys occur on the day or later."""
+    if subject is Subject.IP:
+        source, of_day, key = "session_ips AS a", "a.day", "a.src_ip"
+    else:
+        source = f"sessions AS s, {_each(database)}(s.{_ARRAYS[subject]}) AS item"
+        of_day, key = "s.day", _value(subject)
+    statement = f"SELECT DISTINCT {key} FROM {source} WHERE {of_day} >= :day AND {database.among(key)}"
+    clause = text(statement).bindparams(bindparam("day", day, Date))
+    return set(connection.execute(clause, {"keys": to_json(list(keys))}).scalars())
+
+
+def _each(database: Database) -> str:
+    """The SQL function that makes rows with the column `value` of a JSON array."""
+    return "json_each" if database.is_sqlite else "jsonb_array_elements_text"
+
+
+def _value(subject: Subject) -> str:
+    return "item.value" if subject is Subject.FILE_SHA256 else f"substr(item.value, 1, {PREFIX_CHARS})"

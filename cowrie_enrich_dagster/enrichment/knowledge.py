@@ -13,10 +13,10 @@ from sqlalchemy import BindParameter, Connection, Date, bindparam, text
 
 from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.keys import Key
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.enrichment.queue import LastStatus, LookupQueue
 from cowrie_enrich_dagster.services import Facts, Service
 from cowrie_enrich_dagster.services.feeds import FEEDS
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
@@ -27,10 +27,11 @@ FEED, HISTORY = "feed", "history"
 
 @dataclass(frozen=True)
 class AskedService:
-    """A service that takes part in this run, and whether we have what it takes to ask it."""
+    """A service that takes part in this run, whether we have what it takes to ask it, and are refused."""
 
     service: Service
     has_key: bool
+    is_refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Knowledge:
     asked: AskedService
     keys: Sequence[Key]
     history: Mapping[str, list[Observed]]
-    statuses: Mapping[str, LookupStatus]
+    statuses: Mapping[str, LastStatus]
     tiers: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -105,15 +106,22 @@ class Knowledge:
             return LookupStatus.SKIPPED_POLICY
         if not self.asked.has_key:
             return LookupStatus.SKIPPED_NO_KEY
-        status = self.statuses.get(key.value, LookupStatus.DEFERRED)
-        return LookupStatus.DEFERRED if status.is_answer else status  # the answer was purged since
+        status = self._last(key).status
+        if status.is_answer or status is LookupStatus.DEFERRED:  # an answer was purged since
+            return LookupStatus.AUTH_FAILED if self.asked.is_refused else LookupStatus.DEFERRED
+        return status
+
+    def _last(self, key: Key) -> LastStatus:
+        return self.statuses.get(key.value) or LastStatus(LookupStatus.DEFERRED)
 
     def without_answer(self, key: Key) -> dict[str, Any]:
         """As it stands in `enriched_sessions.intel` where nothing is known: why not."""
+        detail = "listed as a known scanner" if key.known_scanner else self._last(key).detail
         told = {"status": self.status(key).value}
-        return {**told, "detail": "listed as a known scanner"} if key.known_scanner else told
+        return {**told, "detail": detail} if detail else told
 
 
+@repeats_after_outage
 def gather(
     database: Database,
     cache: HybridEnrichmentCache,
@@ -191,6 +199,18 @@ def unanswered(database: Database, service: Service, days: Days) -> dict[str, se
         keys = list(connection.execute(query, values).scalars())
     told = _told_by_day(database, service, keys, days)
     return {key: open_days for key, (_, open_days) in told.items() if open_days}
+
+
+def ever_told(database: Database, service: str, keys: Sequence[str]) -> set[str]:
+    """Those of the keys of which the service, or a list of it, has ever told."""
+    query = text(f"""
+        SELECT key FROM observations WHERE service = :service AND {database.among("key")}
+        UNION SELECT cache_key FROM enrichment_cache
+        WHERE service = :service AND {database.among("cache_key")}
+    """)
+    with database.read() as connection:
+        values = {"service": service, "keys": to_json(list(keys))}
+        return set(connection.execute(query, values).scalars())
 
 
 def told_in_time(database: Database, service: Service, keys: Sequence[str], days: Days) -> dict[str, str]:

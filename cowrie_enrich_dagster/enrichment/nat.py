@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from sqlalchemy import func, or_, select
 
 from cowrie_enrich_dagster.cowrie import address_scope
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.tables import SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Scope
 
@@ -19,6 +19,7 @@ _SESSIONS = table_of(SessionRecord).c
 _PERHAPS_PRIVATE = ("10.%", "172.%", "192.168.%", "127.%", "fc%", "fd%", "::1")
 
 
+@survives_outage
 def ask_about_nat(database: Database, days: Days | None = None) -> list[str]:
     """A question for each sensor of which nearly all sessions on `days` have one private source.
 

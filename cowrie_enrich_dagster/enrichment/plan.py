@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate
+from itertools import islice
+
+import numpy as np
 
 from cowrie_enrich_dagster.cache import HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.keys import Key
+from cowrie_enrich_dagster.enrichment.queue import Wanted
 from cowrie_enrich_dagster.pacing import QuotaStatus, eta_seconds
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 
 ToldThen = Callable[[Service, Sequence[str]], Mapping[str, str]]
 """The addresses that were answered when their days were current, each with what had the answer."""
+Take = Callable[[str, Sequence[Wanted]], None]
+"""Takes what a service is to be asked about, some thousand keys at a time, in the order of asking."""
+KEYS_AT_ONCE = 5_000
 SHARES_OF_CALLS = (0.0, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -34,7 +41,7 @@ class Coverage:
 
 @dataclass
 class ServicePlan:
-    """For one service: distinct `keys`, how many each tier answers, and what is `wanted` (key -> priority).
+    """For one service: distinct `keys`, how many of them each tier answers, and how many are `wanted`.
 
     Among the tiers are `feed` and `history`: what was known at the time, though the cache has it no more.
 
@@ -46,7 +53,7 @@ class ServicePlan:
     service: str
     keys: int
     cached: Counter[str] = field(default_factory=Counter)
-    wanted: dict[str, int] = field(default_factory=dict)
+    wanted: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     calls: int = 0
     eta_s: float | None = None
@@ -54,11 +61,11 @@ class ServicePlan:
     coverage: list[Coverage] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
-        """The figures, without the keys."""
+        """The JSON form."""
         return {
             "keys": self.keys,
             "cached": dict(self.cached),
-            "wanted": len(self.wanted),
+            "wanted": self.wanted,
             "calls": self.calls,
             "skipped": dict(self.skipped),
             "eta_s": self.eta_s,
@@ -88,53 +95,80 @@ def calls_for(service: Service, keys: int) -> int:
     return math.ceil(keys / service.batch_size)
 
 
+class _Worth:
+    """Adds up what answers are worth, in the order of asking and in that of the first sessions."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._sessions, self._first_seen = array("q"), array("d")
+
+    def unknown(self, key: Key) -> None:
+        self._sessions.append(key.sessions)
+        self._first_seen.append(key.first_seen.timestamp())
+
+    def coverage(self, batch_size: int, calls: Iterable[int]) -> list[Coverage]:
+        sessions = np.array(self._sessions)
+        by_coming = np.argsort(np.array(self._first_seen), kind="stable")
+        known = self.total - int(sessions.sum())
+        covered, first_come = (
+            np.concatenate(([known], known + np.cumsum(order))) for order in (sessions, sessions[by_coming])
+        )
+        points = ((number, min(number * batch_size, len(sessions))) for number in sorted(set(calls)))
+        return [
+            Coverage(number, float(covered[asked]) / self.total, float(first_come[asked]) / self.total)
+            for number, asked in points
+        ]
+
+
 def plan_service(
     service: Service,
-    keys: Sequence[Key],
+    keys: Iterable[Key],
     cache: HybridEnrichmentCache,
     told_then: ToldThen,
     pace: QuotaStatus,
     *,
     has_key: bool,
+    take: Take | None = None,
 ) -> ServicePlan:
-    """Look every key that may be sent up in the cache (a query per tier, not per key); the rest is wanted.
+    """Look every key that may be sent up in the cache; the rest is wanted, and given to `take`.
 
     Except for addresses of which we have been told at the time: asking now tells about now, not about then.
+    `keys` come in the order of asking; `KEYS_AT_ONCE` are held at a time (a query per tier for each lot).
     """
-    plan = ServicePlan(service.name, keys=len(keys))
-    sent: Mapping[str, int] = {key.value: key.priority for key in keys if key.may_be_sent}
-    if len(keys) > len(sent):
-        plan.skipped[LookupStatus.SKIPPED_POLICY.value] = len(keys) - len(sent)
-    hits = cache.get_many(service.name, list(sent))
-    plan.cached.update(hit.tier for hit in hits.values())
-    missing = {key: priority for key, priority in sent.items() if key not in hits}
-    if service.subject is Subject.IP and missing:
-        told = told_then(service, list(missing))
-        plan.cached.update(told.values())
-        missing = {key: priority for key, priority in missing.items() if key not in told}
-    if not has_key:
-        plan.skipped[LookupStatus.SKIPPED_NO_KEY.value] = len(missing)
-    elif missing:
-        plan.wanted, plan.calls = missing, calls_for(service, len(missing))
-        plan.eta_s = eta_seconds(pace, plan.calls)
-        scarce = (window.left for window in pace.windows if window.name != "minute")
-        plan.quota_left = min((left for left in scarce if left is not None), default=None)
-        plan.coverage = _coverage(service, keys, plan)
+    plan, worth = ServicePlan(service.name, keys=0), _Worth()
+    keys = iter(keys)
+    while lot := list(islice(keys, KEYS_AT_ONCE)):
+        plan.keys += len(lot)
+        sent = {key.value: key for key in lot if key.may_be_sent}
+        worth.total += sum(key.sessions for key in sent.values())
+        if len(lot) > len(sent):
+            plan.skipped[LookupStatus.SKIPPED_POLICY.value] += len(lot) - len(sent)
+        hits = cache.get_many(service.name, list(sent))
+        plan.cached.update(hit.tier for hit in hits.values())
+        missing = [key for value, key in sent.items() if value not in hits]
+        if service.subject is Subject.IP and missing:
+            told = told_then(service, [key.value for key in missing])
+            plan.cached.update(told.values())
+            missing = [key for key in missing if key.value not in told]
+        if not has_key:
+            plan.skipped[LookupStatus.SKIPPED_NO_KEY.value] += len(missing)
+            continue
+        plan.wanted += len(missing)
+        for key in missing:
+            worth.unknown(key)
+        if take and missing:
+            take(service.name, [key.wanted for key in missing])
+    if plan.wanted:
+        _foresee(plan, service, pace, worth)
     return plan
 
 
-def _coverage(service: Service, keys: Sequence[Key], plan: ServicePlan) -> list[Coverage]:
-    sent = [key for key in keys if key.may_be_sent]
-    unknown = [key for key in sent if key.value in plan.wanted]
-    total = sum(key.sessions for key in sent)
-    known = total - sum(key.sessions for key in unknown)
-    by_worth = sorted(unknown, key=lambda key: (-key.priority, key.value))
-    by_coming = sorted(unknown, key=lambda key: (key.first_seen, key.value))
-    covered, first_come = (
-        list(accumulate((key.sessions for key in order), initial=known)) for order in (by_worth, by_coming)
-    )
-    calls = {round(share * plan.calls) for share in SHARES_OF_CALLS}
+def _foresee(plan: ServicePlan, service: Service, pace: QuotaStatus, worth: _Worth) -> None:
+    plan.calls = calls_for(service, plan.wanted)
+    plan.eta_s = eta_seconds(pace, plan.calls)
+    scarce = (window.left for window in pace.windows if window.name != "minute")
+    plan.quota_left = min((left for left in scarce if left is not None), default=None)
+    calls = [round(share * plan.calls) for share in SHARES_OF_CALLS]
     if plan.quota_left is not None and plan.quota_left < plan.calls:
-        calls.add(plan.quota_left)
-    points = ((number, min(number * service.batch_size, len(unknown))) for number in sorted(calls))
-    return [Coverage(number, covered[asked] / total, first_come[asked] / total) for number, asked in points]
+        calls.append(plan.quota_left)
+    plan.coverage = worth.coverage(service.batch_size, calls)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from cowrie_enrich_dagster.cowrie import PassedOver
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY
+from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.vocabulary import Days
 
 TIERS = ("redis", "database", "filesystem")
@@ -20,8 +22,11 @@ SOURCES = (*TIERS, FEED, HISTORY)
 
 @dataclass
 class RunReport:
-    """One run over a range of days. `pending` counts the lookups of the run that are still open.
+    """One run over a range of days.
 
+    `pending_by_service` counts the lookups of the run that are still open; `eta_by_service` is how many
+    seconds the service's whole backlog takes, what comes in counted (None: it never ends at this pace).
+    `days_of_other_lists`: days whose rows do not follow the present lists of own networks and scanners yet.
     `passed_over` are the files beside the logs; `has_logs` is whether any log has any of the days.
     """
 
@@ -34,8 +39,10 @@ class RunReport:
     api_calls: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     coverage: dict[str, float | None] = field(default_factory=dict)
-    pending: int = 0
+    pending_by_service: dict[str, int] = field(default_factory=dict)
+    eta_by_service: dict[str, float | None] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
+    days_of_other_lists: list[date] = field(default_factory=list)
     feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
     passed_over: list[PassedOver] = field(default_factory=list)
@@ -48,19 +55,41 @@ class RunReport:
         return cls(days, api_calls=Counter(dict.fromkeys(services, 0)), hits=Counter(dict.fromkeys(TIERS, 0)))
 
     @property
+    def pending(self) -> int:
+        """The open lookups of all services."""
+        return sum(self.pending_by_service.values())
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until nothing is pending; None: never at this pace."""
+        etas = [
+            self.eta_by_service.get(service) for service, open_ in self.pending_by_service.items() if open_
+        ]
+        return None if None in etas else max((eta for eta in etas if eta is not None), default=0.0)
+
+    @property
     def status(self) -> str:
         """`complete`, `partial` while lookups are pending (no failure), or `no_logs`: no log has its days."""
         if self.pending:
             return "partial"
         return "complete" if self.has_logs or self.sessions else "no_logs"
 
-    def add_fetch(self, fetched: FetchReport) -> None:
-        """Count what asking one service came to."""
-        self.api_calls[fetched.service] += fetched.api_calls
-        self.hits.update(fetched.cached)
-        self.pending += fetched.pending
-        if fetched.pending and fetched.stopped_because:
-            self.stopped[fetched.service] = fetched.stopped_because
+    def add_fetches(self, fetched: Iterable[FetchReport]) -> None:
+        """Count what asking each service came to."""
+        for part in fetched:
+            self.api_calls[part.service] += part.api_calls
+            self.hits.update(part.cached)
+            self.pending_by_service[part.service] = part.pending
+            if part.pending and part.stopped_because:
+                self.stopped[part.service] = part.stopped_because
+
+    def foresee(self, ledger: Iterable[LedgerEntry]) -> None:
+        """Take over how long each backlog takes in which lookups of the run still wait."""
+        self.eta_by_service = {
+            entry.status.service: entry.eta_s
+            for entry in ledger
+            if self.pending_by_service.get(entry.status.service)
+        }
 
     def add_join(self, joined: JoinReport) -> None:
         """Take over the statuses and coverage that the sessions ended with."""
@@ -81,10 +110,42 @@ class RunReport:
             "hits": dict(self.hits),
             "coverage": self.coverage,
             "pending": self.pending,
+            "pending_by_service": {name: n for name, n in self.pending_by_service.items() if n},
+            "eta_s": self.eta_s,
+            "eta_by_service": self.eta_by_service,
             "stopped": self.stopped,
+            "days_of_other_lists": [str(day) for day in self.days_of_other_lists],
             "feeds": self.feeds,
             "quarantined": self.quarantined,
             "passed_over": [passed._asdict() for passed in self.passed_over],
             "cache": self.cache,
             "elapsed_s": round(self.elapsed_s, 3),
+        }
+
+
+@dataclass(frozen=True)
+class DrainReport:
+    """What a drain came to: as a report, by service, and the `days` of the rows that it wrote."""
+
+    run: RunReport
+    fetched: Sequence[FetchReport]
+    days: Sequence[date]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form (`cowrie-enrich drain --json`)."""
+        figures = self.run.as_dict()
+        kept = (
+            "api_calls",
+            "pending",
+            "pending_by_service",
+            "eta_s",
+            "eta_by_service",
+            "stopped",
+            "elapsed_s",
+        )
+        return {
+            "lookups": {part.service: dict(part.statuses) for part in self.fetched},
+            **{name: figures[name] for name in kept},
+            "sessions": self.run.sessions,
+            "days": [str(day) for day in self.days],
         }

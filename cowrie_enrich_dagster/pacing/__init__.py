@@ -4,25 +4,40 @@
 limiter, whose state is one database row per service, learns from every response.
 """
 
+from cowrie_enrich_dagster.pacing.flight import DeadlineExceeded, Stopped
 from cowrie_enrich_dagster.pacing.http import PacedSession
-from cowrie_enrich_dagster.pacing.ledger import QuotaStatus, WindowStatus, eta_seconds, quota
+from cowrie_enrich_dagster.pacing.ledger import (
+    QuotaStatus,
+    WindowStatus,
+    capacity_per_day,
+    eta_seconds,
+    quota,
+)
 from cowrie_enrich_dagster.pacing.limiter import AdaptiveRateLimiter, Slot, SlotRefused
+from cowrie_enrich_dagster.pacing.meaning import Meaning, in_words, meaning_of, signs_of
 from cowrie_enrich_dagster.pacing.model import Policy, Reason, fingerprint
 from cowrie_enrich_dagster.pacing.retries import with_retries
 from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
 
 __all__ = [
     "AdaptiveRateLimiter",
+    "DeadlineExceeded",
+    "Meaning",
     "PacedSession",
     "Policy",
     "QuotaStatus",
     "Reason",
     "Slot",
     "SlotRefused",
+    "Stopped",
     "WindowStatus",
+    "capacity_per_day",
     "eta_seconds",
     "fingerprint",
     "get_retry_after_seconds",
+    "in_words",
+    "meaning_of",
     "quota",
+    "signs_of",
     "with_retries",
 ]

@@ -128,7 +128,12 @@ def roll_windows(state: State, policy: Policy, at: float) -> dict[str, WindowCou
         window = state.windows.get(name)
         if window is None or not at < window.resets_at <= at + length + MAX_CLOCK_STEP_S:
             window = WindowCount(0, None, _window_end(name, at))
-        rolled[name] = window if window.told else replace(window, limit=policy.windows.get(name))
+        own = policy.windows.get(name)
+        if not window.told:
+            window = replace(window, limit=own)
+        elif own is not None and name in policy.capped:  # set by the operator, perhaps after it was told
+            window = replace(window, limit=own if window.limit is None else min(own, window.limit))
+        rolled[name] = window
     return rolled
 
 

@@ -47,6 +47,11 @@ class QuotaStatus:
     requests_total: int
     limited_total: int
 
+    @property
+    def wait_s(self) -> float:
+        """Seconds from `as_of` until the next request may be sent."""
+        return (self.next_slot_at - self.as_of).total_seconds()
+
 
 def quota_status(state: State, policy: Policy, now: float) -> QuotaStatus:
     """The state of a limit in the words of the ledger."""
@@ -118,6 +123,13 @@ def eta_seconds(status: QuotaStatus, backlog: int) -> float:
         exhausted = [resets[name] for name, count in left.items() if count <= 0]
         at = max([at + timedelta(seconds=sent * pace), *exhausted])
     return HORIZON.total_seconds()
+
+
+def capacity_per_day(status: QuotaStatus) -> float:
+    """How many requests a day the service allows in the long run: at its pace, within its windows."""
+    limits = {window.name: window.limit for window in status.windows if window.limit is not None}
+    a_day = {"minute": 1440.0, "day": 1.0, "month": 1 / 31}
+    return min([86_400.0 / status.spacing_s, *(limit * a_day[name] for name, limit in limits.items())])
 
 
 def _policy_of(state: State) -> Policy:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.pacing import feedback, gcra, rows
 from cowrie_enrich_dagster.pacing.ledger import QuotaStatus, quota_status
+from cowrie_enrich_dagster.pacing.meaning import signs_of
 from cowrie_enrich_dagster.pacing.model import Grant, Observation, Policy, Reason, State, Wait
 from cowrie_enrich_dagster.pacing.quota_headers import header_quotas
 from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
@@ -131,19 +132,40 @@ class AdaptiveRateLimiter:
             return slot
         return self._count_late(slot, sent_at)
 
-    def observe(self, slot: Slot, status_code: int, headers: Mapping[str, str]) -> None:
-        """Learn from a response. Writes nothing when it says nothing new."""
+    def observe(self, slot: Slot, status_code: int, headers: Mapping[str, str], body: bytes = b"") -> None:
+        """Learn from a response, of whose `body` the beginning is enough. Writes only what is new."""
         now = slot.grant.at + self._monotonic() - slot.due
         clock = partial(datetime.fromtimestamp, now, timezone.utc)
+        signs = signs_of(self.policy, status_code, headers, body)
         seen = Observation(
             sent_at=slot.grant.at,
             number=slot.grant.number,
             status=status_code,
             retry_after=get_retry_after_seconds(SimpleNamespace(headers=headers), now=clock),
             quotas=header_quotas(headers, now=clock),
+            is_challenge=signs.is_challenge,
+            says_used_up=signs.says_used_up,
         )
         if feedback.observe(slot.state, self.policy, now, seen) != slot.state:
             self._learn(seen)
+
+    @survives_outage
+    def pause(self, seconds: float) -> None:
+        """Leave the service alone for so long: it answers, but nothing that can be used."""
+        with self._database.write() as connection:
+            state = rows.lock(connection, self.policy.service)
+            now = self._now(connection)
+            rows.store(connection, feedback.paused(state, now, seconds), now)
+
+    @survives_outage
+    def refuse_credential(self) -> None:
+        """Call when an answer turned out to refuse our credential: it is not asked with for an hour."""
+        with self._database.write() as connection:
+            state = rows.lock(connection, self.policy.service)
+            now = self._now(connection)
+            _, why = gcra.held_until(state, self.policy, now)
+            if self.policy.blocks_refused and why is not Reason.AUTH_FAILED:
+                rows.store(connection, feedback.refused(state, self.policy, now), now)
 
     def snapshot(self) -> QuotaStatus:
         """Where the limit stands now, as this policy and credential see it."""

@@ -19,6 +19,10 @@ MAX_HOLD_S = 31 * 86_400.0
 """No answer of a server, and no clock that once was wrong, stops a service for longer than this."""
 
 
+BALANCE = "balance"
+"""The `HeaderQuota.window` of what is left of a contract, whose end no header tells."""
+
+
 class Reason(str, Enum):
     """Why a request may not be sent yet."""
 
@@ -51,8 +55,10 @@ def fingerprint(credential: str | None) -> str | None:
 class Policy:
     """What we intend to send to one service at most, and how its answers are read.
 
-    `windows` maps `minute`, `day` and `month` to the requests allowed in each. `limit_statuses` are the HTTP
-    statuses that mean "slow down", `auth_statuses` those that mean "this credential is refused".
+    `windows` maps `minute`, `day` and `month` to the requests allowed in each; `capped` names those whose
+    number the operator set: no header raises it. `limit_statuses` are the HTTP statuses that mean "slow
+    down", `auth_statuses` those that mean "this credential is refused" (`blocks_refused`: and so it is not
+    used for an hour). `used_up` is the word in a refusal that means a day's quota, not the pace.
     `first_cooldown` is the first step of the ladder. Spacing is `margin` longer than the rate asks for, so
     that a request which is late by less than that cannot crowd the punctual one behind it (0: exact spacing).
 
@@ -65,6 +71,9 @@ class Policy:
     windows: Mapping[str, int] = field(default_factory=dict)
     limit_statuses: frozenset[int] = frozenset({429})
     auth_statuses: frozenset[int] = frozenset()
+    blocks_refused: bool = True
+    capped: frozenset[str] = frozenset()
+    used_up: str = ""
     respect_retry_after: bool = True
     first_cooldown: float = 60.0
     margin: float = 0.015
@@ -159,7 +168,10 @@ class Wait:
 
 @dataclass(frozen=True)
 class HeaderQuota:
-    """What a response says of one quota window; None where it says nothing. `reset_s` is a duration."""
+    """What a response says of one quota window; None where it says nothing. `reset_s` is a duration.
+
+    `window` is the name the response gives it; `BALANCE` for a number of requests without any window.
+    """
 
     window: str | None
     limit: int | None
@@ -169,10 +181,12 @@ class HeaderQuota:
 
 @dataclass(frozen=True)
 class Observation:
-    """What came back for the request sent at `sent_at` in slot `number`."""
+    """What came back for the request sent at `sent_at` in slot `number`; see `meaning.Signs`."""
 
     sent_at: float
     number: int
     status: int
     retry_after: int | None = None
     quotas: tuple[HeaderQuota, ...] = ()
+    is_challenge: bool = False
+    says_used_up: bool = False

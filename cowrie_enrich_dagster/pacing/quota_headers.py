@@ -4,6 +4,7 @@
   (`X-RateLimit-Remaining-Day`): de facto, with Reset as a duration, an epoch, or a date.
 - `RateLimit-Limit / -Remaining / -Reset`: draft-ietf-httpapi-ratelimit-headers-00 to -06, durations.
 - `RateLimit: limit=100, remaining=50, reset=5`: the draft's -07.
+- `X-Balance-Remaining` (Spur): what is left of a contract, without a window.
 - `RateLimit: "default";r=50;t=30` with `RateLimit-Policy: "default";q=100;w=60`: -08 and later.
 """
 
@@ -14,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 
-from cowrie_enrich_dagster.pacing.model import HeaderQuota
+from cowrie_enrich_dagster.pacing.model import BALANCE, HeaderQuota
 from cowrie_enrich_dagster.pacing.retry_after import as_text, parse_http_date
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
@@ -42,7 +43,13 @@ def header_quotas(headers: Mapping[str, str], *, now: Clock = utc_now) -> tuple[
     }
     ours, theirs = now(), parse_http_date(fields.get("date", ""), now)
     sent = theirs if theirs and abs((theirs - ours).total_seconds()) > CLOCK_TOLERANCE_S else ours
-    return (*_plain_quotas(fields, sent), *_structured_quotas(fields))
+    return (*_plain_quotas(fields, sent), *_structured_quotas(fields), *_balance(fields))
+
+
+def _balance(fields: Mapping[str, str]) -> Iterator[HeaderQuota]:
+    left = _number(fields.get("x-balance-remaining", ""))
+    if left is not None:
+        yield HeaderQuota(BALANCE, None, int(left), None)
 
 
 def _plain_quotas(fields: Mapping[str, str], sent: datetime) -> Iterator[HeaderQuota]:

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import requests
 from tenacity import RetryCallState, Retrying, stop_after_attempt
 
+from cowrie_enrich_dagster.pacing.flight import DeadlineExceeded
 from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
 
 P = ParamSpec("P")
@@ -40,7 +41,8 @@ def with_retries(
     """Decorator: call again, at most `max_retries` times, when the outcome is one that may pass.
 
     Judged are a returned `requests.Response`, a raised `requests.HTTPError` with its response, and timeouts
-    and broken connections; any other outcome is handed on at once.
+    and broken connections; any other outcome is handed on at once. So is `DeadlineExceeded`: who was waited
+    for as long as a request may take is not waited for again.
 
     - A Retry-After on a status that may pass is waited for exactly, unless it exceeds `max_wait`: then the
       outcome is handed on at once, for nothing sleeps longer than its caller is willing to.
@@ -95,7 +97,8 @@ def _is_passing(state: RetryCallState) -> bool:
     response = _response(state)
     if response is not None:
         return response.status_code >= 500 or response.status_code in RETRIED_STATUSES
-    return state.outcome is not None and isinstance(state.outcome.exception(), _RETRIED_ERRORS)
+    problem = state.outcome.exception() if state.outcome else None
+    return isinstance(problem, _RETRIED_ERRORS) and not isinstance(problem, DeadlineExceeded)
 
 
 def _asked_wait(state: RetryCallState) -> int | None:

@@ -31,16 +31,16 @@ _DATE_FORMS = tuple(
 def get_retry_after_seconds(response: Any, *, now: Clock = utc_now) -> int | None:
     """How many whole seconds a response asks us to wait, rounded up; None where it asks for nothing.
 
-    Reads delay-seconds and the three forms of HTTP-date (RFC 9110 section 5.6.7). A date is counted against
-    the response's own Date header where there is one, for the server's clock may differ from ours, else
-    against `now`; a date in the past is 0. Absent, invalid and negative values are None. Never raises,
+    Reads delay-seconds and the three forms of HTTP-date (RFC 9110 section 5.6.7), and, though no standard has
+    it, a moment in seconds or milliseconds since 1970: as a delay that would be 31 years. A moment is counted
+    against the response's own Date header where there is one, for the server's clock may differ from ours,
+    else against `now`; one in the past is 0. Absent, invalid and negative values are None. Never raises,
     whatever object it is given.
     """
     value = header_text(response, "Retry-After")
-    seconds = parse_delta_seconds(value)
-    if seconds is not None:
+    moment = parse_epoch(value) or parse_http_date(value, now)
+    if moment is None and (seconds := parse_delta_seconds(value)) is not None:
         return seconds
-    moment = parse_http_date(value, now)
     if moment is None:
         return None
     sent = parse_http_date(header_text(response, "Date"), now) or now()
@@ -75,6 +75,14 @@ def parse_delta_seconds(text: str) -> int | None:
         return None
     digits = text.lstrip("0") or "0"
     return MAX_DELTA_SECONDS if len(digits) > 10 else min(int(digits), MAX_DELTA_SECONDS)
+
+
+def parse_epoch(text: str) -> datetime | None:
+    """A moment as 10 digits of seconds or 13 of milliseconds since 1970, before 2038; None for all else."""
+    if not re.fullmatch(r"[1-9][0-9]{9}(?:[0-9]{3})?", text, re.ASCII):
+        return None
+    seconds = int(text[:10])
+    return datetime.fromtimestamp(seconds, timezone.utc) if seconds < MAX_DELTA_SECONDS else None
 
 
 def parse_http_date(text: str, now: Clock = utc_now) -> datetime | None:

@@ -22,6 +22,7 @@ from cowrie_enrich_dagster.services.base import (
     answer_from,
     ask,
     json_object,
+    no_error,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -65,6 +66,10 @@ class AbuseIpDb:
         response = ask(http, config, f"/check?{query}", headers={"Key": config.api_key or ""})
         return {key: answer_from(lambda: _answer(json_object(response), address))}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. The score is their confidence of abuse, last seen the last report's day."""
         record = read.obj(payload.get("data"))
@@ -80,6 +85,7 @@ class AbuseIpDb:
 
 def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
     record = read.obj(body.get("data"))
+    no_error(body, record)
     if read.address(record.get("ipAddress")) != address:
         raise InvalidAnswer("it is not about this address")
     if read.whole(record.get("abuseConfidenceScore")) is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -33,13 +36,16 @@ class Window:
 class Limits:
     """What a service allows by default: steady `rate` (requests a second), `burst`, quota `windows`.
 
-    `source` names the page or statement that the numbers come from.
+    `source` names the page or statement that the numbers come from, and the day on which it was read.
+    `used_up` is the word in the body of a refusal by which the service says that a day's quota, not the pace,
+    is the reason; empty where it has none.
     """
 
     rate: float
     source: str
     burst: int = 1
     windows: tuple[Window, ...] = ()
+    used_up: str = ""
 
     def by_window(self) -> dict[str, int]:
         """The requests allowed in each window, by its name."""
@@ -122,10 +128,16 @@ class Service(Protocol):
     ) -> Mapping[str, Answer]:
         """Ask once (one request) about up to `batch_size` keys; every key gets an Answer.
 
-        `http` paces what is sent; a service that does not speak HTTP takes its slot from it (see `slot_of`).
+        `http` paces what is sent; a service that does not speak HTTP takes its slot from it (see `gate_of`).
         Raises ValueError, with nothing sent, for a key that is not of its `subject`, and
         `requests.RequestException`: `HTTPError` (with its response) for a status that says nothing about the
         keys (limits, refused keys, server faults), others when the service could not be reached.
+        """
+
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """What a payload that was kept elsewhere says about `key`, read as if it had just been sent.
+
+        Raises `InvalidAnswer` for one that is no answer about it, ValueError for what is no key.
         """
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
@@ -143,15 +155,18 @@ class Gate(Protocol):
     def slot(self) -> AbstractContextManager[None]:
         """Wait for the right to send one request; the block connects and sends it."""
 
+    def watched(self, connection: socket.socket) -> AbstractContextManager[None]:
+        """While the block lasts, a stop of the run breaks the connection."""
 
-def slot_of(http: requests.Session) -> AbstractContextManager[None]:
-    """A slot for one request that is not HTTP.
+
+def gate_of(http: requests.Session) -> Gate:
+    """The session as what paces requests that are not HTTP.
 
     Raises TypeError for a session that is no `Gate`: nothing is ever sent unpaced.
     """
     if not isinstance(http, Gate):
         raise TypeError(f"{type(http).__name__} paces HTTP only: it has no slot()")
-    return http.slot()
+    return http
 
 
 def ask(
@@ -188,20 +203,39 @@ def _stay(response: requests.Response, **_: Any) -> None:
     response.headers.pop("Location", None)
 
 
+_NOT_ABOUT_THE_KEY = frozenset({401, 402, 403, 407, 408, 421, 425, 426, 429, 451})
+"""4xx statuses that speak of us, our pace or the connection, never of what was asked about."""
+
+
 def answer_from(read: Callable[[], Answer]) -> Answer:
     """What `read` makes of a response.
 
-    `invalid_response` where it raises `InvalidAnswer`, or `HTTPError` with a status by which services refuse
-    a key (400, 422). Every other `requests.HTTPError` is raised.
+    `invalid_response` where it raises `InvalidAnswer`, or `HTTPError` with a 4xx status that is none of a
+    limit, a refused key or a broken connection: what was asked about is refused (400, 422), or it is no
+    answer of the service at all (404 and others, as gateways send them). Every other `requests.HTTPError` is
+    raised.
     """
     try:
         return read()
     except InvalidAnswer as error:
         return Answer(LookupStatus.INVALID_RESPONSE, detail=str(error))
     except requests.HTTPError as error:
-        if error.response.status_code not in (400, 422):
+        status = error.response.status_code
+        if not 400 <= status < 500 or status in _NOT_ABOUT_THE_KEY:
             raise
-        return Answer(LookupStatus.INVALID_RESPONSE, detail="the key is refused")
+        return Answer(LookupStatus.INVALID_RESPONSE, detail=_unlike_the_service(status))
+
+
+def _unlike_the_service(status: int) -> str:
+    if status in (400, 422):
+        return f"the service refuses what it was asked about (HTTP {status})"
+    return f"HTTP {status}, which is no answer of this service: is the URL right?"
+
+
+def no_error(*parts: Mapping[str, Any]) -> None:
+    """Raise `InvalidAnswer` where an `error` stands beside an answer: services send limits so, with 200."""
+    if any(part.get(name) for part in parts for name in ("error", "errors")):
+        raise InvalidAnswer("an error in the place of an answer, or beside it")
 
 
 def json_object(response: requests.Response, telling: Collection[int] = ()) -> dict[str, Any]:
@@ -216,15 +250,34 @@ def json_object(response: requests.Response, telling: Collection[int] = ()) -> d
 
 
 def json_value(response: requests.Response, telling: Collection[int] = ()) -> Any:
-    """The body as JSON.
+    """The body as JSON, in UTF-8 (with a byte order mark or not) or Latin-1; lone surrogates are replaced.
 
     Raises what `content` raises, and `InvalidAnswer` for a body that is not JSON (an HTML page with status
     200 is common behind proxies).
     """
+    body = content(response, telling)
     try:
-        return orjson.loads(content(response, telling))
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
+        pass
+    try:
+        # What the strict parser refuses in an answer that is one: halves of surrogate pairs, written as
+        # escapes, in names that other programs cut. Everything else that this one lets through goes back.
+        value = json.dumps(json.loads(decoded(body)), ensure_ascii=False, allow_nan=False)
+        return orjson.loads(_SURROGATE.sub("\ufffd", value))
+    except (ValueError, RecursionError):
         raise InvalidAnswer(f"body is not JSON ({media_type(response)})") from None
+
+
+def decoded(body: bytes) -> str:
+    """Bytes as text: UTF-8 without its byte order mark, or else Latin-1, which every byte is."""
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return body.decode("latin-1")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def content(response: requests.Response, telling: Collection[int] = ()) -> bytes:

@@ -19,10 +19,12 @@ from cowrie_enrich_dagster.services.base import (
     MAX_ANSWER_BYTES,
     Answer,
     Facts,
+    InvalidAnswer,
     Limits,
     Service,
     ServiceConfig,
-    slot_of,
+    decoded,
+    gate_of,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -74,6 +76,13 @@ class Cymru:
             origins.setdefault(address, []).append(row)
         return {key: _answer(key, origins.get(address, [])) for key, address in addresses.items()}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        address, origins = _address_of(key), read.objects(payload.get("origins"))
+        if read.address(payload.get("ip")) != address:
+            raise InvalidAnswer("it is not about this address")
+        return _answer(key, [{name: str(row.get(name, "")) for name in COLUMNS} for row in origins])
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`: the most specific network. The country is the registry's, not the address's
         (as the vendor warns), and so is none of the columns."""
@@ -98,12 +107,15 @@ def _exchange(query: bytes, http: requests.Session, config: ServiceConfig) -> by
     target = urlsplit(config.api_url)
     where = (target.hostname or "", target.port or WHOIS_PORT)
     body = bytearray()
+    gate = gate_of(http)
     try:
         with ExitStack() as stack:
-            with slot_of(http):
+            with gate.slot():
+                deadline = time.monotonic() + config.timeout_s
                 connection = stack.enter_context(socket.create_connection(where, config.timeout_s))
+                stack.enter_context(gate.watched(connection))
+                connection.settimeout(_left(deadline))
                 connection.sendall(query)
-            deadline = time.monotonic() + config.timeout_s
             while chunk := _receive(connection, deadline):
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
@@ -118,22 +130,27 @@ def _exchange(query: bytes, http: requests.Session, config: ServiceConfig) -> by
 
 
 def _receive(connection: socket.socket, deadline: float) -> bytes:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    connection.settimeout(left)
+    connection.settimeout(_left(deadline))
     return connection.recv(65536)
 
 
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
 def _rows(body: bytes) -> Iterator[tuple[_Address, dict[str, str]]]:
-    """The rows that are whole; banner, column titles, error lines and a line cut off at the end are none."""
-    lines = body.decode("utf-8", "replace").split("\n")[:-1]
-    for line in filter(None, lines):
+    """The rows that are whole, one for each system that announces the network (a field may name several);
+    banner, column titles, error lines and a line cut off at the end are none."""
+    for line in filter(None, map(decoded, body.split(b"\n")[:-1])):
         fields = [field.strip() for field in line.split("|", len(COLUMNS) - 1)]
         row = dict(zip(COLUMNS, fields, strict=False))
         address = read.address(row.get("ip"))
         if address is not None and len(row) == len(COLUMNS):
-            yield address, row
+            for system in row["as"].split() or [""]:
+                yield address, {**row, "as": system}
 
 
 def _answer(key: str, origins: list[dict[str, str]]) -> Answer:

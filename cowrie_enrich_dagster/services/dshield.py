@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import quote
 
@@ -18,11 +18,17 @@ from cowrie_enrich_dagster.services.base import (
     Limits,
     Service,
     ServiceConfig,
+    answer_from,
     ask,
     json_object,
-    media_type,
+    no_error,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
+
+_TELLING = (
+    *("count", "attacks", "maxdate", "mindate", "comment", "maxrisk", "asabusecontact"),
+    *("as", "asname", "ascountry", "assize", "network", "threatfeeds"),
+)
 
 
 class DShield:
@@ -55,6 +61,10 @@ class DShield:
         (key,) = keys
         return {key: dshield_query(key, http, config)}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. Reports are `count`, or `attacks` (the targets) where that is missing."""
         record = payload.get("ip")
@@ -76,42 +86,29 @@ def dshield_query(ip: str, http: requests.Session, config: ServiceConfig) -> Ans
     """Ask DShield about one address, in one request through `http`.
 
     `found` with the answer as sent, `not_found` where DShield knows nothing at all, `invalid_response` for
-    anything that is not an answer about this address. Raises `requests.HTTPError` for a limit (401, 429), a
+    anything that is not an answer about this address, a 404 among it: an address that nobody reported has a
+    record of nulls (https://isc.sans.edu/api/#ip). Raises `requests.HTTPError` for a limit (401, 429), a
     refused User-Agent (403) or a fault of the server, other `requests.RequestException`s when it could not be
     reached, and ValueError if `ip` is not an IP address.
     """
     address = ip_address(ip)
     response = ask(http, config, f"/ip/{quote(ip, safe=':')}?json")
-    try:
-        body = json_object(response)
-    except InvalidAnswer as error:
-        return Answer(LookupStatus.INVALID_RESPONSE, detail=str(error))
-    except requests.HTTPError:
-        return _refused(response)
-    record = body.get("ip")
-    if not isinstance(record, dict):
-        detail = "the address is refused" if "error" in body else "no object under 'ip'"
-        return Answer(LookupStatus.INVALID_RESPONSE, detail=detail)
+    return answer_from(lambda: _answer(json_object(response), address))
+
+
+def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
+    record = read.obj(body.get("ip"))
+    no_error(body, record)
+    if not record:
+        raise InvalidAnswer("no object under 'ip'")
     echoed = read.address(record.get("number"))
     if echoed is None:
-        return Answer(LookupStatus.INVALID_RESPONSE, detail="it does not name its address")
+        raise InvalidAnswer("it does not name its address")
     if echoed != address:
-        return Answer(LookupStatus.INVALID_RESPONSE, detail="it is about another address")
-    if not any(value for name, value in record.items() if name not in ("number", "updated")):
+        raise InvalidAnswer("it is about another address")
+    if not any(record.get(name) for name in _TELLING):
         return Answer(LookupStatus.NOT_FOUND)
     return Answer(LookupStatus.FOUND, body)
-
-
-def _refused(response: requests.Response) -> Answer:
-    """What a 4xx/5xx status says about the address; raises `requests.HTTPError` if it says nothing."""
-    if response.status_code == 400:
-        return Answer(LookupStatus.INVALID_RESPONSE, detail="the address is refused")
-    if response.status_code != 404:
-        response.raise_for_status()
-    if media_type(response) == "text/html":
-        # A web page where an API should be: the URL is wrong, which must not pass for "nothing known".
-        return Answer(LookupStatus.INVALID_RESPONSE, detail="status 404 with a web page: is the URL right?")
-    return Answer(LookupStatus.NOT_FOUND)
 
 
 SERVICE: Service = DShield()

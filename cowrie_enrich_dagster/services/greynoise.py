@@ -21,6 +21,7 @@ from cowrie_enrich_dagster.services.base import (
     answer_from,
     ask,
     json_object,
+    no_error,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -60,18 +61,30 @@ class GreyNoise:
         response = ask(http, config, f"/community/{key}", headers={"key": config.api_key or ""})
         return {key: answer_from(lambda: _answer(json_object(response, {404}), address))}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
-        """See `Service.facts`. RIOT addresses (common business services) count as known benign ones."""
+        """See `Service.facts`. An address that is in RIOT alone (common business services) does not scan."""
         verdict = read.text(payload.get("classification"))
-        benign = payload.get("riot") is True or verdict == "benign"
         return Facts(
-            is_scanner=True if benign else False if verdict in ("malicious", "suspicious") else None,
+            is_scanner=_scans(payload.get("noise") is True, payload.get("riot") is True, verdict),
             classification=verdict,
             last_seen=read.day(payload.get("last_seen")),
         )
 
 
+def _scans(noise: bool, riot: bool, verdict: str | None) -> bool | None:
+    if noise and verdict == "benign":
+        return True
+    if verdict in ("malicious", "suspicious") or (riot and not noise):
+        return False
+    return None
+
+
 def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
+    no_error(body)
     noise, riot = read.flag(body.get("noise")), read.flag(body.get("riot"))
     if noise is None or riot is None:
         raise InvalidAnswer("it says neither whether the address is noise nor whether it is in RIOT")

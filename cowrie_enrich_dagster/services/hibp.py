@@ -23,7 +23,8 @@ from cowrie_enrich_dagster.services.base import (
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
 PREFIX = re.compile(r"[0-9A-F]{5}")
-LINE = re.compile(r"([0-9A-F]{35}):([0-9]{1,12})")
+SUFFIX = re.compile(r"[0-9A-F]{35}")
+LINE = re.compile(rb"([0-9A-F]{35}):([0-9]{1,12})")
 
 MIN_LINES = 800
 """A padded answer has no fewer lines (https://haveibeenpwned.com/API/v3#PwnedPasswordsPadding), so one that
@@ -64,13 +65,22 @@ class PwnedPasswords:
         response = ask(http, config, f"/range/{key}", headers=headers)
         return {key: answer_from(lambda: _answer(content(response), key))}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        suffixes = payload.get("suffixes")
+        if payload.get("prefix") != key or not isinstance(suffixes, dict) or not suffixes:
+            raise InvalidAnswer("no range of this prefix")
+        if not all(SUFFIX.fullmatch(name) and type(times) is int for name, times in suffixes.items()):
+            raise InvalidAnswer("not only suffixes of hashes with their counts")
+        return Answer(LookupStatus.FOUND, dict(payload))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """Nothing: a range says nothing of an address or a file."""
         return Facts()
 
 
 def _answer(body: bytes, key: str) -> Answer:
-    lines = body.decode("ascii", "replace").split()
+    lines = body.removeprefix(b"\xef\xbb\xbf").split()
     if len(lines) < MIN_LINES:
         raise InvalidAnswer(f"{len(lines)} lines, where a padded range has {MIN_LINES} or more")
     suffixes = {}
@@ -79,7 +89,7 @@ def _answer(body: bytes, key: str) -> Answer:
         if match is None:
             raise InvalidAnswer("a line that is not SUFFIX:COUNT")
         if times := int(match[2]):  # padding has the count 0
-            suffixes[match[1]] = times
+            suffixes[match[1].decode()] = times
     return Answer(LookupStatus.FOUND, {"prefix": key, "suffixes": suffixes})
 
 

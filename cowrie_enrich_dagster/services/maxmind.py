@@ -14,7 +14,7 @@ import orjson
 import requests
 
 from cowrie_enrich_dagster.services import _reading as read
-from cowrie_enrich_dagster.services.base import Answer, Facts, Limits, Service, ServiceConfig
+from cowrie_enrich_dagster.services.base import Answer, Facts, InvalidAnswer, Limits, Service, ServiceConfig
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
 _DAMAGED = (
@@ -63,6 +63,12 @@ class MaxMind:
             readers = {path: stack.enter_context(_open(path)) for path in _files(config.database)}
             return {key: _answer(key, readers) for key in keys}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        if payload.get("ip") != key or not read.obj(payload.get("databases")):
+            raise InvalidAnswer("no record of this address")
+        return Answer(LookupStatus.FOUND, dict(payload))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`: from each database what it has."""
         parts = [read.obj(part) for part in read.obj(payload.get("databases")).values()]
@@ -75,7 +81,24 @@ class MaxMind:
             as_organization=read.text(system.get("autonomous_system_organization")),
             country_iso_code=read.country(country.get("iso_code")),
             network=next((network for network in networks if network), None),
+            is_proxy=_told(records, "is_public_proxy", "is_residential_proxy"),
+            is_vpn=_told(records, "is_anonymous_vpn"),
+            is_tor=_told(records, "is_tor_exit_node"),
         )
+
+
+def _told(records: Sequence[Mapping[str, Any]], *flags: str) -> bool | None:
+    """Whether one of these flags of the Anonymous IP database is set; None where no record has any.
+
+    Such records leave out what is false (https://dev.maxmind.com/geoip/docs/databases/anonymous-ip); other
+    databases have the flags under `traits`.
+    """
+    parts = [part for record in records for part in (record, read.obj(record.get("traits")))]
+    telling = [part for part in parts if any(name.startswith(_ANONYMOUS) for name in part)]
+    return any(part.get(name) is True for part in telling for name in flags) if telling else None
+
+
+_ANONYMOUS = ("is_anonymous", "is_tor_exit_node", "is_public_proxy", "is_residential_proxy")
 
 
 def database_types(database: Path | None) -> list[str]:
@@ -122,7 +145,7 @@ def _entry(key: str, reader: maxminddb.Reader) -> dict[str, dict[str, Any]]:
     if metadata.ip_version == 4 and ip_address(key).version == 6:
         return {}
     record, length = reader.get_with_prefix_len(key)
-    if record is None:
+    if not record:  # networks are listed with empty records, too
         return {}
     orjson.dumps(record)  # a database may hold what JSON lacks
     built = datetime.fromtimestamp(metadata.build_epoch, timezone.utc).date()

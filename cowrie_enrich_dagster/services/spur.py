@@ -21,6 +21,7 @@ from cowrie_enrich_dagster.services.base import (
     answer_from,
     ask,
     json_object,
+    no_error,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -30,7 +31,8 @@ class Spur:
 
     400 is an address that is not public, 401 a refused token, 403 a token without the Context API, 429 a
     balance used up; every answer tells what is left of it in `x-balance-remaining`. Fields without a value
-    are left out.
+    are left out. A 404 is not documented: one that names our address says that nothing is known of it, any
+    other is a gateway's.
     """
 
     name = "spur"
@@ -57,7 +59,11 @@ class Spur:
         address = ip_address(key)
         path = f"/context/{quote(key, safe=':')}"
         response = ask(http, config, path, headers={"Token": config.api_key or ""})
-        return {key: answer_from(lambda: _answer(json_object(response), address))}
+        return {key: answer_from(lambda: _answer(json_object(response, {404}), address))}
+
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. What Spur leaves out it has not seen: no tunnel of a kind means False."""
@@ -76,12 +82,21 @@ class Spur:
         )
 
 
+_DOCUMENTED = (
+    *("as", "organization", "infrastructure", "location", "client", "tunnels", "risks", "services"),
+    *("ai", "behaviors", "concentration", "devices", "proxies", "types"),
+)
+
+
 def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
+    no_error(body)
     if read.address(body.get("ip")) != address:
         raise InvalidAnswer("it is not about this address")
-    if not any(value for name, value in body.items() if name != "ip"):
-        return Answer(LookupStatus.NOT_FOUND)
-    return Answer(LookupStatus.FOUND, body)
+    if any(body.get(name) for name in _DOCUMENTED):
+        return Answer(LookupStatus.FOUND, body)
+    if strange := body.keys() - {"ip", *_DOCUMENTED}:
+        raise InvalidAnswer(f"{len(strange)} fields that are none of a context, and none that is")
+    return Answer(LookupStatus.NOT_FOUND)
 
 
 SERVICE: Service = Spur()

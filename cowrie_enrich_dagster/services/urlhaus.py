@@ -20,6 +20,7 @@ from cowrie_enrich_dagster.services.base import (
     answer_from,
     ask,
     json_object,
+    no_error,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -28,7 +29,7 @@ class Urlhaus:
     """`POST /host/` with the form field `host`, documented at https://urlhaus-api.abuse.ch/#hostinfo.
 
     The outcome is `query_status`, not the HTTP status: `ok`, `no_results`, `invalid_host`. Without a key the
-    status is 401, with a wrong one 403 and `unknown_auth_key`.
+    status is 401, with a wrong one 403 and `unknown_auth_key`, which has come with 200, too.
     """
 
     name = "urlhaus"
@@ -53,6 +54,10 @@ class Urlhaus:
         response = ask(http, config, "/host/", headers=headers, form={"host": key})
         return {key: answer_from(lambda: _answer(json_object(response), address))}
 
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _answer(dict(payload), ip_address(key))
+
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. Reports are the URLs on record, last seen is the day the newest was added."""
         added = [read.day(url.get("date_added")) for url in read.objects(payload.get("urls"))]
@@ -64,11 +69,12 @@ class Urlhaus:
 
 
 def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
+    no_error(body)
     status = body.get("query_status")
     if status == "no_results":
         return Answer(LookupStatus.NOT_FOUND)
     if status == "unknown_auth_key":
-        return Answer(LookupStatus.AUTH_FAILED, detail="unknown_auth_key")
+        return Answer(LookupStatus.AUTH_FAILED, detail="it does not know our key (unknown_auth_key)")
     if status != "ok":
         raise InvalidAnswer("query_status is neither 'ok' nor 'no_results'")
     # The vendor's own examples differ in which fields they have; one of these two names the host.

@@ -21,6 +21,7 @@ from cowrie_enrich_dagster.services.base import (
     answer_from,
     ask,
     json_object,
+    no_error,
 )
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -45,6 +46,7 @@ class VirusTotal:
         source="https://docs.virustotal.com/reference/public-vs-premium-api: 4 requests a minute, 500 a day;"
         " days end at 00:00 UTC (https://docs.virustotal.com/docs/consumption-quotas-handled)",
         windows=(Window("minute", 4), Window("day", 500)),
+        used_up="QuotaExceededError",
     )
     default_url = "https://www.virustotal.com/api/v3"
     needs_key = True
@@ -62,7 +64,11 @@ class VirusTotal:
         response = ask(http, config, f"/files/{key}", headers={"x-apikey": config.api_key or ""})
         if response.status_code == 204:
             raise requests.HTTPError("204: the quota is used up", response=response)
-        return {key: answer_from(lambda: _answer(json_object(response, {404}), key))}
+        return {key: answer_from(lambda: _answer(response, key))}
+
+    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
+        """See `Service.check`."""
+        return _known(dict(payload), key)
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. First and last seen are the days of the first and last submission."""
@@ -78,12 +84,19 @@ class VirusTotal:
         )
 
 
-def _answer(body: dict[str, Any], key: str) -> Answer:
-    if "error" in body:
-        if read.obj(body["error"]).get("code") == "NotFoundError":
-            return Answer(LookupStatus.NOT_FOUND)
-        raise InvalidAnswer("an error that is not NotFoundError: is the URL right?")
+def _answer(response: requests.Response, key: str) -> Answer:
+    body = json_object(response, {404})
+    error = read.obj(body.get("error"))
+    if response.status_code == 404:
+        if error.get("code") != "NotFoundError" or key not in (read.text(error.get("message")) or "").lower():
+            raise InvalidAnswer("HTTP 404, but not about this file: is the URL right?")
+        return Answer(LookupStatus.NOT_FOUND)
+    return _known(body, key)
+
+
+def _known(body: dict[str, Any], key: str) -> Answer:
     data = read.obj(body.get("data"))
+    no_error(body, data)
     if data.get("type") != "file" or not isinstance(data.get("attributes"), dict):
         raise InvalidAnswer("no file under 'data'")
     if data.get("id") != key:

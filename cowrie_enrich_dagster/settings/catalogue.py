@@ -29,6 +29,7 @@ class Setting:
     is_secret: bool
     is_switch: bool
     adapter: TypeAdapter[Any]
+    is_private: bool = False
 
     @property
     def dotted(self) -> str:
@@ -106,4 +107,5 @@ def _of_model(
             is_secret=field.is_secret,
             is_switch=field.is_switch,
             adapter=field.adapter,
+            is_private=source.is_private,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -42,6 +41,8 @@ def _step(value: Any, name: str) -> Any:
 def _shown(setting: Setting, value: Any) -> str:
     if value is None:
         return f"({setting.unset})"
+    if setting.is_private:
+        return "********"
     if isinstance(value, SecretStr):
         return _masked_url(value) if setting.path == ("database_url",) else "********"
     if isinstance(value, bool):
@@ -51,8 +52,16 @@ def _shown(setting: Setting, value: Any) -> str:
     return str(value)
 
 
+_HARMLESS = {
+    *("application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "host"),
+    *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "mode", "port"),
+    *("search_path", "sslcert", "sslmode", "sslrootcert", "target_session_attrs", "timeout", "uri", "user"),
+}
+"""Parameters of libpq and of SQLite that say nothing secret."""
+
+
 def _masked_url(secret: SecretStr) -> str:
     url = make_url(secret.get_secret_value())
-    # libpq takes passwords as query parameters too (password, sslpassword).
-    hidden = {key: "hidden" for key in url.query if re.search("pass|secret|token|key", key, re.IGNORECASE)}
+    # libpq takes passwords as query parameters too; what is not known to be harmless may be one.
+    hidden = {key: "hidden" for key in url.query if key not in _HARMLESS}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)

@@ -20,6 +20,7 @@ from cowrie_enrich_dagster.settings.model import (
     Settings,
     Source,
 )
+from cowrie_enrich_dagster.settings.moved import moved_keys, moved_variables
 from cowrie_enrich_dagster.settings.values import REJECTED, Context, did_you_mean
 
 if sys.version_info >= (3, 11):
@@ -129,6 +130,8 @@ class _Reading:
                 hint = did_you_mean(name, sorted(known))
                 self.warnings.append(f"environment variable {name} is not a setting{hint}: not used")
 
+        self.warnings.extend(moved_variables(self.environ))
+
     # --- sensors.toml
 
     def _read_file(self) -> None:
@@ -147,6 +150,7 @@ class _Reading:
                 f"{named} {path}, which cannot be read ({_why(error)}); accepted: a TOML file"
             )
             return
+        self.warnings.extend(f"{path}: {words}" for words in moved_keys(document, self.environ))
         tables = self._tables(path, document.get("enrichment", {}))
         self._check_keys(path, tables)
         for setting in self.settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -26,6 +26,7 @@ from cowrie_enrich_dagster.vocabulary import service_names
 
 DEFAULT_SERVICE_NAMES = service_names()
 
+DEFAULT_RUN_S = 300.0
 _NETWORK_FILE = "a text file with an address or CIDR network on each line (# begins a comment)"
 
 Source = Literal["environment", "sensors.toml", "default"]
@@ -36,7 +37,8 @@ class From:
     """Where a field is read. In a service's field, `{SERVICE}` and `{service}` stand for its name.
 
     `toml` is the table under `[enrichment]` and the key in it; `accepts` completes "accepted: ..." (switches
-    state it themselves); `unset` is what None means; `only` names the one service that has the field.
+    state it themselves); `unset` is what None means; `only` names the one service that has the field;
+    what `is_private` is no secret and is shown to nobody all the same.
     """
 
     env: str | None = None
@@ -44,6 +46,7 @@ class From:
     accepts: str = ""
     unset: str = "not set"
     only: str | None = None
+    is_private: bool = False
 
 
 class _Frozen(BaseModel):
@@ -144,13 +147,23 @@ class ServiceSettings(_Frozen):
             unset="the service's own",
         ),
     ] = None
+    first_cooldown: Annotated[
+        float,
+        Field(ge=1, le=3600, allow_inf_nan=False),
+        From(
+            env="{SERVICE}_FIRST_COOLDOWN",
+            toml=("rate_limits", "{service}_first_cooldown"),
+            accepts="a number of seconds from 1 to 3600",
+        ),
+    ] = 60.0
+    """How long the first refusal without a Retry-After stops the service; each further one twice as long."""
     api_key: Annotated[
         HeaderSecret | None, From(env="{SERVICE}_API_KEY", accepts="printable ASCII without spaces")
     ] = None
     email: Annotated[
         str | None,
         Field(pattern=r"^[!-?A-~]+@[!-?A-~]+$"),  # it is sent in a header: no spaces, no line breaks
-        From(env="{SERVICE}_EMAIL", accepts="an e-mail address", only="dshield"),
+        From(env="{SERVICE}_EMAIL", accepts="an e-mail address", only="dshield", is_private=True),
     ] = None
     database: Annotated[
         AbsolutePath | None,
@@ -159,6 +172,12 @@ class ServiceSettings(_Frozen):
     respect_retry_after: Annotated[
         bool, From(env="RESPECT_RETRY_AFTER", toml=("rate_limits", "{service}_respect_retry_after"))
     ] = True
+
+    @property
+    def capped(self) -> frozenset[str]:
+        """The windows whose limit is set here."""
+        here = {"minute": self.per_minute, "day": self.per_day, "month": self.per_month}
+        return frozenset(name for name, limit in here.items() if limit is not None)
 
     def windows(self, own: Mapping[str, int]) -> dict[str, int]:
         """The requests allowed in each `minute`, `day` and `month`: as set here, else the service's `own`."""
@@ -185,6 +204,16 @@ class Settings(_Frozen):
     cache_enabled: Annotated[bool, From(toml=("cache", "enabled"))] = True
     """Off: no filesystem tier, and no Redis either unless ENABLE_REDIS_CACHE asks for it."""
     redis: RedisSettings = RedisSettings()
+    max_run_s: Annotated[
+        float | None,
+        Field(ge=1, allow_inf_nan=False),
+        From(
+            env="ENRICH_MAX_RUN_SECONDS",
+            accepts="a number of seconds, 1 or more",
+            unset="300; a drain or run --wait by hand goes on to the end",
+        ),
+    ] = None
+    """How long a run asks, from its start; the rest is deferred."""
     max_wait_s: Annotated[
         float,
         Field(ge=0, le=1e9),
@@ -195,6 +224,28 @@ class Settings(_Frozen):
         2025, 1, 1
     )
     """The first Dagster partition."""
+    every_minutes: Annotated[
+        int,
+        Field(ge=0, le=1440),
+        From(env="ENRICH_EVERY_MINUTES", accepts="a whole number of minutes from 0 to 1440"),
+    ] = 15
+    """How often a day whose logs merely grow is enriched again under Dagster; 0: at every look."""
+    keep_runs_days: Annotated[
+        int,
+        Field(ge=1, le=36_500),
+        From(env="ENRICH_KEEP_RUNS_DAYS", accepts="a whole number of days from 1 to 36500"),
+    ] = 30
+    """How long Dagster's record of a finished run is kept, unless the status of a partition rests on it."""
+    keep_days: Annotated[
+        int | None,
+        Field(ge=1, le=36_500),
+        From(
+            env="ENRICH_KEEP_DAYS",
+            accepts="a whole number of days from 1 to 36500",
+            unset="kept for ever",
+        ),
+    ] = None
+    """How many days before today sessions are kept; older days are not read again. None: for ever."""
     own_networks: Annotated[
         Networks, From(env="ENRICH_OWN_NETWORKS", accepts="a comma list of addresses and CIDR networks")
     ] = ()
@@ -216,7 +267,7 @@ class Settings(_Frozen):
         From(
             env="ENRICH_FEEDS",
             accepts=f"a comma list of {', '.join(FEED_SERVICES)}, or none",
-            unset="abuseipdb, and dshield where cymru or maxmind take part",
+            unset="abuseipdb, and dshield where maxmind takes part",
         ),
     ] = None
     """The services whose lists are read before anything is asked one by one."""
@@ -227,6 +278,15 @@ class Settings(_Frozen):
     """What the operator should know but need not fix, a line each."""
     sources: Mapping[str, Source] = Field(default={}, repr=False)
     """Where each value that is not a default came from, by dotted path such as `redis.host`."""
+
+    @property
+    def run_s(self) -> float:
+        """The seconds that a run or a slice of a drain may take."""
+        return DEFAULT_RUN_S if self.max_run_s is None else self.max_run_s
+
+    def first_kept_day(self, today: date) -> date | None:
+        """The first day that ENRICH_KEEP_DAYS keeps; None where all are kept."""
+        return None if self.keep_days is None else today - timedelta(days=self.keep_days)
 
     def all_own_networks(self) -> tuple[Network, ...]:
         """Our networks, wherever they are listed."""

@@ -50,7 +50,9 @@ def faulty_reply(fault: Fault, page: Page, request: Request, proper: Reply, wall
         case "huge":
             return Reply(200, _pad(proper.body, fault.size_bytes), proper.content_type)
         case "reply":
-            return Reply(fault.status, fault.body.encode(), headers=_headers(fault, wall))
+            return Reply(
+                fault.status, fault.body.encode(fault.encoding, "replace"), headers=_headers(fault, wall)
+            )
 
 
 def _headers(fault: Fault, wall: float) -> dict[str, str]:

@@ -76,6 +76,8 @@ class Fault(_Model):
     seed: int = 0
     status: int = Field(default=500, ge=200, le=599)
     body: str = '{"error":"simulated fault"}'
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    """Of `body` on its way; what Latin-1 lacks is sent as question marks."""
     headers: dict[str, str] = {}
     retry_after_s: float | None = Field(default=None, ge=0)
     retry_after: RetryAfterForm = "seconds"

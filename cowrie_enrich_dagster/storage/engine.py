@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import tenacity
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
@@ -23,19 +28,100 @@ _IMMEDIATE = "cowrie_enrich_begin_immediate"
 
 
 class DatabaseUnusable(Exception):
-    """The SQLite file cannot be opened or made, or is none; the message names it and says why."""
+    """The SQLite file cannot be opened or made, or the database is not ours; the message says why."""
+
+
+_FOREIGN = "it is a database of cowrieprocessor, which is left as it is: name one of our own, an empty one"
+_THEIRS, _OURS = ("raw_events", "session_summaries"), "alembic_version"
+_TABLES_SQLITE = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+_TABLES_POSTGRES = "SELECT name FROM unnest(%s) AS name WHERE to_regclass(name) IS NOT NULL"
+
+
+def _refuse_foreign(tables: Iterable[str]) -> None:
+    """Raise `DatabaseUnusable` for one with tables of cowrieprocessor and without a revision of ours."""
+    names = set(tables)
+    if names.intersection(_THEIRS) and _OURS not in names:
+        raise DatabaseUnusable(_FOREIGN)
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_READ_ONLY = "25006"
+"""SQLSTATE read_only_sql_transaction: a primary that is not one yet, or any more."""
+
+_BUSY = (
+    *("too many clients", "remaining connection slots", "too many connections"),
+    *("starting up", "shutting down", "in recovery mode", "not yet accepting connections"),
+)
+_WRONG = (
+    *("password authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist"),
+    *("could not translate host name", "No space left on device"),
+)
+"""What passes by itself, and what no waiting mends, in the words of PostgreSQL and libpq: a connection that
+fails has no SQLSTATE."""
+
+
+def _says(problem: BaseException, words: tuple[str, ...]) -> bool:
+    text = str(problem.orig) if isinstance(problem, DBAPIError) else ""
+    return any(word in text for word in words)
+
+
+def _is_busy(problem: BaseException) -> bool:
+    """Whether the database is there, and will serve us by and by: full of clients, starting, in failover."""
+    if not isinstance(problem, DBAPIError):
+        return False
+    return getattr(problem.orig, "pgcode", None) == _READ_ONLY or _says(problem, _BUSY)
+
+
 def _is_outage(problem: BaseException) -> bool:
+    """Whether the database is away or busy, and worth waiting for; of SQLite: locked."""
     if not isinstance(problem, DBAPIError):
         return False
     if type(problem.orig).__module__.startswith("sqlite3"):
         return "locked" in str(problem.orig)
+    if _is_busy(problem):
+        return True
+    if _says(problem, _WRONG):
+        return False
     return problem.connection_invalidated or isinstance(problem, (OperationalError, InterfaceError))
+
+
+_ended: ContextVar[threading.Event | None] = ContextVar("ended", default=None)
+
+
+@contextmanager
+def patient_until(ended: threading.Event) -> Iterator[None]:
+    """In this thread, while the block lasts: no outage is waited for once `ended` is set."""
+    token = _ended.set(ended)
+    try:
+        yield
+    finally:
+        _ended.reset(token)
+
+
+def _gives_up(state: tenacity.RetryCallState) -> bool:
+    ended = _ended.get()
+    return bool(ended and ended.is_set()) or (state.seconds_since_start or 0.0) >= OUTAGE_PATIENCE_S
+
+
+def _pause(seconds: float) -> None:
+    ended = _ended.get()
+    if ended is None:
+        time.sleep(seconds)
+    else:
+        ended.wait(seconds)
+
+
+def _repeated(passes: Callable[[BaseException], bool], work: Callable[P, R]) -> Callable[P, R]:
+    return tenacity.retry(
+        retry=tenacity.retry_if_exception(passes),
+        stop=_gives_up,
+        wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
+        sleep=_pause,
+        reraise=True,
+    )(work)
 
 
 def survives_outage(work: Callable[P, R]) -> Callable[P, R]:
@@ -43,12 +129,36 @@ def survives_outage(work: Callable[P, R]) -> Callable[P, R]:
 
     The last error is raised unchanged after that; an error that is no outage is raised at once.
     """
-    return tenacity.retry(
-        retry=tenacity.retry_if_exception(_is_outage),
-        stop=tenacity.stop_after_delay(OUTAGE_PATIENCE_S),
-        wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
-        reraise=True,
-    )(work)
+    return _repeated(_is_outage, work)
+
+
+def waits_for_turn(work: Callable[P, R]) -> Callable[P, R]:
+    """Decorator, for the first thing that is asked of a database: waits where it is there and busy.
+
+    One that is not there at all may be a wrong setting, and is told at once.
+    """
+    return _repeated(_is_busy, work)
+
+
+D = TypeVar("D", bound="Database")
+
+
+def repeats_after_outage(work: Callable[Concatenate[D, P], R]) -> Callable[Concatenate[D, P], R]:
+    """Decorator for steps of many transactions (the database is their first argument) that can be done anew:
+    when an outage breaks one off, the database is waited for, and the step repeated; twice at most."""
+
+    @functools.wraps(work)
+    def call(database: D, /, *arguments: P.args, **options: P.kwargs) -> R:
+        for _ in range(2):
+            try:
+                return work(database, *arguments, **options)
+            except DBAPIError as problem:
+                if not _is_outage(problem):
+                    raise
+                database.await_answer()
+        return work(database, *arguments, **options)
+
+    return call
 
 
 def normalise_url(url: str) -> URL:
@@ -77,13 +187,19 @@ def _open_sqlite(path: str | None, connect: Callable[[], sqlite3.Connection]) ->
         folder = Path(path).parent
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # SQLite gives its companions (-wal, -shm) the mode of the file itself.
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         except OSError as problem:
-            raise DatabaseUnusable(f"the folder {folder} cannot be made: {problem.strerror}") from problem
+            what = f"{path} cannot be opened" if folder.is_dir() else f"the folder {folder} cannot be made"
+            raise DatabaseUnusable(f"{what}: {problem.strerror}") from problem
     try:
         connection = connect()
         # The driver's own implicit BEGIN is deferred: two writers would then fail on upgrade with SQLITE_BUSY
         # at once instead of queueing. We begin ourselves, on the engine's event.
         connection.isolation_level = None
+        # Before the first statement that would change a file.
+        _refuse_foreign(name for (name,) in connection.execute(_TABLES_SQLITE))
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
     except sqlite3.Error as problem:
@@ -91,6 +207,17 @@ def _open_sqlite(path: str | None, connect: Callable[[], sqlite3.Connection]) ->
             raise
         raise DatabaseUnusable(f"{path} cannot be opened: {problem}") from problem
     return connection
+
+
+def _options(url: URL) -> str:
+    """What a URL asks of its sessions, a `search_path` of its own among it, and what we do."""
+    asked = url.query.get("options", "")
+    path = url.query.get("search_path", "")
+    options = [asked if isinstance(asked, str) else " ".join(asked)]
+    if path:
+        names = path if isinstance(path, str) else ",".join(path)
+        options.append("-c search_path=" + names.replace("\\", "\\\\").replace(" ", "\\ "))
+    return " ".join([*filter(None, options), "-c timezone=utc"])
 
 
 class Database:
@@ -107,15 +234,31 @@ class Database:
         self.engine = self._sqlite_engine() if self.is_sqlite else self._postgres_engine()
 
     def _postgres_engine(self) -> Engine:
-        return create_engine(
-            self.url,
+        engine = create_engine(
+            self.url.difference_update_query(["options", "search_path"]),
             pool_pre_ping=True,
             pool_size=10,
             max_overflow=20,
             json_serializer=to_json,
             json_deserializer=from_json,
-            connect_args={"connect_timeout": 10, "options": "-c timezone=utc"},
+            connect_args={"connect_timeout": 10, "options": _options(self.url)},
         )
+
+        @event.listens_for(engine, "connect")
+        def _look(connection: Any, record: Any) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(_TABLES_POSTGRES, ([*_THEIRS, _OURS],))
+                names = [name for (name,) in cursor.fetchall()]
+            connection.rollback()
+            _refuse_foreign(names)
+
+        @event.listens_for(engine, "handle_error")
+        def _leave_standby(context: ExceptionContext) -> None:
+            # What the pool holds may lead to a server that has become a standby for good.
+            if getattr(context.original_exception, "pgcode", None) == _READ_ONLY:
+                context.is_disconnect = True
+
+        return engine
 
     def _sqlite_engine(self) -> Engine:
         engine = create_engine(
@@ -157,11 +300,29 @@ class Database:
         moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         return moment
 
+    @survives_outage
+    def await_answer(self) -> None:
+        """Return when the database takes writes; raises its error when it stays away."""
+        with self.write() as connection:
+            if not self.is_sqlite:
+                table = "CREATE TEMPORARY TABLE takes_writes () ON COMMIT DROP"
+                connection.execute(text(table))
+
     def among(self, column: str) -> str:
         """SQL condition: `column` is one of the strings in `:keys`, a JSON array of any length."""
         if self.is_sqlite:
             return f"{column} IN (SELECT value FROM json_each(:keys))"
         return f"{column} IN (SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)))"
+
+    def keep_private(self) -> None:
+        """Let nobody but us read the SQLite file that is ours: it holds passwords that people typed."""
+        path = self.url.database if self.is_sqlite else None
+        if not path or path == ":memory:":
+            return
+        for name in (path, f"{path}-wal", f"{path}-shm"):
+            with suppress(OSError):  # another's, or not there
+                if Path(name).stat().st_mode & 0o077:
+                    Path(name).chmod(0o600)
 
     def close(self) -> None:
         """Close every pooled connection."""

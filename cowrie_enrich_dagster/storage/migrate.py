@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, waits_for_turn
 
 _alembic_lock = threading.Lock()  # Alembic keeps its environment in module globals
 
@@ -33,6 +33,7 @@ _DROPPED = {
     "v12": "enrichment_cache: every answer",
     "v13": "lookups and service_limits: the queue, and bans in force are forgotten",
     "v14": "observations (answers of old days), the file and password columns of enriched_sessions",
+    "v15": "the order, states and counts of the queue; open lookups stay",
 }
 """What taking a revision back drops."""
 
@@ -111,7 +112,9 @@ def require_current(database: Database, *, embedded: bool) -> None:
 
     Raises `SchemaOutdated` for any other database: changing a shared schema is the operator's decision.
     """
-    have, want = current(database), head(database)
+    have, want = waits_for_turn(current)(database), head(database)
+    if have is not None:
+        database.keep_private()
     if have == want:
         return
     if embedded:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine.interfaces import Dialect
@@ -61,6 +62,10 @@ def table_of(model: type[Base]) -> Table:
     return cast(Table, model.__table__)
 
 
+def _partial(name: str, where: str, *columns: Any) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
 class SessionRecord(Base):
     """One Cowrie session on one sensor; `day` is the UTC day it started."""
 
@@ -68,7 +73,7 @@ class SessionRecord(Base):
     sensor: Mapped[str] = mapped_column(Text, primary_key=True)
     session_id: Mapped[str] = mapped_column(Text, primary_key=True)
     day: Mapped[date] = mapped_column(Date, index=True)
-    src_ip: Mapped[str | None] = mapped_column(Text)
+    src_ip: Mapped[str | None] = mapped_column(Text, index=True)
     src_port: Mapped[int | None] = mapped_column(Integer)
     dst_port: Mapped[int | None] = mapped_column(Integer)
     protocol: Mapped[str | None] = mapped_column(Text)
@@ -215,14 +220,24 @@ class EnrichedSession(Base):
 class Lookup(Base):
     """The lookup queue and its single-flight: one row per (service, key), ever.
 
-    A row is open while `next_attempt_at` is set, and being asked while `claim_expires_at` lies ahead. An
-    answered row keeps `valid_until`, so that a second planner cannot reopen what was just answered.
+    A row is open while `next_attempt_at` is set, and then in one of three states: `ready` to be claimed;
+    claimed (`claimed_by`, until `claim_expires_at`); or asleep until `next_attempt_at`, when what failed is
+    tried again. That a service is held stands in `service_limits` alone.
+
+    `priority` is what the key is worth, `value_class` the coarse part of it, `last_day` the newest UTC day on
+    which it was seen; `is_refresh`: it was answered before. `opened_at` is when it was last opened.
+    `has_news`: how it ended is not yet in the rows of its sessions. An answered row keeps `valid_until`, so
+    that a second planner cannot reopen what was just answered.
     """
 
     __tablename__ = "lookups"
     service: Mapped[str] = mapped_column(String(64), primary_key=True)
     key: Mapped[str] = mapped_column(Text, primary_key=True)
     priority: Mapped[int] = mapped_column(Integer, default=0)
+    value_class: Mapped[int] = mapped_column(Integer, server_default="0")
+    last_day: Mapped[date] = mapped_column(Date, server_default="1970-01-01")
+    is_refresh: Mapped[bool] = mapped_column(server_default=false())
+    ready: Mapped[bool] = mapped_column(server_default=false())
     status: Mapped[str] = mapped_column(String(32))
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -231,9 +246,57 @@ class Lookup(Base):
     claim_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    opened_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    has_news: Mapped[bool] = mapped_column(server_default=false())
 
-    __table_args__ = (Index("ix_lookups_open", "service", "next_attempt_at", "priority"),)
+    __table_args__ = (
+        _partial(  # in the order of `lookups.order`
+            "ix_lookups_ready",
+            "ready",
+            service,
+            value_class.desc(),
+            is_refresh,
+            last_day.desc(),
+            priority.desc(),
+            key,
+        ),
+        _partial(
+            "ix_lookups_asleep",
+            "next_attempt_at IS NOT NULL AND NOT ready AND claimed_by IS NULL",
+            "service",
+            "next_attempt_at",
+        ),
+        _partial("ix_lookups_claimed", "claimed_by IS NOT NULL", "claimed_by", "service", "claim_expires_at"),
+        _partial("ix_lookups_news", "has_news", "service", "key"),
+    )
+
+
+class LookupCount(Base):
+    """How many lookups of a service were opened and closed on a UTC day; triggers on `lookups` keep it.
+
+    `arrived`: opened for a key that was seen on that day or the day before, for the first time. Several rows
+    may speak of one day: they add up.
+    """
+
+    __tablename__ = "lookup_counts"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    service: Mapped[str] = mapped_column(String(64))
+    day: Mapped[date] = mapped_column(Date)
+    opened: Mapped[int] = mapped_column(BigInteger)
+    arrived: Mapped[int] = mapped_column(BigInteger)
+    closed: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (Index("ix_lookup_counts_service_day", "service", "day"),)
+
+
+class ChangedDay(Base):
+    """A UTC day whose enriched rows were written, and when Dagster was last told that they were."""
+
+    __tablename__ = "changed_days"
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    said_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class ServiceLimit(Base):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +131,53 @@ def test_an_old_file_cache_is_imported_and_not_asked_again(
     assert ip not in {record.keys[0] for record in simulator.requests("dshield")}
 
 
+def test_old_days_are_counted_first_and_go_when_told(
+    instance: DagsterInstance,
+    materialise: Materialise,
+    enricher: Enricher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Started by hand the job only counts; without the setting there is nothing to count."""
+    materialise("2025-11-01", "2025-11-03")
+    assert figures(run(instance, "forget_old_days", forget={"dry_run": False}))["sessions"] == 0
+    kept = (datetime.now(timezone.utc).date() - date(2025, 11, 3)).days
+    monkeypatch.setenv("ENRICH_KEEP_DAYS", str(kept))
+    old = count(enricher, "SELECT count(*) FROM sessions WHERE day < '2025-11-03'")
+    counted = figures(run(instance, "forget_old_days"))
+    assert (counted["dry_run"], counted["sessions"], counted["keep_from"]) == (True, old, "2025-11-03")
+    assert count(enricher, "SELECT count(*) FROM sessions WHERE day < '2025-11-03'") == old > 0
+    assert figures(run(instance, "forget_old_days", forget={"dry_run": False}))["sessions"] == old
+    assert count(enricher, "SELECT count(*) FROM sessions WHERE day < '2025-11-03'") == 0
+    assert count(enricher, "SELECT count(*) FROM sessions WHERE day = '2025-11-03'") > 0
+
+
+def test_the_schedule_forgets_only_where_it_was_said_how_long_to_keep(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then its run deletes, unlike one started by hand."""
+
+    def tick() -> Any:
+        return defs.resolve_schedule_def("daily_forgetting").evaluate_tick(
+            schedule_context(instance=instance, scheduled_execution_time=NEW_YEAR)
+        )
+
+    assert tick().skip_message == "ENRICH_KEEP_DAYS is not set: every day is kept"
+    monkeypatch.setenv("ENRICH_KEEP_DAYS", "365")
+    (request,) = tick().run_requests
+    assert request.run_config["ops"] == {"forget": {"config": {"dry_run": False}}}
+    assert (
+        defs.resolve_job_def("forget_old_days")
+        .execute_in_process(instance=instance, run_config=request.run_config)
+        .success
+    )
+
+
 @pytest.mark.parametrize(
     ("schedule", "job", "on"),
     [
         ("daily_refresh", "refresh_stale", True),
         ("daily_cleanup", "cleanup_cache", True),
+        ("daily_pruning", "prune_history", True),
         ("hourly_drain", "drain_lookups", False),
     ],
 )

@@ -71,6 +71,7 @@ def test_nothing_set_gives_the_documented_defaults(load: Loader, tmp_path: Path)
     assert settings.database_url.get_secret_value() == f"sqlite:///{tmp_path}/.cowrie-enrich/enrich.db"
     assert (settings.log_dir, settings.cache_dir, settings.sensors_toml) == (None, None, None)
     assert (settings.max_wait_s, settings.start_day) == (120.0, date(2025, 1, 1))
+    assert (settings.every_minutes, settings.keep_runs_days, settings.keep_days) == (15, 30, None)
     assert (settings.own_networks, settings.enabled_services, settings.warnings) == ((), None, ())
     redis = settings.redis
     assert (redis.enabled, redis.host, redis.port, redis.db, redis.tls) == (True, "localhost", 6379, 0, False)
@@ -116,6 +117,9 @@ VARIABLES: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("RESPECT_RETRY_AFTER", "false", lambda s: s.service("dshield").respect_retry_after, False),
     ("ENRICH_MAX_WAIT_SECONDS", "0", lambda s: s.max_wait_s, 0.0),
     ("ENRICH_START_DAY", "2024-02-29", lambda s: s.start_day, date(2024, 2, 29)),
+    ("ENRICH_EVERY_MINUTES", "0", lambda s: s.every_minutes, 0),
+    ("ENRICH_KEEP_RUNS_DAYS", "7", lambda s: s.keep_runs_days, 7),
+    ("ENRICH_KEEP_DAYS", "365", lambda s: s.keep_days, 365),
     ("ENRICH_SERVICES", "SPUR, dshield,spur,", lambda s: s.enabled_services, ("spur", "dshield")),
     ("DATABASE_URL", "postgres://u:p@h/d", lambda s: s.database_url.get_secret_value(), "postgres://u:p@h/d"),
     ("DATABASE_URL", "postgresql:///d?host=/run", lambda s: s.embedded_database, False),
@@ -482,6 +486,9 @@ def test_a_bad_file_value_is_refused_even_where_the_environment_wins(
         ("ENRICH_START_DAY", "1735689600", "accepted: a day written YYYY-MM-DD"),
         ("ENRICH_START_DAY", "2025-02-30", "accepted: a day written YYYY-MM-DD"),
         ("ENRICH_START_DAY", "1999-12-31", "it is not from 2000-01-01 to 2100-12-31"),
+        ("ENRICH_EVERY_MINUTES", "-1", "accepted: a whole number of minutes from 0 to 1440"),
+        ("ENRICH_KEEP_RUNS_DAYS", "0", "accepted: a whole number of days from 1 to 36500"),
+        ("ENRICH_KEEP_DAYS", "0", "accepted: a whole number of days from 1 to 36500"),
         ("ENRICH_OWN_NETWORKS", "10.0.0.0/8,10.0.0.300", "'10.0.0.300' is neither an address nor a network"),
         ("ENRICH_SERVICES", "dshield,virustotl", "no service 'virustotl' (did you mean 'virustotal'?)"),
         ("ENRICH_SERVICES", "shodan", f"accepted: a comma list of {', '.join(DEFAULT_SERVICE_NAMES)}"),

@@ -11,6 +11,7 @@ from cowrie_enrich_dagster.defs.metadata import counts_table, percent, table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.enrichment.learned import note_said
 from cowrie_enrich_dagster.vocabulary import Days
 
 
@@ -37,7 +38,9 @@ def enriched_sessions(context: AssetExecutionContext, enricher: EnricherResource
     """One row per session with what is known of its source, when that was learned, and what is not known."""
     days = days_of(context)
     with enricher.open() as pipeline:
+        pipeline.write_news()  # of other days, too: the queue is asked in one order over all
         report = pipeline.enrich(days)
+        note_said(pipeline.database, list(days))
         sessions = {str(day): pipeline.count_sessions(Days(day, day)) for day in days}
         networks, countries = pipeline.top_sources(days)
         cache = pipeline.cache.metrics.as_dict()

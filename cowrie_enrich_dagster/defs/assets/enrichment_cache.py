@@ -18,7 +18,8 @@ from dagster import (
 )
 
 from cowrie_enrich_dagster.defs import checks
-from cowrie_enrich_dagster.defs.metadata import bars, counts_table, duration, percent, table
+from cowrie_enrich_dagster.defs.budget import end_of_run
+from cowrie_enrich_dagster.defs.metadata import bars, counts_table, duration, eta_metadata, percent, table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.defs.retries import retry
@@ -30,16 +31,22 @@ from cowrie_enrich_dagster.enrichment.report import RunReport
 
 @op(ins={"start": In(Nothing)}, out=DynamicOut(ServicePlan), retry_policy=retry)
 def plan(context: OpExecutionContext, enricher: EnricherResource) -> Iterator[DynamicOutput[ServicePlan]]:
-    """Look every address up in the cache; what no tier knows is to be asked."""
+    """Look every key up in the cache; what no tier knows is put into the queue.
+
+    And write every session's row with what is known already: rows do not wait for answers.
+    """
+    days = days_of(context)
     with enricher.open() as pipeline:
-        found = pipeline.plan(days_of(context))
+        found = pipeline.plan_and_open(days)
+        rows = pipeline.enrich(days).sessions
+    context.log.info("%d sessions have their rows", rows)
     for name, service in found.services.items():
-        context.log.info("%s: %d of %d keys to be asked", name, len(service.wanted), service.keys)
+        context.log.info("%s: %d of %d keys to be asked", name, service.wanted, service.keys)
         yield DynamicOutput(
             service,
             mapping_key=name,
             metadata={
-                "wanted": len(service.wanted),
+                "wanted": service.wanted,
                 "calls": service.calls,
                 "cached": table(["tier", "keys"], sorted(service.cached.items())),
                 "eta_seconds": service.eta_s or 0.0,
@@ -53,13 +60,19 @@ def plan(context: OpExecutionContext, enricher: EnricherResource) -> Iterator[Dy
 
 @op(retry_policy=retry, pool="fetch")
 def fetch(context: OpExecutionContext, enricher: EnricherResource, plan: ServicePlan) -> FetchReport:
-    """Ask one service at the pace its limiter allows; whatever must wait too long is deferred."""
+    """Ask one service at the pace its limiter allows, most valuable keys of all days first.
+
+    Until the keys of the days are answered or the run's time is over; the rest is deferred.
+    """
 
     def progress(service: str, done: int, wanted: int) -> None:
         context.log.info("%s: %d of %d answered", service, done, wanted)
 
+    days = days_of(context)
     with enricher.open() as pipeline:
-        report = pipeline.fetch(plan.service, plan.wanted, progress)
+        if not plan.wanted:
+            return FetchReport(plan.service, cached=plan.cached)
+        report = pipeline.ask(plan.service, days, end_of_run(context, pipeline.settings), progress)
     report.cached.update(plan.cached)
     context.log.info("%s: %d calls, %d pending", plan.service, report.api_calls, report.pending)
     if report.stopped_because:
@@ -82,11 +95,11 @@ def summarise(
     """Put the reports of all services together and write them down."""
     days = days_of(context)
     report = RunReport.for_services([part.service for part in fetched], days)
-    for part in fetched:
-        report.add_fetch(part)
+    report.add_fetches(fetched)
     with enricher.open() as pipeline:
-        pipeline.end_run(pipeline.begin_run("enrichment_cache", days), report)
         ledger = pipeline.ledger()
+        report.foresee(ledger)
+        pipeline.end_run(pipeline.begin_run("enrichment_cache", days), report)
     calls = sum(report.api_calls.values())
     yield Output(
         None,
@@ -95,6 +108,7 @@ def summarise(
             "status": report.status,
             "api_calls": calls,
             "pending": report.pending,
+            **eta_metadata(report),
             "worker_seconds_waited": round(sum(part.waited_s for part in fetched), 1),
             "hits": table(["tier", "keys"], sorted(report.hits.items())),
             "answered_by": bars({**report.hits, "service": calls, "pending": report.pending}),
@@ -112,9 +126,10 @@ _QUOTA_COLUMNS = [
 
 def _quota_row(entry: LedgerEntry) -> list[object]:
     status = entry.status
+    done_in = "never at this pace" if entry.is_never else duration(entry.eta_s)
     left = ", ".join(f"{w.left} this {w.name}" for w in status.windows if w.left is not None)
     return [
-        status.service, status.effective_rate, status.limited_total, entry.backlog, duration(entry.eta_s),
+        status.service, status.effective_rate, status.limited_total, entry.backlog, done_in,
         left, status.cooldown_until, status.cooldown_reason,
     ]  # fmt: skip
 

@@ -44,7 +44,9 @@ def test_answers_move_with_their_age_and_everything_else_is_reported(
     def progress(report: ImportReport) -> None:
         seen.append(report.files)
 
-    report = import_directory(base, database_cache, TTLS, progress=progress, batch=4, clock=now)
+    report = import_directory(
+        FilesystemCache(base, TTLS, clock=now), database_cache, progress=progress, batch=4, clock=now
+    )
     reported = {str(Path(path).relative_to(base)) for path, _ in report.bad}
     assert reported == {*bad, "hibp/link"} - {"spur/aa/x.json"} | {"spur"}
     assert all(reason for _, reason in report.bad)
@@ -63,7 +65,7 @@ def test_answers_move_with_their_age_and_everything_else_is_reported(
     assert database_cache.get("hibp", "5BAA6")
     assert database_cache.get("urlhaus", "203.0.113.7")
 
-    again = import_directory(base, database_cache, TTLS, clock=now)
+    again = import_directory(FilesystemCache(base, TTLS, clock=now), database_cache, clock=now)
     assert (again.imported, again.already_there) == (0, 5)
     assert (again.expired, again.bad, again.key_lost) == (report.expired, report.bad, report.key_lost)
 
@@ -76,7 +78,7 @@ def test_newer_answers_in_the_database_stay(tmp_path: Path, sqlite_cache: Databa
     put(base / "dshield/198/51/100/8.json", {"v": "older file", "ip": "198.51.100.8"}, moment - 86_400)
     put(base / "dshield" / hashed("198.51.100.8"), {"v": "newer", "ip": "198.51.100.8"}, moment - 3_600)
     sqlite_cache.set(answer("198.51.100.7", now() - timedelta(hours=1), {"v": "fetched since"}))
-    report = import_directory(base, sqlite_cache, TTLS, clock=now)
+    report = import_directory(FilesystemCache(base, TTLS, clock=now), sqlite_cache, clock=now)
     assert (report.imported, report.already_there) == (1, 2)
     found = sqlite_cache.get_many(SERVICE, ["198.51.100.7", "198.51.100.8"])
     assert [found[key].payload["v"] for key in sorted(found)] == ["fetched since", "newer"]  # type: ignore[index]
@@ -94,8 +96,10 @@ def test_an_interrupted_import_goes_on(tmp_path: Path, sqlite_cache: DatabaseCac
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_directory(base, sqlite_cache, TTLS, progress=interrupt, batch=20, clock=now)
-    report = import_directory(base, sqlite_cache, TTLS, batch=20, clock=now)
+        import_directory(
+            FilesystemCache(base, TTLS, clock=now), sqlite_cache, progress=interrupt, batch=20, clock=now
+        )
+    report = import_directory(FilesystemCache(base, TTLS, clock=now), sqlite_cache, batch=20, clock=now)
     assert (report.imported, report.already_there) == (40, 60)
     assert sqlite_cache.get_many(SERVICE, list(entries)) == entries
 
@@ -106,7 +110,9 @@ def test_files_in_an_older_answer_format_are_not_imported(
     """They are reported, not filed under the format that the service has now."""
     put(tmp_path / "files/dshield/198/51/100/7.json", {"v": 1}, now().timestamp())
     newer = DatabaseCache(sqlite_cache._database, versions={SERVICE: 2})
-    report = import_directory(tmp_path / "files", newer, TTLS, clock=now)
+    report = import_directory(
+        FilesystemCache(tmp_path / "files", TTLS, versions=newer.versions, clock=now), newer, clock=now
+    )
     assert (report.imported, len(report.bad)) == (0, 1)
     assert newer.stats() == {}
 
@@ -116,7 +122,7 @@ def test_a_folder_that_does_not_exist_is_an_error(
 ) -> None:
     """A mistyped folder is not an empty cache."""
     with pytest.raises(FileNotFoundError):
-        import_directory(tmp_path / "missing", sqlite_cache, TTLS, clock=now)
+        import_directory(FilesystemCache(tmp_path / "missing", TTLS), sqlite_cache, clock=now)
 
 
 def test_names_that_could_harm_a_terminal_are_escaped(
@@ -125,5 +131,5 @@ def test_names_that_could_harm_a_terminal_are_escaped(
     """The report can be printed whatever the files are called."""
     base = tmp_path / "files"
     put(base / "dshield" / "\x1b[2J\udcff.json", {"x": 1}, 0)
-    report = import_directory(base, sqlite_cache, TTLS, clock=now)
+    report = import_directory(FilesystemCache(base, TTLS, clock=now), sqlite_cache, clock=now)
     assert report.bad[0][0].endswith("\\x1b[2J\\udcff.json")

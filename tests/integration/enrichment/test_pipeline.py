@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, text
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.queue import Wanted
 from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.storage.migrate import SchemaOutdated, downgrade
@@ -114,6 +115,12 @@ def test_failures_are_never_taken_for_clean(open_enricher: Open, simulator: Simu
     assert report["stopped"] == {"dshield": "5 lookups in a row failed"}
     assert rows(enricher, EnrichmentCache.__table__) == []
     simulator.set_fault("dshield")
+    sent = len(simulator.requests("dshield"))
+    paused = open_enricher(ENRICH_MAX_WAIT_SECONDS="5").run(SAMPLE_DAYS).as_dict()
+    assert paused["stopped"]["dshield"].startswith("unavailable until ")
+    assert len(simulator.requests("dshield")) == sent
+    with enricher.database.write() as connection:  # as if the minute were over
+        connection.execute(text("UPDATE service_limits SET cooldown_until = 0"))
     mended = open_enricher().run(SAMPLE_DAYS).as_dict()
     assert mended["status"] == "complete"
     assert mended["coverage"]["dshield"] == 1.0
@@ -149,7 +156,7 @@ def test_a_backlog_that_backs_off_is_not_done_before_its_time(
     """What failed is tried again in a minute: the ledger says so, and who finds nothing due is told why."""
     simulator.set_fault("dshield", Fault(kind="html"))
     enricher = open_enricher()
-    fetched = enricher.fetch("dshield", {"8.8.8.8": 0})
+    fetched = enricher.fetch("dshield", [Wanted("8.8.8.8")])
     assert fetched.stopped_because.startswith("invalid_response: body is not JSON")
     (entry,) = enricher.ledger()
     assert (entry.backlog, entry.eta_s) == (1, pytest.approx(60, abs=5))
@@ -251,7 +258,7 @@ def test_plan_spends_nothing_and_tells_what_a_run_will_ask(open_enricher: Open, 
     enricher.ingest(SAMPLE_DAYS)
     enricher.summarise_addresses(SAMPLE_DAYS)
     plan = enricher.plan(SAMPLE_DAYS).services["dshield"]
-    assert (plan.keys, len(plan.wanted)) == (178, 174)
+    assert (plan.keys, plan.wanted) == (178, 174)
     assert plan.eta_s == pytest.approx(174, rel=0.03)
     assert simulator.requests("dshield") == []
 
@@ -277,7 +284,7 @@ def test_what_was_known_at_the_time_stays_when_a_newer_answer_comes(open_enriche
     key = max(rows(enricher, SessionIp.__table__), key=lambda row: row[2])[1]
     old = enricher.cache.database.get("dshield", key)
     enricher.queue.reopen("dshield", [key])
-    enricher.fetch("dshield", {key: 1})
+    enricher.fetch("dshield", [Wanted(key)])
     enricher.enrich(SAMPLE_DAYS)
     table = EnrichedSession.__table__
     with enricher.database.read() as connection:

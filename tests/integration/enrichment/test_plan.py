@@ -12,6 +12,7 @@ import pytest
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.plan import ServicePlan
+from cowrie_enrich_dagster.enrichment.queue import Wanted
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.simulator import Simulator
 from cowrie_enrich_dagster.vocabulary import Days
@@ -53,7 +54,7 @@ def test_the_plan_says_what_calls_are_worth(
     enricher = open_enricher()
     points = {p.calls: (p.covered, p.first_come) for p in planned(enricher)["dshield"].coverage}
     assert points == {0: (0.0, 0.0), 1: (0.2, 0.1), 2: (0.9, 0.8), 3: (1.0, 1.0)}
-    enricher.fetch("dshield", {BUSY: 0})
+    enricher.fetch("dshield", [Wanted(BUSY)])
     points = {p.calls: (p.covered, p.first_come) for p in planned(enricher)["dshield"].coverage}
     assert points == {0: (0.7, 0.7), 1: (0.9, 0.8), 2: (1.0, 1.0)}
 
@@ -97,10 +98,10 @@ def test_one_request_for_many_addresses_is_planned_as_one(
     monkeypatch.setattr(ALL["cymru"], "limits", replace(ALL["cymru"].limits, rate=0.2))
     enricher = open_enricher(ENRICH_SERVICES="cymru")
     plan = planned(enricher)["cymru"]
-    assert (len(plan.wanted), plan.calls) == (21, 3)
+    assert (plan.wanted, plan.calls) == (21, 3)
     assert plan.eta_s == pytest.approx(10, rel=0.05)
     assert [point.calls for point in plan.coverage] == [0, 1, 2, 3]
-    enricher.queue.open("cymru", plan.wanted)
+    enricher.plan_and_open(DAY)
     (entry,) = enricher.ledger()
     assert (entry.backlog, entry.eta_s) == (21, pytest.approx(10, rel=0.05))
 
@@ -111,4 +112,4 @@ def test_nothing_to_ask_is_worth_nothing(visitors: None, open_enricher: Open) ->
     enricher = open_enricher(ENRICH_SERVICES="dshield,spur")
     enricher.run(DAY)
     for plan in enricher.plan(DAY).services.values():
-        assert (plan.wanted, plan.calls, plan.eta_s, plan.coverage) == ({}, 0, None, [])
+        assert (plan.wanted, plan.calls, plan.eta_s, plan.coverage) == (0, 0, None, [])

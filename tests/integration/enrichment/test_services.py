@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,10 @@ def unpaced() -> Iterator[requests.Session]:
     class Gated(requests.Session):
         @contextmanager
         def slot(self) -> Iterator[None]:
+            yield
+
+        @contextmanager
+        def watched(self, connection: socket.socket) -> Iterator[None]:
             yield
 
     with Gated() as http:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import requests
-import urllib3.util.connection
 from sqlalchemy.exc import OperationalError
 from urllib3.util import Retry
 
@@ -24,6 +23,7 @@ from cowrie_enrich_dagster.pacing import (
     SlotRefused,
     with_retries,
 )
+from cowrie_enrich_dagster.pacing.flight import Flight
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from tests.integration.pacing.web import WebServer
@@ -168,13 +168,13 @@ def test_a_refused_slot_comes_out_unchanged(session: PacedSession, server: WebSe
 
 
 def slow_connect(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) -> None:
-    connect = urllib3.util.connection.create_connection
+    connect = Flight.connect
 
     def slowly(*arguments: Any, **options: Any) -> Any:
         before()
         return connect(*arguments, **options)
 
-    monkeypatch.setattr(urllib3.util.connection, "create_connection", slowly)
+    monkeypatch.setattr(Flight, "connect", slowly)
 
 
 def test_a_slow_connection_moves_the_slot(
@@ -227,7 +227,7 @@ def test_requests_without_a_timeout_get_one(session: PacedSession, monkeypatch: 
     with WebServer() as server:
         session.get(f"{server.url}/a")
         session.get(f"{server.url}/a", timeout=7)
-    assert seen == [(10.0, 30.0), 7]
+    assert seen == [30.0, 7]
 
 
 def test_a_broken_connection_does_not_stop_the_others(session: PacedSession, server: WebServer) -> None:

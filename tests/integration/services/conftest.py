@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -53,6 +54,11 @@ class GatedSession(requests.Session):
     def slot(self) -> Iterator[None]:
         """See `Gate`."""
         self.slots += 1
+        yield
+
+    @contextmanager
+    def watched(self, connection: socket.socket) -> Iterator[None]:
+        """See `Gate`."""
         yield
 
 

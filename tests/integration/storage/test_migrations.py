@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
+from cowrie_enrich_dagster.enrichment.queue import LookupQueue
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import (
     SchemaOutdated,
@@ -100,3 +101,41 @@ def test_a_json_column_gives_back_what_was_put_in(database: Database) -> None:
         connection.execute(runs.insert(), row)
     with database.read() as connection:
         assert dict(connection.execute(runs.select()).mappings().one()) == row
+
+
+def test_the_queue_of_v14_goes_on_in_v15_and_back(empty: Database) -> None:
+    """What is open stays open and is counted; what a limit put off is due, what failed keeps its own time."""
+    upgrade(empty, "v14")
+    columns = (
+        "service, key, priority, status, attempts, next_attempt_at, valid_until, claimed_by, "
+        "claim_expires_at, created_at, updated_at"
+    )
+    then, later = "2025-11-01 10:00:00.000000", "2035-11-01 10:00:00.000000"
+    rows = [
+        ("intruder", 10_001, "deferred", 0, then, None, None, None),
+        ("put-off", 7, "deferred", 0, later, None, None, None),
+        ("failed", 5_007, "error", 3, later, None, None, None),
+        ("claimed", 9, "deferred", 0, then, None, "worker", then),
+        ("answered", 10_002, "found", 1, None, later, None, None),
+    ]
+    with empty.write() as connection:
+        for key, priority, status, attempts, due, until, worker, expires in rows:
+            values = {
+                "key": key, "priority": priority, "status": status, "attempts": attempts, "due": due,
+                "until": until, "worker": worker, "expires": expires, "then": then,
+            }  # fmt: skip
+            statement = (
+                f"INSERT INTO lookups ({columns}) VALUES ('dshield', :key, :priority, :status, :attempts, "
+                ":due, :until, :worker, :expires, :then, :then)"
+            )
+            connection.execute(text(statement), values)
+    upgrade(empty)
+    queue = LookupQueue(empty)
+    assert queue.backlog_of("dshield").total == 4
+    assert queue.claim("dshield", "w", 9) == ["intruder", "claimed", "put-off"]
+    downgrade(empty, "v14")
+    with empty.read() as connection:
+        kept = connection.execute(text("SELECT key, priority, attempts FROM lookups ORDER BY key")).all()
+    assert [tuple(row) for row in kept] == sorted((key, p, n) for key, p, _, n, *_ in rows)
+    upgrade(empty)
+    assert queue.backlog_of("dshield").total == 4

@@ -101,7 +101,7 @@ def test_the_first_step_is_a_setting() -> None:
     assert held == [pytest.approx(step) for step in (300, 600, 1200, 2400, 3600)]
 
 
-@pytest.mark.parametrize("retry_after", [0, 1, 17, 7200])
+@pytest.mark.parametrize("retry_after", [1, 17, 7200])
 def test_retry_after_wins_over_the_ladder(retry_after: int) -> None:
     """However far up the ladder, the wait is what the server asks for (plus a second against rounding)."""
     worker = Worker(policy())
@@ -109,6 +109,16 @@ def test_retry_after_wins_over_the_ladder(retry_after: int) -> None:
         worker.send(429)
     worker.send(429, retry_after)
     assert worker.hold() == (pytest.approx(retry_after + 1), Reason.RATE_LIMITED)
+
+
+def test_a_retry_after_of_nothing_is_obeyed_once() -> None:
+    """0, or a date that has passed, each time: from the second refusal on the ladder runs, from its start."""
+    worker = Worker(policy())
+    held = []
+    for _ in range(5):
+        worker.send(429, 0)
+        held.append(worker.hold()[0])
+    assert held == [pytest.approx(step) for step in (1, 60, 120, 240, 480)]
 
 
 def test_retry_after_can_be_disregarded() -> None:
@@ -327,6 +337,77 @@ def test_a_larger_plan_is_learned_from_the_headers() -> None:
     worker.now = NOON
     worker.send(200, None, HeaderQuota("day", 10_000, 9_999, 12 * 3600.0))
     assert worker.send(200) == pytest.approx(0.105)
+
+
+def test_a_used_up_quota_is_held_to_its_reset_and_the_pace_unchanged() -> None:
+    """VirusTotal's QuotaExceededError: another tool has spent the day's quota, which is whole at midnight."""
+    worker = Worker(policy(windows={"minute": 4, "day": 500}, used_up="QuotaExceededError"))
+    worker.now = NOON
+    worker.state, grant = decide(worker.state, worker.policy, worker.now)
+    assert isinstance(grant, Grant)
+    worker.answer(Observation(grant.at, grant.number, 429, says_used_up=True))
+    assert worker.hold() == (pytest.approx(12 * 3600 + 2), Reason.QUOTA)
+    assert (worker.state.learned_rate, worker.state.consecutive_failures) == (None, 0)
+    assert worker.state.windows["day"].is_exhausted
+    assert worker.send(200) == pytest.approx(12 * 3600 + 2, abs=1e-3)
+
+
+def test_a_challenge_page_is_no_refused_key() -> None:
+    """403 of a network in front of the service stops nobody's key; nor does it show that we are served."""
+    worker = Worker(keyed())
+    worker.state, grant = decide(worker.state, worker.policy, worker.now)
+    assert isinstance(grant, Grant)
+    worker.answer(Observation(grant.at, grant.number, 403, is_challenge=True))
+    assert worker.hold() == (0, None)
+
+
+def test_a_configured_number_is_a_cap() -> None:
+    """With 10 a day configured and a header that says 1,000 and 990 left, exactly ten requests are sent."""
+    worker = Worker(policy(windows={"day": 10}, capped=frozenset({"day"}), rate=10.0))
+    worker.now = NOON
+    for sent in range(1, 11):
+        assert worker.send(200, None, HeaderQuota("day", 1000, 1000 - sent, None)) < 1
+    assert worker.send(200) == pytest.approx(12 * 3600 + 2, abs=2)
+
+
+def test_a_header_may_lower_a_configured_number() -> None:
+    """The server's day has 5 where 10 are configured: five are sent."""
+    worker = Worker(policy(windows={"day": 10}, capped=frozenset({"day"}), rate=10.0))
+    worker.now = NOON
+    for left in (4, 3, 2, 1, 0):
+        assert worker.send(200, None, HeaderQuota("day", 5, left, 12 * 3600.0)) < 1
+    assert worker.send(200) > 40_000
+
+
+@pytest.mark.parametrize("reset", [None, 30.0])
+def test_a_throttle_of_another_window_is_not_the_days(reset: float | None) -> None:
+    """AbuseIPDB's throttle a minute, 60 and 59 left (a public report): the day still has its 1,000."""
+    worker = Worker(policy(windows={"day": 1000}, rate=10.0))
+    worker.now = NOON
+    worker.send(200, None, HeaderQuota(None, 60, 59, reset))
+    window = worker.state.windows["day"]
+    assert (window.used, window.limit, window.told) == (1, 1000, False)
+
+
+def test_a_remainder_is_about_the_window_that_its_reset_fits() -> None:
+    """Nothing left for 30 s is a minute's, not the day's; nothing left until midnight is the day's."""
+    worker = Worker(policy(windows={"day": 1000}, rate=10.0))
+    worker.now = NOON
+    worker.send(200, None, HeaderQuota(None, 60, 0, 30.0))
+    assert worker.send(200) == pytest.approx(30, abs=0.2)
+    worker.send(200, None, HeaderQuota(None, 3000, 0, NOON + 12 * 3600.0 - worker.now))
+    assert worker.send(200) == pytest.approx(12 * 3600, abs=60)
+
+
+def test_a_balance_is_told_as_what_is_left() -> None:
+    """Spur's remaining queries: shown as this month's, and none left stops the service for a day."""
+    worker = Worker(policy(rate=10.0))
+    worker.send(200, None, HeaderQuota("balance", None, 4200, None))
+    month = worker.state.windows["month"]
+    assert month.limit is not None
+    assert month.limit - month.used == 4200
+    worker.send(200, None, HeaderQuota("balance", None, 0, None))
+    assert worker.hold() == (pytest.approx(86_400), Reason.QUOTA)
 
 
 def test_a_quota_of_unknown_window_with_requests_left_is_left_alone() -> None:

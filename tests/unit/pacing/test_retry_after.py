@@ -90,6 +90,15 @@ def test_a_number_too_large_to_mean_anything_is_bounded() -> None:
     assert asked(10**400) == 2**31
 
 
+@pytest.mark.parametrize("form", ["{}", "{}000"])
+@pytest.mark.parametrize(("ahead", "expected"), [(90, 90), (0, 0), (-3600, 0)])
+def test_a_moment_since_1970_is_that_moment(form: str, ahead: int, expected: int) -> None:
+    """Seconds or milliseconds; as a delay it would be 31 years and more. One in the past is 0."""
+    now = datetime(2026, 5, 3, 12, tzinfo=timezone.utc)
+    answer = SimpleNamespace(headers={"Retry-After": form.format(int(now.timestamp()) + ahead)})
+    assert get_retry_after_seconds(answer, now=lambda: now) == expected
+
+
 def test_the_header_is_found_whatever_its_case_and_the_kind_of_mapping() -> None:
     """requests' own mapping and a plain dict with lower-case or bytes keys all work."""
     assert get_retry_after_seconds(response(429, {"retry-after": "9"})) == 9

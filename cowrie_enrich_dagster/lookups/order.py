@@ -1,0 +1,27 @@
+"""The order of asking, over all days and for all who ask: plan, queue and report take it from here.
+
+First what an answer is worth (its class: who got in, who left files), then first answers before refreshes of
+what is known, then how recently the key was seen (an answer about last month's visitor tells about now, not
+about then), then how busy it was, then the key itself.
+"""
+
+from __future__ import annotations
+
+CLASS_STEP = 5_000
+"""A priority is `value_class * CLASS_STEP + business`, with business below it."""
+
+LOGIN, FILES = 2, 1
+"""What makes a key's class: 3 got in and left files, 2 got in, 1 left files, 0 neither."""
+
+BY_WORTH = "value_class DESC, is_refresh, last_day DESC, priority DESC, key"
+"""The order as SQL, over columns of `lookups`; its index is `ix_lookups_ready`."""
+
+
+def priority_of(*, sessions: int, sensors: int = 1, login_successes: int = 0, files: int = 0) -> int:
+    """What an answer about a key is worth: `value_class * CLASS_STEP + business`.
+
+    The classes are ordered, not weighed: no number of mere connects outweighs one successful login. Business
+    is sessions, each counted once for each sensor that saw the key.
+    """
+    value_class = LOGIN * (login_successes > 0) + FILES * (files > 0)
+    return value_class * CLASS_STEP + min(sessions * sensors, CLASS_STEP - 1)
