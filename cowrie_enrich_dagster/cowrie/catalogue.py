@@ -167,8 +167,7 @@ def index_file(path: Path, known: FileIndex | None = None) -> FileIndex:
     end = _EVERYTHING if is_compressed(path) else stat.st_size
     fault, mtime_ns, head = None, stat.st_mtime_ns, ""
     try:
-        # What had no day yet may not have been enough to tell the form by.
-        if known is not None and known.segments and known.inode == stat.st_ino and _only_grew(path, known):
+        if known is not None and known.inode == stat.st_ino and _only_grew(path, known):
             form = known.form
             scanner = DayScanner(known.segments, known.resume, form.start_of_record, form.quote)
         else:
@@ -208,6 +207,8 @@ def _restored(plain: dict[str, Any] | None) -> FileIndex | None:
 
 
 def _only_grew(path: Path, known: FileIndex) -> bool:
+    if not (known.segments and known.form.sure):
+        return False  # what had no day or no event yet may not have been enough to tell the form by
     return not is_compressed(path) and known.fault is None and _head(path, known.length) == known.head
 
 
