@@ -296,9 +296,9 @@ def _can_go_on(path: Path, known: FileIndex) -> bool:
     """Whether the file merely grew since, and its form is known for good."""
     if known.passed_over is not None or known.fault is not None or is_compressed(path):
         return False
-    # A whole file in which no day was found may have been too short to tell its form by.
-    has_form = known.segments or not known.complete
-    return bool(has_form) and _head(path, known.length) == known.head
+    if known.complete and not (known.segments and known.form.sure):
+        return False  # what had no day or no event yet may not have been enough to tell the form by
+    return _head(path, known.length) == known.head
 
 
 def _head(path: Path, length: int) -> str:

@@ -75,3 +75,16 @@ def test_a_log_that_is_not_yet_one(tmp_path: Path) -> None:
     assert read_bytes(
         tmp_path, whole + line(event(at="2025-11-02T11:00:00Z")), "pot.log", index_cache=index
     ).ids == ["aa11"]
+
+
+def test_a_log_that_began_with_rubbish(tmp_path: Path) -> None:
+    """Once it has grown, what it is is found anew: the records since are read like those of any log."""
+    index: dict[str, dict[str, object]] = {}
+    rubbish = b'half", "timestamp": "2025-11-02T10:00:00Z"}\n'
+    assert read_bytes(tmp_path, rubbish, index_cache=index).ids == []
+    hidden = line(event("login.success", username="X")).replace(b"X", rb"\udc80")
+    with (tmp_path / "cowrie.json").open("ab") as log:
+        log.write(line(connect("aa12")) + hidden)
+    reading = read(tmp_path, index_cache=index)
+    assert reading.ids == ["aa11", "aa12"]
+    assert list(reading.reasons) == [1]

@@ -169,7 +169,8 @@ def test_an_array_on_one_line_is_not_left_in_the_middle(tmp_path: Path) -> None:
 
 def test_a_long_stretch_without_any_day_is_got_over(tmp_path: Path) -> None:
     """A look that found no day yet in a named log is gone on from."""
-    (tmp_path / "cowrie.json").write_bytes(b'{"eventid": "cowrie.session.connect"}\n' * 30_000 + records_of(1, 1)[0])
+    undated = b'{"eventid": "cowrie.session.connect"}\n' * 30_000
+    (tmp_path / "cowrie.json").write_bytes(undated + records_of(1, 1)[0])
     cache: dict[str, Any] = {}
     looks = 1
     while not (found := scan(tmp_path, cache, A_MOMENT)).complete:
