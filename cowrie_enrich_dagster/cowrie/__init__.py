@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .addresses import address_scope
-from .catalogue import FileIndex, Scan, catalogue, days_touched, index_file, scan
+from .catalogue import FileIndex, Scan, catalogue, days_touched, index_file, scan, survey
 from .discovery import LogFile, find_log_files
 from .ingest import DayOfSessions, SessionStream, read_sessions
-from .reports import DayCounts, QuarantinedLine, ReadProgress, ReadRange, ReadReport
+from .reports import DayCounts, PassedOver, QuarantinedLine, ReadProgress, ReadRange, ReadReport
 from .sessioniser import SESSION_HORIZON
 from .sessions import Session
 
@@ -16,6 +16,7 @@ __all__ = [
     "DayOfSessions",
     "FileIndex",
     "LogFile",
+    "PassedOver",
     "QuarantinedLine",
     "ReadProgress",
     "ReadRange",
@@ -30,4 +31,5 @@ __all__ = [
     "index_file",
     "read_sessions",
     "scan",
+    "survey",
 ]

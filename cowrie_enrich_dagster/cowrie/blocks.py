@@ -1,17 +1,29 @@
-"""The bytes of a log file, decompressed, block by block, however the file is damaged."""
+"""The bytes of a log file, decompressed, block by block, however the file is damaged.
+
+How a file is packed, its first bytes say, and if what comes out is packed in turn, that is unpacked, too.
+"""
 
 from __future__ import annotations
 
 import bz2
+import lzma
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
+
+from backports import zstd
 
 BLOCK_BYTES = 256 * 1024
 _INPUT_BYTES = 64 * 1024
 _GZIP = 31  # zlib's window argument for "expect a gzip header"
+_MAX_LAYERS = 3
+# Level 9 of xz takes 65 MiB to read, level 21 of zstd 64 MiB; only its last level and --long take more.
+_XZ_MEMORY_BYTES = 80 * 1024**2
+_ZSTD_WINDOW_LOG = 26
 
 
 class FileFault(Exception):
@@ -26,8 +38,14 @@ class FileFault(Exception):
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether the file's name says that it is compressed."""
-    return path.suffix in _DECOMPRESSORS
+    """Whether the file's first bytes say that it is compressed; False if they cannot be read."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as file:
+            return _decompressor(file.read(_MAGIC_BYTES)) is not None
+    except OSError:
+        return False
 
 
 def read_blocks(path: Path, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
@@ -46,12 +64,23 @@ def read_blocks(path: Path, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple
         if not stat.S_ISREG(mode):
             raise FileFault("cannot be read: not a regular file", lasting=False)
         with path.open("rb") as file:
-            if decompress := _DECOMPRESSORS.get(path.suffix):
-                yield from _crop(decompress(file), ranges)
+            if _decompressor(file.read(_MAGIC_BYTES)):
+                file.seek(0)
+                chunks = iter(partial(file.read, _INPUT_BYTES), b"")
+                yield from _crop(_unpacked(chunks, _MAX_LAYERS), ranges)
             else:
                 yield from _plain(file, ranges)
     except OSError as error:
         raise FileFault(f"cannot be read: {error.strerror or error}", lasting=False) from error
+
+
+def _unpacked(chunks: Iterator[bytes], layers: int) -> Iterator[bytes]:
+    first = next(chunks, b"")
+    while len(first) < _MAGIC_BYTES and (more := next(chunks, b"")):
+        first += more
+    chunks = chain([first], chunks)
+    decompress = _decompressor(first) if layers else None
+    yield from _unpacked(decompress(chunks), layers - 1) if decompress else chunks
 
 
 def _plain(file: BinaryIO, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
@@ -76,11 +105,9 @@ def _crop(blocks: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> Iterato
             return
 
 
-def _gunzip(file: BinaryIO) -> Iterator[bytes]:
+def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
     inflater = zlib.decompressobj(_GZIP)
-    data = file.read(_INPUT_BYTES)
-    if not data:
-        return
+    data = next(chunks, b"")
     while True:
         before = inflater.copy()
         try:
@@ -91,11 +118,11 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
         if block:
             yield block
         data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-        data = data or (b"" if block and not inflater.eof else file.read(_INPUT_BYTES))
+        data = data or (b"" if block and not inflater.eof else next(chunks, b""))
         if inflater.eof:
             data = data.lstrip(b"\0")  # gzip members may be padded with zeros, as on tapes
             while not data:
-                data = file.read(_INPUT_BYTES)
+                data = next(chunks, b"")
                 if not data:
                     return
                 data = data.lstrip(b"\0")
@@ -115,23 +142,51 @@ def _up_to_the_damage(inflater: zlib._Decompress, data: bytes) -> Iterator[bytes
             yield block
 
 
-def _bunzip(file: BinaryIO) -> Iterator[bytes]:
-    data = file.read(_INPUT_BYTES)
+class _Expander(Protocol):
+    """What the standard library's decompressors have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+def _expand(name: str, new: Callable[[], _Expander], chunks: Iterator[bytes]) -> Iterator[bytes]:
+    data = next(chunks, b"")
     while data:
-        expander = bz2.BZ2Decompressor()
+        expander = new()
         while not expander.eof:
             try:
                 block = expander.decompress(data, BLOCK_BYTES)
-            except OSError as error:
-                raise FileFault("bzip2 data is damaged") from error
+            except (OSError, lzma.LZMAError, zstd.ZstdError) as error:
+                what = "needs too much memory to be read" if "memory" in str(error).lower() else "is damaged"
+                raise FileFault(f"{name} data {what}") from error
             if block:
                 yield block
             data = b""
             if expander.needs_input and not expander.eof:
-                data = file.read(_INPUT_BYTES)
+                data = next(chunks, b"")
                 if not data:
-                    raise FileFault("bzip2 data is cut off before its end")
-        data = expander.unused_data or file.read(_INPUT_BYTES)
+                    raise FileFault(f"{name} data is cut off before its end")
+        data = expander.unused_data or next(chunks, b"")
+        if name == "xz":
+            data = data.lstrip(b"\0")  # streams may be padded with zeros
 
 
-_DECOMPRESSORS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {".gz": _gunzip, ".bz2": _bunzip}
+_MAGIC_BYTES = 6
+_ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+_DECOMPRESSORS: dict[bytes, Callable[[Iterator[bytes]], Iterator[bytes]]] = {
+    b"\x1f\x8b": _gunzip,
+    b"BZh": partial(_expand, "bzip2", bz2.BZ2Decompressor),
+    b"\xfd7zXZ\0": partial(
+        _expand, "xz", partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+    ),
+    b"\x28\xb5\x2f\xfd": partial(_expand, "zstd", partial(zstd.ZstdDecompressor, options=_ZSTD_OPTIONS)),
+}
+
+
+def _decompressor(first: bytes) -> Callable[[Iterator[bytes]], Iterator[bytes]] | None:
+    return next((unpack for magic, unpack in _DECOMPRESSORS.items() if first.startswith(magic)), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -17,6 +17,8 @@ from typing import Any
 from .blocks import FileFault, is_compressed, read_blocks
 from .dayscan import DayScanner, Segment
 from .discovery import LogFile, find_log_files
+from .forms import Form, NotALog, form_of_file, is_named_by_cowrie
+from .reports import PassedOver, passed_over
 
 STEP_SECONDS = 5.0
 """After so much reading of one plain file what was learned of it is put into the cache."""
@@ -34,6 +36,8 @@ class FileIndex:
     says why the file could not be read (to its end), else None. `resume` is the byte and line where the last
     record begins, `head` a fingerprint of the first bytes: with them a grown file is scanned on from there.
     Of a file that is not `complete` only the first `length` bytes were scanned; the next scan goes on there.
+    `form` is how the file holds its events. `passed_over` says why it is no log, else None; of such a file
+    nothing else is known.
     """
 
     size: int
@@ -44,7 +48,18 @@ class FileIndex:
     fault: str | None
     resume: tuple[int, int]
     head: str
+    form: Form
+    passed_over: str | None
     complete: bool = True
+
+    @classmethod
+    def of_no_log(cls, reason: str, size: int = 0, mtime_ns: int = _UNSETTLED, inode: int = 0) -> FileIndex:
+        """The index of a file that is passed over."""
+        return cls(size, mtime_ns, inode, 0, (), None, (0, 1), "", Form(), reason)
+
+    def is_of(self, stat: os.stat_result) -> bool:
+        """Whether the file has not changed since."""
+        return (self.size, self.mtime_ns, self.inode) == (stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
     @property
     def days_touched(self) -> set[date]:
@@ -68,7 +83,8 @@ class FileIndex:
         segments = [
             [s.first_day.isoformat(), s.last_day.isoformat(), s.offset, s.line] for s in self.segments
         ]
-        return {**asdict(self), "segments": segments, "resume": list(self.resume)}
+        form = self.form.to_plain()
+        return {**asdict(self), "segments": segments, "resume": list(self.resume), "form": form}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> FileIndex:
@@ -78,12 +94,13 @@ class FileIndex:
             for first, last, offset, line in plain["segments"]
         )
         offset, line = plain["resume"]
-        return cls(**{**plain, "segments": segments, "resume": (int(offset), int(line))})
+        form = Form.from_plain(plain["form"])
+        return cls(**{**plain, "segments": segments, "resume": (int(offset), int(line)), "form": form})
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A look at all log files: the indexes of those that are done with, by name.
+    """A look at all files: the indexes of those that are done with, by name, also of what is passed over.
 
     `bytes_done` of `bytes_total`, as they lie on the disk, were scanned by now, this time or before.
     """
@@ -97,7 +114,7 @@ class Scan:
 def catalogue(
     root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
 ) -> dict[LogFile, FileIndex]:
-    """The index of every log file under `root`, sorted by name; see `scan`."""
+    """The index of every file under `root`, also of what is passed over, sorted by name; see `scan`."""
     return scan(root, {} if index_cache is None else index_cache).indexes
 
 
@@ -107,13 +124,14 @@ def scan(
     seconds: float = inf,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scan:
-    """Bring the indexes of the log files under `root` up to date, for about `seconds`; 0: read nothing.
+    """Bring the indexes of the files under `root` up to date, for about `seconds`; 0: read nothing.
 
     `index_cache` (name -> `FileIndex.to_dict()`) spares scanning again what has not changed, which costs a
     `stat`. It is brought up to date file by file, and within a plain file every `STEP_SECONDS`, so that
     another scan goes on where this one ended or was killed; entries of vanished files are removed. A
-    compressed file cannot be left in the middle: it is read whole, whatever the time. At least one file or
-    block is read.
+    compressed file cannot be left in the middle, nor can a record (as an array on one line is): it is read
+    whole, whatever the time. At least one file or block is read. Of a file that is no log the first bytes are
+    read; that counts as all of it.
     `progress` gets the bytes done and in all. Raises FileNotFoundError if `root` is not a folder.
     """
     deadline = monotonic() + seconds
@@ -121,18 +139,21 @@ def scan(
     changed: dict[LogFile, FileIndex | None] = {}
     done = total = 0
     for file in find_log_files(root):
+        if file.unseen:
+            indexes[file] = FileIndex.of_no_log(file.unseen)
+            continue
         known = _restored(index_cache.get(file.name))
         stat = _stat(file.path)
         size = 0 if isinstance(stat, OSError) else stat.st_size
         total += size
-        if known and not isinstance(stat, OSError) and _is_same(known, stat):
+        if known and not isinstance(stat, OSError) and known.is_of(stat):
             indexes[file] = known
             done += size
         else:
             indexes[file] = None
             changed[file] = known
             done += min(size, _bytes_scanned(known))
-    for name in set(index_cache) - {file.name for file in indexes}:
+    for name in set(index_cache) - {file.name for file in indexes if not file.unseen}:
         del index_cache[name]
     waiting = list(reversed(changed)) if seconds else []
     while waiting:
@@ -156,7 +177,35 @@ def days_touched(
     root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
 ) -> dict[str, set[date]]:
     """The UTC days each log file under `root` may hold events of; see `catalogue`."""
-    return {file.name: index.days_touched for file, index in catalogue(root, index_cache).items()}
+    indexes = catalogue(root, index_cache).items()
+    return {file.name: index.days_touched for file, index in indexes if index.passed_over is None}
+
+
+def survey(root: Path, index_cache: Mapping[str, dict[str, Any]]) -> tuple[int, list[PassedOver]]:
+    """How many log files lie under `root`, and what is passed over there, without reading any log.
+
+    Of a file that is new since `index_cache` only the first bytes are looked at. Raises FileNotFoundError.
+    """
+    logs, reasons = 0, []
+    for file in find_log_files(root):
+        reason = file.unseen or _verdict(file.path, _restored(index_cache.get(file.name)))
+        if reason is None:
+            logs += 1
+        else:
+            reasons.append((file.name, reason))
+    return logs, passed_over(reasons)
+
+
+def _verdict(path: Path, known: FileIndex | None) -> str | None:
+    try:
+        if known is not None and known.is_of(path.stat()):
+            return known.passed_over
+        form_of_file(path)
+    except NotALog as verdict:
+        return str(verdict)
+    except (FileFault, OSError):
+        return None  # a log that cannot be read, which is more than passed over
+    return None
 
 
 def index_file(
@@ -164,27 +213,40 @@ def index_file(
 ) -> FileIndex:
     """Scan one file, or only what was appended to it since `known`; `known` itself if nothing changed.
 
-    A plain file is left, its index not `complete`, once `enough` says so after a block that is new.
+    A plain file is left, its index not `complete`, once `enough` says so after a block that is new and a
+    record that begins in it.
     Never raises for what the file is or holds: see `FileIndex.fault`.
     """
     stat = _stat(path)
     if isinstance(stat, OSError):
-        return FileIndex(0, _UNSETTLED, 0, 0, (), f"cannot be read: {stat.strerror}", (0, 1), "")
-    if known is not None and _is_same(known, stat):
+        reason = f"cannot be read: {stat.strerror}"
+        if not is_named_by_cowrie(path):
+            return FileIndex.of_no_log(reason)
+        return FileIndex(0, _UNSETTLED, 0, 0, (), reason, (0, 1), "", Form(), None)
+    if known is not None and known.is_of(stat):
         return known
-    scanner = DayScanner()
+    form, scanner, old, complete = Form(), DayScanner(), 0, True
     plain = not is_compressed(path)
     end = stat.st_size if plain else _EVERYTHING
-    fault, mtime_ns, head, complete, old = None, stat.st_mtime_ns, "", True, 0
+    fault, mtime_ns, head = None, stat.st_mtime_ns, ""
     try:
-        if known is not None and known.inode == stat.st_ino and _only_grew(path, known):
-            scanner, old = DayScanner(known.segments, known.resume), known.length
+        if known is not None and known.inode == stat.st_ino and _can_go_on(path, known):
+            form, old = known.form, known.length
+            scanner = DayScanner(known.segments, known.resume, form.start_of_record, form.quote)
+        else:
+            form = form_of_file(path)
+            scanner = DayScanner((), (0, 1), form.start_of_record, form.quote)
+        begin = scanner.length
         for _, block in read_blocks(path, [(scanner.length, end)]):
             scanner.feed(block)
-            if plain and old < scanner.length < end and enough():
+            # Left where the next scan need not begin where this one did: not within a record, however long.
+            if plain and old < scanner.length < end and begin < scanner.record[0] and enough():
                 complete, mtime_ns = False, _UNSETTLED
                 break
         head = _head(path, scanner.length)
+    except NotALog as verdict:
+        settled = stat.st_mtime_ns if verdict.lasting else _UNSETTLED
+        return FileIndex.of_no_log(str(verdict), stat.st_size, settled, stat.st_ino)
     except FileFault as broken:
         fault = str(broken)
         mtime_ns = stat.st_mtime_ns if broken.lasting else _UNSETTLED
@@ -198,6 +260,8 @@ def index_file(
         fault=fault,
         resume=scanner.record,
         head=head,
+        form=form,
+        passed_over=None,
         complete=complete,
     )
 
@@ -211,10 +275,6 @@ def _stat(path: Path) -> os.stat_result | OSError:
         return path.stat()
     except OSError as error:
         return error
-
-
-def _is_same(known: FileIndex, stat: os.stat_result) -> bool:
-    return (known.size, known.mtime_ns, known.inode) == (stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 def _bytes_scanned(index: FileIndex | None) -> int:
@@ -232,8 +292,13 @@ def _restored(plain: dict[str, Any] | None) -> FileIndex | None:
         return None  # written by another version
 
 
-def _only_grew(path: Path, known: FileIndex) -> bool:
-    return not is_compressed(path) and known.fault is None and _head(path, known.length) == known.head
+def _can_go_on(path: Path, known: FileIndex) -> bool:
+    """Whether the file merely grew since, and its form is known for good."""
+    if known.passed_over is not None or known.fault is not None or is_compressed(path):
+        return False
+    if known.complete and not (known.segments and known.form.sure):
+        return False  # what had no day or no event yet may not have been enough to tell the form by
+    return _head(path, known.length) == known.head
 
 
 def _head(path: Path, length: int) -> str:

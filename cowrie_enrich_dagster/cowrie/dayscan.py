@@ -13,9 +13,7 @@ from .timestamps import parse_moment
 
 _MAX_SEGMENTS = 512
 _OVERLAP = 4096  # longer than any "timestamp" key with its value and the blanks between them
-_KEY = rb'"timestamp"'
-# The value is only looked at: after a record that was cut off before it, its quote may be the next one's.
-_ANY_DAY = re.compile(_KEY + rb'\s*:\s*(?="([^"]{0,200})")')
+_QUOTE = b'"'
 
 
 class Segment(NamedTuple):
@@ -37,12 +35,25 @@ class DayScanner:
     the number of bytes seen, and `record` the (byte, line) where the last record begins. Given the first two
     of an earlier scan, a new one goes on at `record` and must be fed the bytes from `length` on.
 
-    A record begins where `{` begins a line. What lies between two records goes to the first one's segment.
+    A record begins where `start` begins a line (None: nowhere but at the file's beginning), and a quotation
+    mark around a key or value is written as `quote`. What lies between two records goes to the first one's
+    segment.
     Memory: two blocks, and at most 512 segments; when days alternate more often, neighbours are merged.
     """
 
-    def __init__(self, segments: Sequence[Segment] = (), record: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self,
+        segments: Sequence[Segment] = (),
+        record: tuple[int, int] = (0, 1),
+        start: bytes | None = b"{",
+        quote: bytes = _QUOTE,
+    ) -> None:
         offset, line = record
+        self._start = None if start is None else b"\n" + start
+        self._key = quote + b"timestamp" + quote
+        # The value is only looked at: after a record that was cut off before it, its quote may be the next's.
+        self._before_value = re.escape(self._key) + rb"\s*:\s*(?=" + re.escape(quote)
+        self._after_value = rb'([^"]{0,200})")'
         self.segments = list(segments)
         self.length = offset
         self.record = record
@@ -50,7 +61,7 @@ class DayScanner:
         self._buffer = b""
         self._stamped = False  # whether the current record's part before the buffer holds a stamp
         self._day: date | None = None
-        self._pattern = _ANY_DAY
+        self._pattern = re.compile(self._before_value + self._after_value)
         if self.segments and self.segments[-1].first_day == self.segments[-1].last_day:
             self._expect(self.segments[-1].first_day)
 
@@ -71,10 +82,11 @@ class DayScanner:
         buffer = self._buffer
         base = self.length - len(buffer)
         counted, line = 0, self._line  # `line` is the line number at `counted`
+        key, start_of_record = self._key, self._start
 
         def note_record_before(end: int) -> None:
             nonlocal counted, line
-            newline = buffer.rfind(b"\n{", counted, end)
+            newline = -1 if start_of_record is None else buffer.rfind(start_of_record, counted, end)
             if newline >= 0:
                 line += buffer.count(b"\n", counted, newline + 1)
                 counted = newline + 1
@@ -82,7 +94,7 @@ class DayScanner:
 
         def is_stamped_before(end: int) -> bool:
             start = self.record[0] - base
-            return (start < 0 and self._stamped) or buffer.find(_KEY, max(0, start), end) >= 0
+            return (start < 0 and self._stamped) or buffer.find(key, max(0, start), end) >= 0
 
         position = 0
         while (match := self._pattern.search(buffer, position)) and match.start() < limit:
@@ -91,8 +103,8 @@ class DayScanner:
             if day is not None and day != self._day:
                 note_record_before(match.start())
                 self._begin(day, shared=is_stamped_before(match.start()))
-        note_record_before(limit + 1)
-        self._stamped = is_stamped_before(limit + len(_KEY) - 1)
+        note_record_before(limit + len(start_of_record or b"\n") - 1)
+        self._stamped = is_stamped_before(limit + len(key) - 1)
         self._line = line + buffer.count(b"\n", counted, limit)
         self._buffer = buffer[limit:]
 
@@ -116,8 +128,8 @@ class DayScanner:
     def _expect(self, day: date) -> None:
         # The regex engine passes over stamps that are plainly of the expected day, without a step of Python.
         self._day = day
-        plain = day.isoformat().encode() + rb'[T ][0-9:.]{8,19}(?:[Zz]|[+-]00:?00)?"'
-        self._pattern = re.compile(_KEY + rb'\s*:\s*(?="(?!' + plain + rb')([^"]{0,200})")')
+        plain = day.isoformat().encode() + rb'[T ][0-9:.]{8,19}(?:[Zz]|[+-]00:?00)?\\*"'
+        self._pattern = re.compile(self._before_value + rb"(?!" + plain + rb")" + self._after_value)
 
 
 def _merged(left: Segment, right: Segment) -> Segment:
@@ -126,6 +138,7 @@ def _merged(left: Segment, right: Segment) -> Segment:
 
 
 def _utc_day(value: bytes) -> date | None:
+    value = value.rstrip(b"\\")  # of the quotation mark after it, if that is escaped
     if b"\\" in value:
         try:
             value = orjson.loads(b'"' + value + b'"').encode()

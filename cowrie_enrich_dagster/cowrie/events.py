@@ -14,6 +14,31 @@ ID_CHARS = 64
 SENSOR_CHARS = 128
 _SORTED = orjson.OPT_SORT_KEYS
 
+# The numbers in Kippo's output plugins and in Cowrie's of 2015 (listed at the head of its core/output.py), by
+# the names that took their place. 5 was a command that was found, 6 one that was not: no `input` came before.
+_NUMBERED = {
+    1: "session.connect",
+    2: "login.success",
+    3: "login.failed",
+    4: "log.open",
+    5: "command.input",
+    6: "command.input.failed",
+    7: "session.file_download",
+    8: "session.input",
+    9: "client.version",
+    10: "client.size",
+    11: "session.closed",
+    12: "log.closed",
+    13: "client.var",
+    14: "direct-tcpip.request",
+    15: "direct-tcpip.data",
+    16: "client.fingerprint",
+}
+LEGACY_KINDS = {
+    f"{maker}{number:04}": f"cowrie.{kind}" for maker in ("KIPP", "COW") for number, kind in _NUMBERED.items()
+}
+"""Event ids of 2015 -> those since."""
+
 
 class InvalidEvent(Exception):
     """A JSON value is not an event; the message names the field."""
@@ -35,6 +60,17 @@ class Event(NamedTuple):
     fields: dict[str, Any]
 
 
+def is_cowries(record: dict[str, Any]) -> bool:
+    """Whether a decoded object looks like an event of Cowrie's, valid or not."""
+    kind = record.get("eventid")
+    return (
+        type(kind) is str
+        and (kind.startswith("cowrie.") or kind in LEGACY_KINDS)
+        and type(record.get("session")) is str
+        and type(record.get("timestamp")) is str
+    )
+
+
 _days: dict[str, date] = {}  # "2025-11-01" -> its date; at most one entry per day of the accepted years
 
 
@@ -48,6 +84,7 @@ def parse_event(record: object, sensor: str) -> Event:
     kind = record.get("eventid")
     if type(kind) is not str or not kind:
         raise InvalidEvent("eventid: missing, empty or not a string")
+    kind = LEGACY_KINDS.get(kind, kind)
     session = record.get("session")
     if type(session) is not str or not session:
         raise InvalidEvent("session: missing, empty or not a string")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import zip_longest
 from math import inf
@@ -12,13 +13,28 @@ from .blocks import FileFault, read_blocks
 from .catalogue import FileIndex
 from .discovery import LogFile
 from .events import parse_event
+from .forms import Form
+from .joined import JoinedReader
+from .prefixes import PREFIXES
 from .reader import RecordReader
 from .reports import QuarantinedLine, ReadRange, ReadReport, excerpt
 from .sessioniser import Sessioniser
+from .wrappers import unwrap
 
 _FILE_ENDS = "the file ends inside this record: it may still be being written"
 _FILE_BREAKS_OFF = "the file breaks off inside this record"
+MAX_ROWS = 1000
+"""So many quarantined lines of a file are told one by one."""
 _NEXT_STARTS = "cut off: the next record starts before this one ends"
+
+
+@dataclass
+class _More:
+    """Lines that are no longer told one by one: the first, how many there are, and the last one's number."""
+
+    first: QuarantinedLine
+    lines: int
+    last: int
 
 
 class _Stretch(NamedTuple):
@@ -56,6 +72,8 @@ class FileFeed:
         self._ranges = _joined(self._stretches)
         self._blocks = self._read()
         self._position = -1.0
+        self._rows = 0
+        self._more: dict[str, _More] = {}
 
     @property
     def is_needed(self) -> bool:
@@ -84,7 +102,7 @@ class FileFeed:
         report.files += 1
         report.ranges.append(ReadRange(name, 0, 0))
         report.ranges.extend(ReadRange(name, part.first_line, part.last_line) for part in self._ranges)
-        reader = RecordReader(self._take, self._reject, report)
+        reader = reader_of(self._index.form, self._take, self._reject, report)
         lines = {stretch.start: stretch.first_line for stretch in self._stretches}
         position = -1
         fault, fault_at = self._index.fault, self._index.length
@@ -105,6 +123,10 @@ class FileFeed:
             reader.end(_NEXT_STARTS)
         else:
             reader.end(_FILE_ENDS if fault is None else _FILE_BREAKS_OFF)
+        for reason, more in self._more.items():
+            if more.lines > 1:
+                reason = f"{reason} (and so {more.lines - 1} more lines, up to line {more.last})"
+            self._quarantine(more.first._replace(reason=reason))
         if fault is not None:
             report.files_broken += 1
             self._quarantine(QuarantinedLine(name, 0, fault, "", fault_at))
@@ -113,7 +135,15 @@ class FileFeed:
         self._sessions.add(parse_event(record, self._file.sensor))
 
     def _reject(self, line: int, offset: int, reason: str, raw: bytes) -> None:
-        self._quarantine(QuarantinedLine(self.name, line, reason, excerpt(raw), offset))
+        if self._rows < MAX_ROWS:
+            self._rows += 1
+            self._quarantine(QuarantinedLine(self.name, line, reason, excerpt(raw), offset))
+        elif more := self._more.get(reason):
+            more.lines += 1
+            more.last = line
+        else:
+            first = QuarantinedLine(self.name, line, reason, excerpt(raw), offset)
+            self._more[reason] = _More(first, 1, line)
 
     def _check_unchanged(self) -> None:
         # Rotation may have put another file in its place since, and the offsets are not for that one.
@@ -123,6 +153,23 @@ class FileFeed:
             raise FileFault(f"cannot be read: {error.strerror}") from error
         if stat.st_ino != self._index.inode or stat.st_size < self._index.size:
             raise FileFault("was replaced or cut while it was being read: read its days again")
+
+
+def reader_of(
+    form: Form,
+    take: Callable[[Any], None],
+    quarantine: Callable[[int, int, str, bytes], None],
+    report: ReadReport,
+) -> RecordReader | JoinedReader:
+    """What reads logs of this form, and hands on the events in their records."""
+
+    def take_wrapped(record: Any) -> None:
+        take(unwrap(record, form.way))
+
+    taker = take_wrapped if form.way else take
+    if form.joined:
+        return JoinedReader(taker, quarantine, report, form.start.encode())
+    return RecordReader(taker, quarantine, report, PREFIXES.get(form.prefix), salvage=form.sure)
 
 
 def _stretches(index: FileIndex, first_day: date, last_day: date) -> list[_Stretch]:

@@ -14,6 +14,8 @@ _ADDRESS_CHARS = 64
 _MAX_DURATION_SECONDS = 10 * 365 * 86400
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/]", re.ASCII)
+_REPR = re.compile(r"""b?(['"])(.*)\1""", re.DOTALL)
 
 
 def without_surrogates(text: str) -> str:
@@ -74,6 +76,31 @@ def sha256_field(fields: dict[str, Any], name: str) -> str | None:
     """The field as a lower-case SHA-256; None if it is none."""
     value = fields.get(name)
     return value.lower() if type(value) is str and _SHA256.fullmatch(value) else None
+
+
+def file_hash_field(fields: dict[str, Any]) -> str | None:
+    """A file's SHA-256, from `shasum` or the name it was kept under; None if neither tells it."""
+    known = sha256_field(fields, "shasum")
+    kept_as = fields.get("outfile")
+    if known is not None or type(kept_as) is not str:
+        return known
+    name = kept_as.rpartition("/")[2]
+    return name.lower() if _SHA256.fullmatch(name) else None
+
+
+def url_field(fields: dict[str, Any], limit: int) -> str | None:
+    """`url` if it is one: older Cowrie also has `stdin`, `redir` or the path of a file that was written."""
+    url = text_field(fields, "url", limit)
+    return url if url and _URL.match(url) else None
+
+
+def version_field(fields: dict[str, Any]) -> str | None:
+    """What the client calls itself; older Cowrie logs it as Python shows it: `b'SSH-2.0-Go'`, with quotes."""
+    version = raw_text_field(fields, "version")
+    if version is None:
+        return None
+    shown = _REPR.fullmatch(version) if version[:1] in ("b", "'", '"') else None
+    return clean(shown[2] if shown else version, TEXT_CHARS) or None
 
 
 def duration_field(fields: dict[str, Any]) -> int | None:

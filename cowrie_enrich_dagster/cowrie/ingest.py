@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .catalogue import catalogue
 from .feed import FileFeed
-from .reports import QuarantinedLine, ReadProgress, ReadReport
+from .reports import QuarantinedLine, ReadProgress, ReadReport, passed_over
 from .sessioniser import SESSION_HORIZON, Sessioniser
 from .sessions import Session
 
@@ -69,7 +69,11 @@ def read_sessions(
             report,
         )
         for file, index in indexes.items()
+        if index.passed_over is None
     ]
+    report.passed_over = passed_over(
+        (file.name, index.passed_over) for file, index in indexes.items() if index.passed_over is not None
+    )
     report.files_found = len(feeds)
     feeds = [feed for feed in feeds if feed.is_needed]
     return SessionStream(_days(feeds, sessions, first_day, last_day, report, progress), report)

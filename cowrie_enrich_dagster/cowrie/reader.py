@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from .events import InvalidEvent
+from .large import LARGE_BYTES, without_long_texts
 from .reports import ReadReport
 from .salvage import open_depth, split_records
 
@@ -18,6 +20,7 @@ _MAX_RECORD_LINES = 10_000
 _BOM = b"\xef\xbb\xbf"
 _FILLING = b"\0 \t\r\v\f"
 _KEPT_OF_TOO_LONG = 1024
+_NO_OBJECT = "not a JSON object"
 
 
 class _Line(NamedTuple):
@@ -35,8 +38,11 @@ class RecordReader:
 
     A record is usually one line, but may span several (pretty-printed), and several may share a line. A line
     that starts with `{`, without blanks before it, always starts a record, so one that was cut off costs no
-    other, and reading may begin at any such line. Memory: one line, or one record over several lines, at
-    most 32 MiB; a longer line is quarantined without being held.
+    other, and reading may begin at any such line. If there is a `prefix`, a record is what stands behind it
+    on one line. Without `salvage` a line counts only if it is wholly a record.
+
+    Memory: one line of at most 32 MiB; a longer one is quarantined without being held. Of one above 1 MiB
+    texts are cut to 64 KiB before it is decoded. Of a record over several lines at most 1 MiB is held.
     """
 
     def __init__(
@@ -44,13 +50,19 @@ class RecordReader:
         take: Callable[[Any], None],
         quarantine: Callable[[int, int, str, bytes], None],
         report: ReadReport,
+        prefix: re.Pattern[bytes] | None = None,
+        *,
+        salvage: bool = True,
     ) -> None:
+        self._prefix = prefix
+        self._loads = orjson.loads if prefix is None else self._loads_behind_prefix
+        self._salvage = salvage
         self._take = take
         self._quarantine = quarantine
         self._report = report
         self._line = 1
         self._offset = 0
-        self._held: list[bytes] = []  # pieces of the line that is not complete yet
+        self._held = bytearray()  # of the line that is not complete yet
         self._held_bytes = 0
         self._too_long = False
         self._record: list[_Line] = []  # lines of the record that is not complete yet
@@ -74,9 +86,13 @@ class RecordReader:
             if self._too_long:
                 self._drop_too_long()
                 del lines[0]
+                self._forget_held()
+            elif self._held_bytes > LARGE_BYTES:
+                self._read_large("")
+                del lines[0]
             else:
-                lines[0] = b"".join(self._held)
-            self._forget_held()
+                lines[0] = bytes(self._held)
+                self._forget_held()
         self._read(lines)
         if last + 1 < len(block):
             self._hold(block[last + 1 :])
@@ -85,9 +101,10 @@ class RecordReader:
         """No more bytes follow these; `reason` says why what is still incomplete is not read."""
         if self._too_long:
             self._drop_too_long()
+        elif self._held_bytes > LARGE_BYTES:
+            self._read_large(reason)
         elif self._held:
-            line = b"".join(self._held)
-            self._read([line], reason)
+            self._read([bytes(self._held)], reason)
         self._forget_held()
         self._settle(reason)
 
@@ -95,37 +112,63 @@ class RecordReader:
         self._held_bytes += len(piece)
         if self._held_bytes > MAX_LINE_BYTES and not self._too_long:
             self._too_long = True
-            self._held = [b"".join(self._held)[:_KEPT_OF_TOO_LONG] or piece[:_KEPT_OF_TOO_LONG]]
+            self._held = (self._held or bytearray(piece))[:_KEPT_OF_TOO_LONG]
         if not self._too_long:
-            self._held.append(piece)
+            self._held += piece
 
     def _forget_held(self) -> None:
-        self._held = []
+        self._held = bytearray()
         self._held_bytes = 0
         self._too_long = False
+
+    def _read_large(self, cut_off: str) -> None:
+        """Read the line that is held, its long texts cut."""
+        length = self._held_bytes
+        short = without_long_texts(self._held)
+        head = bytes(self._held[:_KEPT_OF_TOO_LONG])
+        self._forget_held()
+        if short is None:
+            self._settle("cut off: a line that is too long follows")
+            self._report.lines_in += 1
+            self._reject(_Line(self._line, self._offset, head), "too large to be read")
+            self._line += 1
+        else:
+            self._read([short], cut_off)
+            length -= len(short) + 1
+        self._offset += length + (short is None)
+
+    def _loads_behind_prefix(self, line: bytes) -> Any:
+        match = self._prefix.match(line) if self._prefix else None
+        if match is None:
+            raise orjson.JSONDecodeError("not behind the prefix", "", 0)
+        return orjson.loads(line[match.end() :])
 
     def _drop_too_long(self) -> None:
         self._settle("cut off: a line that is too long follows")
         self._report.lines_in += 1
         self._reject(
-            _Line(self._line, self._offset, self._held[0]),
+            _Line(self._line, self._offset, bytes(self._held)),
             f"longer than {MAX_LINE_BYTES // 1024**2} MiB",
         )
         self._line += 1
         self._offset += self._held_bytes + 1
 
     def _read(self, lines: list[bytes], cut_off: str = "") -> None:
-        loads = orjson.loads
+        loads = self._loads
         take = self._take
         number, offset = self._line, self._offset
-        plain = 0
+        plain = rubbish = 0
         for line in lines:
             try:
-                record = None if self._record else loads(line)
+                record = None if self._record or b"{" not in line else loads(line)
             except orjson.JSONDecodeError:
                 record = None
             if record is None:
-                self._read_hard(_Line(number, offset, line), cut_off)
+                if self._record or b"{" in line or self._prefix or line[:1] <= b" " or line[:1] > b"~":
+                    self._read_hard(_Line(number, offset, line), cut_off)
+                else:  # what the other way comes to, for millions of lines of rubbish
+                    rubbish += 1
+                    self._quarantine(number, offset, _NO_OBJECT, line)
             else:
                 try:
                     take(record)
@@ -136,8 +179,9 @@ class RecordReader:
             number += 1
             offset += len(line) + 1
         self._line, self._offset = number, offset
-        self._report.lines_in += plain
+        self._report.lines_in += plain + rubbish
         self._report.lines_parsed += plain
+        self._report.lines_quarantined += rubbish
 
     def _read_hard(self, line: _Line, cut_off: str) -> None:
         """A line that is not exactly one JSON value, or may belong to a record begun on an earlier line."""
@@ -148,6 +192,14 @@ class RecordReader:
             if b"\0" in line.raw:
                 self._report.lines_in += 1
                 self._reject(line, "nothing but NUL bytes")
+            return
+        if self._prefix is not None or not self._salvage:
+            self._report.lines_in += 1
+            self._read_alone(line, cut_off)
+            return
+        if not self._record and b"{" not in body:
+            self._report.lines_in += 1
+            self._reject(line, _NO_OBJECT)
             return
         if self._record and body.startswith(b"{") and not line.raw[:1].isspace():
             self._settle("cut off: the next record starts before this one ends")
@@ -160,14 +212,35 @@ class RecordReader:
             self._settle(cut_off)
         elif self._depth <= 0:
             self._settle("")
-        elif len(self._record) > _MAX_RECORD_LINES or self._record_bytes > MAX_LINE_BYTES:
+        elif len(self._record) > _MAX_RECORD_LINES or self._record_bytes > LARGE_BYTES:
             self._settle("a record over too many lines")
+
+    def _read_alone(self, line: _Line, cut_off: str) -> None:
+        """A line that should be exactly one JSON value, perhaps behind the prefix, and is not."""
+        match = self._prefix.match(line.raw) if self._prefix else None
+        reason = _NO_OBJECT if self._prefix is None else "does not begin like the lines of this log"
+        if match is not None:
+            piece = next(split_records(line.raw[match.end() :].decode("utf-8", "replace")))
+            reason = piece.reason and (cut_off or piece.reason)
+            if piece.record is not None:
+                try:
+                    self._take(piece.record)
+                except InvalidEvent as error:
+                    reason = str(error)
+        if reason:
+            self._reject(line, reason)
+        else:
+            self._report.lines_parsed += 1
 
     def _settle(self, incomplete: str) -> None:
         """Read the lines held as one record; `incomplete` is the reason if that cannot be all of it."""
         lines, self._record = self._record, []
         self._record_bytes = self._depth = 0
         if not lines:
+            return
+        if not any(b"}" in line.raw for line in lines):  # no object ends here
+            for line in lines:
+                self._reject(line, incomplete or "not JSON: cut off")
             return
         texts = [line.raw.decode("utf-8", "replace") for line in lines]
         starts = list(accumulate((len(text) + 1 for text in texts), initial=0))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
 _EXCERPT_CHARS = 200
+_NAMED_FILES = 3
 
 
 class QuarantinedLine(NamedTuple):
     """A line that could not be (wholly) read; readable records on the same line were still used.
+
+    Of each file the first 1,000 are given, and for each reason of the others the first, its `reason` saying
+    how many and up to which line.
 
     `path` is relative to the log root; `line` counts from 1, and 0 means the file itself, which is broken at
     decompressed byte `byte_offset`. `excerpt` is printable, at most 200 characters.
@@ -45,6 +51,29 @@ class ReadProgress(NamedTuple):
     events: int
 
 
+class PassedOver(NamedTuple):
+    """Files and folders that were passed over for one reason: how many, and the names of the first few."""
+
+    reason: str
+    files: int
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f" and {self.files - len(self.names)} more" if self.files > len(self.names) else ""
+        return printable(f"{', '.join(self.names)}{more}: {self.reason}")
+
+
+def passed_over(reasons: Iterable[tuple[str, str]]) -> list[PassedOver]:
+    """From (name, reason) of every file that was passed over, sorted by reason; the commonest last."""
+    names = defaultdict[str, list[str]](list)
+    for name, reason in reasons:
+        names[reason].append(name)
+    return [
+        PassedOver(reason, len(all_names), tuple(all_names[:_NAMED_FILES]))
+        for reason, all_names in sorted(names.items(), key=lambda item: (len(item[1]), item[0]))
+    ]
+
+
 @dataclass(slots=True)
 class DayCounts:
     """The sessions which began on one UTC day, and the events in them."""
@@ -57,14 +86,16 @@ class DayCounts:
 class ReadReport:
     """Counts of one reading; final once the stream is exhausted.
 
-    `files` were read, of the `files_found`; `files_broken` could not be read to their end. `bytes` are
-    decompressed. Always `lines_in == lines_parsed + lines_quarantined`; blank lines count in none of them.
+    `files` were read, of the `files_found` that are logs; others were `passed_over`. `files_broken` could not
+    be read to their end. `bytes` are decompressed. Always `lines_in == lines_parsed + lines_quarantined`;
+    blank lines count in none of them.
     `events` are the valid events read. Three kinds of them are in no session: `duplicate_events` repeated
     another one, `events_beyond_horizon` came later than the day after their session's start, and
     `events_of_other_days` were of none of the days asked for and their neighbours.
     """
 
     files_found: int = 0
+    passed_over: list[PassedOver] = field(default_factory=list)
     files: int = 0
     files_broken: int = 0
     bytes: int = 0
@@ -81,6 +112,9 @@ class ReadReport:
 
 def excerpt(raw: bytes) -> str:
     """The beginning of `raw`, printable whatever it holds."""
-    text = raw[: _EXCERPT_CHARS * 4].decode("utf-8", "backslashreplace")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown[:_EXCERPT_CHARS]
+    return printable(raw[: _EXCERPT_CHARS * 4].decode("utf-8", "backslashreplace"))[:_EXCERPT_CHARS]
+
+
+def printable(text: str) -> str:
+    """`text` with everything escaped that is not printable."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 import orjson
 
 from .fields import without_surrogates
+from .large import masked
 
 _FILLING = " \t\r\n\0\ufeff"
 _SEPARATORS = re.compile(f"[{_FILLING}]*")
 _OBJECT_START = re.compile(r'\{\s*"')
 _MAX_RESTARTS = 16
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|([{\[])|[}\]]', re.DOTALL)
+_STRUCTURE = re.compile(rb'"[^"]*"|["{}\[\]]')
+_FIRST_WINDOW = 4096
 _DECODER = json.JSONDecoder()
 
 
@@ -59,6 +62,35 @@ def open_depth(line: bytes) -> int | None:
         elif not token[1]:
             return None
     return depth
+
+
+def end_of_object(buffer: bytearray, start: int, stop: int) -> int:
+    """Where the object ends that begins at `start`, or -1 if that is not before `stop`."""
+    flat = buffer.find(b"}", start, min(start + _FIRST_WINDOW, stop)) + 1
+    if flat:
+        try:  # nearly every event holds no other object, and nobody types a brace in most
+            orjson.loads(memoryview(buffer)[start:flat])
+        except orjson.JSONDecodeError:
+            pass
+        else:
+            return flat
+    window = _FIRST_WINDOW
+    while True:
+        until = min(start + window, stop)
+        depth = 0
+        for token in _STRUCTURE.finditer(masked(buffer[start:until])):
+            mark = token[0]
+            if mark in b"{[":
+                depth += 1
+            elif mark in b"}]":
+                depth -= 1
+                if not depth:
+                    return start + token.end()
+            elif mark == b'"':
+                break  # a text that goes on
+        if until == stop:
+            return -1
+        window *= 8
 
 
 def _skip(text: str, position: int) -> int:

@@ -13,10 +13,12 @@ from .fields import (
     TEXT_CHARS,
     address_field,
     duration_field,
+    file_hash_field,
     int_field,
     raw_text_field,
-    sha256_field,
     text_field,
+    url_field,
+    version_field,
 )
 from .packed import MarkSet, ValueSet, smallest, with_mark, with_value
 from .sessions import Session
@@ -27,6 +29,7 @@ MAX_PASSWORDS = 1000
 _URL_CHARS = 2048
 _CODE_CHARS = 64
 _PROTOCOL_CHARS = 16
+_TUNNEL_KINDS = ("cowrie.direct-tcpip.", "cowrie.tunnelproxy-tcpip.", "cowrie.tcpip-forward")
 _MAX_PORT = _MAX_TERMINAL = 65535
 
 _First = tuple[Any, ...]
@@ -165,10 +168,12 @@ class SessionDay:
         )
 
     def _note_ends(self, kind: str, at: datetime, fields: dict[str, Any]) -> None:
-        # Connect events come first whenever they were logged: the others' ports may be those of a tunnel.
-        rank = 0 if kind == "cowrie.session.connect" else 1
+        # Connect events come first whenever they were logged. A tunnel's events have its ports, which the
+        # client claims; their address is the session's, but only Cowrie's output puts it there.
+        is_tunnel = kind.startswith(_TUNNEL_KINDS)
+        rank = 0 if kind == "cowrie.session.connect" else 2 if is_tunnel else 1
         for name, read in _END_FIELDS.items():
-            if name == "dst_port" and kind.startswith("cowrie.direct-tcpip."):
+            if is_tunnel and name in ("src_port", "dst_port"):
                 continue
             value = read(fields)
             if value is not None:
@@ -247,11 +252,16 @@ def _command_failed(day: SessionDay, at: datetime, fields: dict[str, Any]) -> No
     day.commands_failed += 1
 
 
+def _command_input_failed(day: SessionDay, at: datetime, fields: dict[str, Any]) -> None:
+    day.commands += 1
+    day.commands_failed += 1
+
+
 def _file(day: SessionDay, fields: dict[str, Any]) -> None:
-    sha256 = sha256_field(fields, "shasum")
+    sha256 = file_hash_field(fields)
     if sha256 is not None:
         day.file_hashes = with_value(day.file_hashes, sha256, MAX_FILE_HASHES)
-    url = text_field(fields, "url", _URL_CHARS)
+    url = url_field(fields, _URL_CHARS)
     if url is not None:
         day.urls = with_value(day.urls, url, MAX_URLS)
 
@@ -279,7 +289,7 @@ def _tunnel_data(day: SessionDay, at: datetime, fields: dict[str, Any]) -> None:
 
 
 def _client_version(day: SessionDay, at: datetime, fields: dict[str, Any]) -> None:
-    version = text_field(fields, "version")
+    version = version_field(fields)
     if version is not None:
         day.client_version = _earlier((at, version), day.client_version)
 
@@ -320,6 +330,7 @@ _HANDLERS: dict[str, Callable[[SessionDay, datetime, dict[str, Any]], None]] = {
     "cowrie.login.success": _login_success,
     "cowrie.command.input": _command_input,
     "cowrie.command.failed": _command_failed,
+    "cowrie.command.input.failed": _command_input_failed,
     "cowrie.client.version": _client_version,
     "cowrie.client.kex": _client_kex,
     "cowrie.client.size": _client_size,

@@ -12,14 +12,16 @@ from requests.utils import get_environ_proxies, select_proxy
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cowrie_enrich_dagster.cowrie import find_log_files
 from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
+from cowrie_enrich_dagster.enrichment.ingest import survey_logs
+from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.services.maxmind import DatabaseUnreadable, database_types
 from cowrie_enrich_dagster.settings import EffectiveSetting, Settings, effective
 from cowrie_enrich_dagster.storage import migrate
 from cowrie_enrich_dagster.storage.engine import DatabaseUnusable
 
 CONNECT_TIMEOUT_S = 3.0
+_NAMED_REASONS = 8
 POLITE_S = 300.0
 
 
@@ -57,7 +59,8 @@ def examine(settings: Settings) -> Findings:
     try:
         database, is_current = _database(enricher)
         parts = [
-            _logs(settings),
+            _logs(enricher, index_is_current=is_current),
+            *(_sources(enricher) if is_current else ()),
             database,
             _redis(enricher),
             _filesystem(settings),
@@ -74,15 +77,21 @@ def examine(settings: Settings) -> Findings:
     return Findings(shown, parts)
 
 
-def _logs(settings: Settings) -> Part:
-    root = settings.log_dir
+def _logs(enricher: Enricher, *, index_is_current: bool) -> Part:
+    root = enricher.settings.log_dir
     if root is None:
         return Part("logs", "failed", "COWRIE_LOG_DIR is not set")
     if not root.is_dir():
         return Part("logs", "failed", f"COWRIE_LOG_DIR names {root}, which is not a folder")
-    files = find_log_files(root)
-    detail = f"{len(files)} log files under {root}"
+    files, passed_over = survey_logs(enricher.database if index_is_current else None, root)
+    told = [f"passed over: {passed}" for passed in passed_over[:_NAMED_REASONS]]
+    detail = "; ".join([f"{files} log files under {root}", *told])
     return Part("logs", "ok" if files else "warning", detail)
+
+
+def _sources(enricher: Enricher) -> Iterator[Part]:
+    for question in ask_about_nat(enricher.database):
+        yield Part("sources", "warning", question)
 
 
 def database_setting(settings: Settings) -> str:

@@ -63,6 +63,7 @@ from cowrie_enrich_dagster.enrichment.knowledge import (
 from cowrie_enrich_dagster.enrichment.learned import Learned, write_news
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
+from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE, Plan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.queue import Among, LookupQueue, OpenLookups, Wanted
 from cowrie_enrich_dagster.enrichment.report import DrainReport, RunReport
@@ -236,13 +237,17 @@ class Enricher:
         Days older than ENRICH_KEEP_DAYS keeps are not read: that is a warning.
         """
         root, keep_from = self._log_dir(), self._first_kept_day()
-        if keep_from is None or days.first >= keep_from:
-            return ingest_days(self.database, root, days, progress)
-        old = Days(days.first, min(days.last, keep_from - timedelta(days=1)))
-        logger.warning("%s: older than ENRICH_KEEP_DAYS (%d) keeps, not read", old, self.settings.keep_days)
-        if days.last < keep_from:
-            return IngestReport(ReadReport())
-        return ingest_days(self.database, root, Days(keep_from, days.last), progress)
+        if keep_from is not None and days.first < keep_from:
+            old = Days(days.first, min(days.last, keep_from - timedelta(days=1)))
+            keep_days = self.settings.keep_days
+            logger.warning("%s: older than ENRICH_KEEP_DAYS (%d) keeps, not read", old, keep_days)
+            if days.last < keep_from:
+                return IngestReport(ReadReport())
+            days = Days(keep_from, days.last)
+        report = ingest_days(self.database, root, days, progress)
+        for question in ask_about_nat(self.database, days):
+            logger.warning("%s", question)
+        return report
 
     def _first_kept_day(self) -> date | None:
         with self.database.read() as connection:
@@ -463,6 +468,8 @@ class Enricher:
         run_id = self.begin_run("run", days)
         ingested = self.ingest(days, progress)
         report.events, report.quarantined = ingested.read.events, ingested.read.lines_quarantined
+        report.passed_over = ingested.read.passed_over
+        report.has_logs = bool(ingested.sessions_by_day) or not ingested.empty_days
         report.ips = self.summarise_addresses(days).distinct
         report.feeds = {feed.feed: feed.as_dict() for feed in self.fetch_feeds(days, until=until)}
         plan = self.plan_and_open(days)

@@ -18,12 +18,14 @@ from sqlalchemy import delete, select, text
 
 from cowrie_enrich_dagster.cowrie import (
     DayOfSessions,
+    PassedOver,
     QuarantinedLine,
     ReadRange,
     ReadReport,
     days_touched,
     read_sessions,
     scan,
+    survey,
 )
 from cowrie_enrich_dagster.enrichment.fetch import Progress
 from cowrie_enrich_dagster.enrichment.log_index import LogIndex
@@ -39,15 +41,20 @@ _QUARANTINE = tables.table_of(tables.QuarantinedLine)
 _COLUMNS = [column.name for column in _SESSIONS.columns]
 _values = attrgetter(*_COLUMNS)
 _NAMED_DAYS = 3
+_NAMED_REASONS = 8
 
 
 @dataclass
 class IngestReport:
-    """What was read, the sessions written by day, and the days left alone because no log file has them."""
+    """What was read, the sessions written by day, and the days left alone because no log file has them.
+
+    Of these `empty_days` have no rows of an earlier reading either.
+    """
 
     read: ReadReport
     sessions_by_day: dict[date, int] = field(default_factory=dict)
     kept_days: list[date] = field(default_factory=list)
+    empty_days: list[date] = field(default_factory=list)
 
     @property
     def sessions(self) -> int:
@@ -88,10 +95,26 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
             "%d log files are damaged or cut off: quarantined_lines has each as its line 0", broken
         )
     if kept := _with_rows(database, report.kept_days):
-        more = f" and {len(kept) - _NAMED_DAYS} more days" if len(kept) > _NAMED_DAYS else ""
-        named = ", ".join(map(str, kept[:_NAMED_DAYS]))
-        logger.warning("no log file has %s%s any more; their rows are kept", named, more)
+        logger.warning("no log file has %s any more; their rows are kept", _named(kept))
+    report.empty_days = sorted(set(report.kept_days) - set(kept))
+    if report.empty_days:
+        logger.warning("no log has %s", _named(report.empty_days))
+    for passed in report.read.passed_over[:_NAMED_REASONS]:
+        logger.warning("passed over: %s", passed)
     return report
+
+
+def survey_logs(database: Database | None, root: Path) -> tuple[int, list[PassedOver]]:
+    """How many log files there are, and what is passed over; the index in `database` spares looking again."""
+    if database is None:
+        return survey(root, {})
+    with LogIndex(database) as index:
+        return survey(root, index)
+
+
+def _named(days: list[date]) -> str:
+    more = f" and {len(days) - _NAMED_DAYS} more days" if len(days) > _NAMED_DAYS else ""
+    return ", ".join(map(str, days[:_NAMED_DAYS])) + more
 
 
 @survives_outage

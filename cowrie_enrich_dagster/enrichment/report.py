@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from cowrie_enrich_dagster.cowrie import PassedOver
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY
@@ -26,6 +27,7 @@ class RunReport:
     `pending_by_service` counts the lookups of the run that are still open; `eta_by_service` is how many
     seconds the service's whole backlog takes, what comes in counted (None: it never ends at this pace).
     `days_of_other_lists`: days whose rows do not follow the present lists of own networks and scanners yet.
+    `passed_over` are the files beside the logs; `has_logs` is whether any log has any of the days.
     """
 
     days: Days | None
@@ -43,6 +45,8 @@ class RunReport:
     days_of_other_lists: list[date] = field(default_factory=list)
     feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
+    passed_over: list[PassedOver] = field(default_factory=list)
+    has_logs: bool = True
     elapsed_s: float = 0.0
 
     @classmethod
@@ -65,8 +69,10 @@ class RunReport:
 
     @property
     def status(self) -> str:
-        """`complete`, or `partial` while lookups are pending (which is no failure)."""
-        return "partial" if self.pending else "complete"
+        """`complete`, `partial` while lookups are pending (no failure), or `no_logs`: no log has its days."""
+        if self.pending:
+            return "partial"
+        return "complete" if self.has_logs or self.sessions else "no_logs"
 
     def add_fetches(self, fetched: Iterable[FetchReport]) -> None:
         """Count what asking each service came to."""
@@ -111,6 +117,7 @@ class RunReport:
             "days_of_other_lists": [str(day) for day in self.days_of_other_lists],
             "feeds": self.feeds,
             "quarantined": self.quarantined,
+            "passed_over": [passed._asdict() for passed in self.passed_over],
             "cache": self.cache,
             "elapsed_s": round(self.elapsed_s, 3),
         }

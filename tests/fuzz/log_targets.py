@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
+import lzma
 import tempfile
 import zlib
 from collections import Counter
@@ -15,10 +17,13 @@ from pathlib import Path
 from random import Random
 
 import orjson
+from backports import zstd
 
-from cowrie_enrich_dagster.cowrie import ReadReport, Session
+from cowrie_enrich_dagster.cowrie import ReadReport, Session, index_file
+from cowrie_enrich_dagster.cowrie.blocks import is_compressed
 from cowrie_enrich_dagster.cowrie.events import Event, InvalidEvent, parse_event
-from cowrie_enrich_dagster.cowrie.reader import RecordReader
+from cowrie_enrich_dagster.cowrie.feed import reader_of
+from cowrie_enrich_dagster.cowrie.forms import Form
 from cowrie_enrich_dagster.cowrie.sessioniser import Sessioniser
 from tests.fuzz.log_lines import log_of_lines
 from tests.fuzz.mutate import bytes_mutated
@@ -36,15 +41,24 @@ _LONGEST_CODE = dict.fromkeys(("hassh", "arch", "ja4h", "file_hashes", "password
 _MOST_VALUES = {"file_hashes": 200, "urls": 200, "passwords_sha1": 1000}
 
 
+_LINES = Form()
+
+
 class InMemory:
     """One reading of a log's bytes without files, in blocks cut at every multiple of `block`."""
 
-    def __init__(self, content: bytes, block: int, days: tuple[date, date] = (FIRST_DAY, LAST_DAY)) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        block: int,
+        days: tuple[date, date] = (FIRST_DAY, LAST_DAY),
+        form: Form = _LINES,
+    ) -> None:
         self.report = ReadReport()
         self.quarantined: list[tuple[int, int, str, bytes]] = []
         self.identities: set[int] = set()
         self._sessioniser = Sessioniser(*days, self.report)
-        reader = RecordReader(self._take, lambda *entry: self.quarantined.append(entry), self.report)
+        reader = reader_of(form, self._take, lambda *entry: self.quarantined.append(entry), self.report)
         for start in range(0, len(content), block):
             reader.feed(content[start : start + block])
         reader.end("the end")
@@ -94,6 +108,21 @@ def check_bzip2(packed: bytes) -> Counter[str]:
     return _check_as("cowrie.json.1.bz2", packed, bz2.decompress)
 
 
+def check_xz(packed: bytes) -> Counter[str]:
+    """However an xz file is damaged, it is read to the damage, and what is whole is read wholly."""
+    return _check_as("cowrie.json.1.xz", packed, lzma.decompress)
+
+
+def check_zstd(packed: bytes) -> Counter[str]:
+    """However a zstd file is damaged, it is read to the damage, and what is whole is read wholly."""
+    return _check_as("cowrie.json.1.zst", packed, zstd.decompress)
+
+
+def check_form(content: bytes) -> Counter[str]:
+    """A file of any form, under a name that says nothing, gives what its bytes give in that form."""
+    return _check_as("pot.log", content, lambda data: data)
+
+
 def check_session(session: Session) -> None:
     """Every text is one that any database holds, and no longer than promised."""
     for field in fields(session):
@@ -118,17 +147,23 @@ def _check_as(name: str, data: bytes, unpack: Callable[[bytes], bytes]) -> Count
     days = DAYS[zlib.crc32(data) % len(DAYS)]
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         (Path(folder) / name).write_bytes(data)
+        index, was_unpacked = index_file(Path(folder) / name), is_compressed(Path(folder) / name)
         reading = read(Path(folder), *days)  # checks the counts
     for session in reading.sessions:
         check_session(session)
     faults = [line for line in reading.quarantined if line.line == 0]
     assert all(line.path == name and line.reason for line in reading.quarantined)
+    if index.passed_over is not None:
+        assert not reading.sessions
+        assert not reading.quarantined
+        assert not reading.report.bytes
+        return Counter({"passed over": 1})
     try:
-        content = unpack(data)
-    except (EOFError, OSError, ValueError, zlib.error):
+        content = unpack(data) if was_unpacked else data
+    except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error, zstd.ZstdError):
         assert faults or not reading.report.files, "a damaged file that was read is told"
     else:
-        expected = InMemory(content, 1 + len(content), days)
+        expected = InMemory(content, 1 + len(content), days, index.form)
         assert faults or reading.sessions == expected.sessions
         numbers = {number for number, *_ in expected.quarantined}
         assert faults or numbers.issuperset(line.line for line in reading.quarantined)
@@ -159,11 +194,13 @@ def _tally(report: ReadReport) -> Counter[str]:
     )
 
 
-def _packed(pack: Callable[[bytes], bytes]) -> Callable[[Random, Seeds], bytes]:
+def _packed(
+    pack: Callable[[bytes], bytes], paddings: tuple[int, ...] = (0, 0, 1, 512)
+) -> Callable[[Random, Seeds], bytes]:
     def generate(rng: Random, seeds: Seeds) -> bytes:
         parts = [pack(log_of_lines(rng, seeds, 1 + rng.randrange(2 * LINES_PER_PACKED_FILE)))]
         while rng.random() < 0.2:
-            parts += [b"\0" * rng.choice((0, 0, 1, 512)), pack(log_of_lines(rng, seeds, 3))]
+            parts += [b"\0" * rng.choice(paddings), pack(log_of_lines(rng, seeds, 3))]
         data = b"".join(parts)
         for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
             data = bytes_mutated(rng, data, parts)
@@ -172,9 +209,37 @@ def _packed(pack: Callable[[bytes], bytes]) -> Callable[[Random, Seeds], bytes]:
     return generate
 
 
+def _formed(rng: Random, seeds: Seeds) -> bytes:
+    """Whole events and damaged lines in a form of their own, at times with the form damaged as well."""
+    lines = log_of_lines(rng, seeds, LINES_PER_FILE).split(b"\n")
+    events = [line for line in seeds if _event_alone(line)]
+    for _ in range(LINES_PER_FILE):
+        lines.insert(rng.randrange(len(lines)), rng.choice(events))
+    lines = [rng.choice(events), *lines] if rng.random() < 0.8 else lines
+    form = rng.randrange(6)
+    if form < 2:
+        content = b"[" + rng.choice((b",", b",\n", b"\n, ", b",\r\n  ")).join(lines) + b"]"
+    elif form == 2:
+        content = b"".join(lines)
+    elif form == 3:
+        prefix = rng.choice((b"pot-1 | ", b"2025-11-02T10:00:00Z stdout F ", b"Nov  2 10:00:00 h c[1]: "))
+        content = b"\n".join(prefix + line for line in lines)
+    elif form == 4:
+        wrapped = ({"log": line.decode("utf-8", "replace"), "stream": "stdout"} for line in lines)
+        content = "\n".join(map(json.dumps, wrapped)).encode()
+    else:
+        content = b"\n".join(b'{"_index": "x", "_source": ' + line + b"}" for line in lines)
+    for _ in range(rng.choice((0, 0, 0, 1, 3))):
+        content = bytes_mutated(rng, content, seeds)
+    return content
+
+
 TARGETS = (
     Target("log_lines", "log", 300, check_lines, partial(log_of_lines, number=LINES_PER_LOG), LINES_PER_LOG),
     Target("log_file", "log", 200, check_file, partial(log_of_lines, number=LINES_PER_FILE), LINES_PER_FILE),
     Target("log_gzip", "log", 20, check_gzip, _packed(lambda data: gzip.compress(data, 1, mtime=0))),
+    Target("log_form", "log", 100, check_form, _formed, LINES_PER_FILE),
+    Target("log_xz", "log", 10, check_xz, _packed(lambda data: lzma.compress(data, preset=0), (0,))),
+    Target("log_zstd", "log", 10, check_zstd, _packed(zstd.compress)),
     Target("log_bzip2", "log", 10, check_bzip2, _packed(lambda data: bz2.compress(data, 1))),
 )

@@ -466,7 +466,7 @@ def test_a_damaged_log_file_is_warned_of(cli: Cli, tmp_path: Path) -> None:
 def test_days_whose_logs_are_gone_are_named(
     cli: Cli, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Those that have rows to keep: the first three, and how many more."""
+    """Those that have rows to keep and those that have none: the first three, and how many more."""
     log = tmp_path / "logs" / "cowrie.json"
     for number in range(5):
         write_logs(tmp_path / "logs", routable_ips(1), start=START + timedelta(days=number))
@@ -475,12 +475,14 @@ def test_days_whose_logs_are_gone_are_named(
         log.unlink()
     span = "2025-10-20..2025-11-20"
     cli("run", "--days", span)
-    assert caplog.messages == []
+    assert caplog.messages == ["no log has 2025-10-20, 2025-10-21, 2025-10-22 and 24 more days"]
+    caplog.clear()
     for number in range(4):
         log.with_name(f"cowrie.json.{number}").unlink()
     cli("run", "--days", span)
     assert caplog.messages == [
-        "no log file has 2025-11-01, 2025-11-02, 2025-11-03 and 1 more days any more; their rows are kept"
+        "no log file has 2025-11-01, 2025-11-02, 2025-11-03 and 1 more days any more; their rows are kept",
+        "no log has 2025-10-20, 2025-10-21, 2025-10-22 and 24 more days",
     ]
     caplog.clear()
     cli("run", "--days", "2025-11-02")

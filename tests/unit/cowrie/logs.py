@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -64,12 +65,17 @@ def read(root: Path, first: date = DAY, last: date | None = None, **options: Any
     sessions = [session for day in stream for session in day.sessions]
     report = stream.report
     assert report.lines_in == report.lines_parsed + report.lines_quarantined
-    assert report.lines_quarantined == sum(line.line > 0 for line in quarantined)
+    assert report.lines_quarantined == sum(map(_lines_told, quarantined))
     assert report.files_broken == sum(line.line == 0 for line in quarantined)
     assert all(
         len(line.excerpt) <= 200 and (line.excerpt + line.reason).isprintable() for line in quarantined
     )
     return Reading(sessions, quarantined, report)
+
+
+def _lines_told(entry: QuarantinedLine) -> int:
+    more = re.search(r"\(and so (\d+) more lines, up to line \d+\)$", entry.reason)
+    return (entry.line > 0) + (int(more[1]) if more else 0)
 
 
 def read_bytes(folder: Path, content: bytes, name: str = "cowrie.json", **options: Any) -> Reading:

@@ -1,4 +1,4 @@
-"""Which files are logs."""
+"""Which files are looked at."""
 
 from __future__ import annotations
 
@@ -13,37 +13,47 @@ from cowrie_enrich_dagster.cowrie import find_log_files
 
 from .logs import connect, line, read
 
-TAKEN = [
-    "cowrie.json",
-    "cowrie.json.1",
-    "cowrie.json.2025-11-01",
-    "cowrie.json.2025-11-01.gz",
-    "cowrie.json.2025-11-02.bz2",
-    "cowrie.json.2018_3_14",
-    "cowrie.json-20251101.gz",
-    "cowrie.json.gz",
-]
-LEFT = [
-    "cowrie.log",
-    "cowrie.json.swp",
-    "cowrie.json~",
-    "xcowrie.json",
-    "cowrie.json.2025-11-01.tmp",
-    "cowrie.jsonl",
-]
-
 
 def names(root: Path) -> list[str]:
     return [file.name for file in find_log_files(root)]
 
 
-def test_rotation_names(tmp_path: Path) -> None:
-    """The log, its rotations and their compressed forms are taken at any depth, sorted; nothing else is."""
-    for name in TAKEN + LEFT:
-        for folder in (tmp_path, tmp_path / "a" / "b" / "c"):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).touch()
-    assert names(tmp_path) == sorted(TAKEN + [f"a/b/c/{name}" for name in TAKEN])
+def test_every_name_is_looked_at(tmp_path: Path) -> None:
+    """Whatever a file is called and however deep it lies, it is looked at."""
+    files = ["a.log", "b/c/d/e", "cowrie.json", "cowrie.json.1", "f.json.gz"]
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert names(tmp_path) == files
+
+
+@pytest.mark.parametrize("folder", ["downloads", "dl", "tty", "honeyfs"])
+def test_what_attackers_place_is_not_looked_into(tmp_path: Path, folder: str) -> None:
+    """An uploaded "cowrie.json" is no log, at whatever depth and by whatever link; that is said once."""
+    (tmp_path / "var" / folder / "deep").mkdir(parents=True)
+    (tmp_path / "var" / folder / "cowrie.json").write_bytes(line(connect("evil")))
+    (tmp_path / "var" / folder / "deep" / "cowrie.json").write_bytes(line(connect("evil")))
+    (tmp_path / "linked").symlink_to(tmp_path / "var" / folder)
+    (tmp_path / "cowrie.json").write_bytes(line(connect()))
+    reading = read(tmp_path)
+    assert reading.ids == ["aa11"]
+    assert [str(passed) for passed in reading.report.passed_over] == [
+        f"linked, var/{folder}: a folder in which attackers place files"
+    ]
+
+
+@pytest.mark.parametrize("length", [32, 40, 64])
+def test_files_named_by_a_hash_are_not_looked_into(tmp_path: Path, length: int) -> None:
+    """They are what attackers brought, whatever they hold, and counted. A container's log is none of them."""
+    for number in range(3):
+        (tmp_path / f"{number:0{length}x}").write_bytes(line(connect("evil")))
+    (tmp_path / f"{9:0{length}x}.json").write_bytes(line(connect("evil")))
+    (tmp_path / f"{9:0{length}x}-json.log").write_bytes(line(connect()))
+    reading = read(tmp_path)
+    assert reading.ids == ["aa11"]
+    assert [str(passed) for passed in reading.report.passed_over] == [
+        "*: 4 files named by a hash, as Cowrie keeps what attackers place"
+    ]
 
 
 def test_symlink_loops_and_second_paths(tmp_path: Path) -> None:
@@ -54,7 +64,10 @@ def test_symlink_loops_and_second_paths(tmp_path: Path) -> None:
     (tmp_path / "real" / "self").symlink_to("self")
     (tmp_path / "zlink").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "cowrie.json.1").hardlink_to(tmp_path / "real" / "cowrie.json")
-    assert names(tmp_path) == ["real/cowrie.json"]
+    assert names(tmp_path) == ["real/cowrie.json", "real/self"]
+    assert [str(passed) for passed in read(tmp_path).report.passed_over] == [
+        "real/self: cannot be read: Too many levels of symbolic links"
+    ]
 
 
 def test_folder_named_like_a_log(tmp_path: Path) -> None:

@@ -227,15 +227,13 @@ def test_damage_inside_gzip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("cowrie.json.gz", b"this is no gzip header\n"),
-        ("cowrie.json.gz", ONE),
         ("cowrie.json.bz2", b"BZh9 this is no bzip2 data"),
         ("cowrie.json.bz2", bz2.compress(ONE * 99)[:60]),
         ("cowrie.json.gz", gzip.compress(ONE)[:5]),
     ],
 )
 def test_file_that_cannot_be_decompressed(tmp_path: Path, name: str, content: bytes) -> None:
-    """A file that is not what its name says is told as broken (line 0), and the other files are read."""
+    """A file that is not what its first bytes say is told as broken (line 0), and the others are read."""
     (tmp_path / name).write_bytes(content)
     (tmp_path / "cowrie.json.1").write_bytes(TWO)
     reading = read(tmp_path)

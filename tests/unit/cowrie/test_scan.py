@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sys
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -123,9 +125,74 @@ def test_a_vanished_and_an_unreadable_file(archive: Path) -> None:
     cache: dict[str, Any] = {}
     scan(archive, cache)
     (archive / "cowrie.json").unlink()
-    (archive / "cowrie.json.2.gz").write_bytes(b"no gzip")
+    packed = archive / "cowrie.json.2.gz"
+    packed.write_bytes(packed.read_bytes()[:1000])
     (archive / "cowrie.json.3").symlink_to(archive / "nowhere")
     found = scan(archive, cache, 60)
     assert found.complete
     assert sorted(cache) == ["cowrie.json.1", "cowrie.json.2.gz", "cowrie.json.3"]
     assert [bool(index.fault) for index in found.indexes.values()] == [False, True, True]
+
+
+def docker(record: bytes) -> bytes:
+    """The record as docker's json-file wraps it."""
+    return json.dumps({"log": record.decode(), "stream": "stdout"}).encode() + b"\n"
+
+
+def containerd(record: bytes) -> bytes:
+    """The record behind the prefix of CRI."""
+    return b"2025-11-01T00:00:00.123456789Z stdout F " + record
+
+
+@pytest.mark.parametrize("wrap", [docker, containerd])
+def test_a_wrapped_log_in_steps(tmp_path: Path, wrap: Callable[[bytes], bytes]) -> None:
+    """The form that the first step told holds for the others."""
+    records = [record for day in records_of(4, 2000) for record in day.splitlines(keepends=True)]
+    (tmp_path / "pot.log").write_bytes(b"".join(map(wrap, records)))
+    cache: dict[str, Any] = {}
+    looks = 1
+    while not (found := scan(tmp_path, cache, A_MOMENT)).complete:
+        looks += 1
+    (index,) = found.indexes.values()
+    assert looks > 4
+    assert index == index_file(tmp_path / "pot.log")
+    assert index.days_touched >= {START + timedelta(days=number) for number in range(4)}
+
+
+def test_an_array_on_one_line_is_not_left_in_the_middle(tmp_path: Path) -> None:
+    """No record begins a line, so each step would begin at the beginning again."""
+    body = b",".join(b"".join(records_of(4, 2000)).splitlines())
+    (tmp_path / "export.json").write_bytes(b"[" + body + b"]")
+    found = scan(tmp_path, {}, A_MOMENT)
+    assert (found.complete, found.bytes_done) == (True, len(body) + 2)
+
+
+def test_a_long_stretch_without_any_day_is_got_over(tmp_path: Path) -> None:
+    """A look that found no day yet in a named log is gone on from."""
+    undated = b'{"eventid": "cowrie.session.connect"}\n' * 30_000
+    (tmp_path / "cowrie.json").write_bytes(undated + records_of(1, 1)[0])
+    cache: dict[str, Any] = {}
+    looks = 1
+    while not (found := scan(tmp_path, cache, A_MOMENT)).complete:
+        looks += 1
+        assert looks < 9
+    (index,) = found.indexes.values()
+    assert looks > 3
+    assert index.passed_over is None
+    assert START in index.days_touched
+
+
+def test_what_is_no_log_is_done_with_after_one_look(archive: Path) -> None:
+    """Its bytes count as done, the verdict stands while it does not change, and it is told."""
+    (archive / "notes.txt").write_bytes(b"no log\n" * 100_000)
+    (archive / "tty").mkdir()
+    cache = Cache()
+    found = scan(archive, cache)
+    assert found.bytes_done == found.bytes_total > 700_000
+    assert cache.keys() == {"cowrie.json", "cowrie.json.1", "cowrie.json.2.gz", "notes.txt"}
+    cache.writes = 0
+    again = scan(archive, cache, 0)
+    assert (again.complete, again.indexes, cache.writes) == (True, found.indexes, 0)
+    assert {file.name for file, index in again.indexes.items() if index.passed_over} == {"notes.txt", "tty"}
+    (archive / "notes.txt").write_bytes(records_of(1, 1)[0])
+    assert {file.name for file, index in scan(archive, cache).indexes.items() if index.passed_over} == {"tty"}

@@ -85,7 +85,7 @@ def test_without_connect_or_closed(tmp_path: Path) -> None:
     )
     session = read_bytes(tmp_path, content).sessions[0]
     assert (session.has_connect, session.has_closed, session.duration_ms) == (False, False, 2500)
-    assert (session.src_ip, session.src_port, session.protocol) == ("9.9.9.9", 77, "ssh")
+    assert (session.src_ip, session.src_port, session.protocol) == ("9.9.9.9", None, "ssh")
     assert session.dst_port == 2222
 
 
