@@ -312,7 +312,7 @@ def _write(
 
 
 def _ended_since(connection: Connection, knowledge: Sequence[Knowledge]) -> None:
-    """Make news of what ended after it was looked for: another may have written it, and we have written over."""
+    """Make news of what ended after it was looked for: another may have written it, and we over that."""
     keys = {
         Subject.IP: "SELECT src_ip FROM address_intel",
         Subject.FILE_SHA256: "SELECT sha256 FROM file_intel",

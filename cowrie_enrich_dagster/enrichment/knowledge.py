@@ -58,7 +58,7 @@ class Observed:
 
 @dataclass
 class Knowledge:
-    """All that one service had told about some keys by the moment `gathered_at`; what not, `statuses` explains."""
+    """All that one service had told about some keys by `gathered_at`; what not, `statuses` explains."""
 
     asked: AskedService
     keys: Sequence[Key]

@@ -145,7 +145,7 @@ def test_no_retry_begins_after_the_time_of_a_run(open_enricher: Open, simulator:
 def test_a_slot_after_the_end_of_a_run_ends_it_once(
     open_enricher: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is within the patience, but not within the time: nothing is gained by asking for it over and over."""
+    """Within the patience, but not within the time: nothing is gained by asking for it over and over."""
     enricher = open_enricher(ENRICH_MAX_RUN_SECONDS="2")
     enricher.queue.open("dshield", [Wanted(IPS[0])])
     enricher.source("dshield").limiter.pause(60)
