@@ -85,6 +85,7 @@ class Week:
             for name in SERVICES
         }  # fmt: skip
         self.clocks = dict.fromkeys(SERVICES, self.time.seconds)
+        self.emptied: dict[str, float] = {}
 
     def arrive(self, day: date, part: int, new: list[str], known: list[str], files: list[str]) -> None:
         """A quarter of a day's sessions, as ingest and summary leave them; then the plan of the day."""
@@ -120,6 +121,8 @@ class Week:
                 self.time.seconds = max(self.clocks[name], begin)
                 self._drain(name, end)
                 self.clocks[name] = self.time.seconds
+                if name not in self.emptied and not self.enricher.queue.backlog_of(name).total:
+                    self.emptied[name] = self.time.seconds
             begin = end
             self.time.seconds = end
 
@@ -193,7 +196,6 @@ def run(enricher: Enricher, report: Report, days: int, new: int, known: int) -> 
     week = Week(enricher, start)
     ips = routable_ips(days * new)
     forecast: dict[str, tuple[float, float | None, int]] = {}
-    cleared: dict[str, float] = {}
     for number in range(days):
         day = start + timedelta(days=number)
         today = ips[number * new : (number + 1) * new]
@@ -205,20 +207,18 @@ def run(enricher: Enricher, report: Report, days: int, new: int, known: int) -> 
         lots = zip(quarters(today), quarters(returning), quarters(hashes(begin, files)), strict=True)
         for part, (some, again, dropped) in enumerate(lots):
             week.arrive(day, part, some, again, dropped)
-            if number == 1 and part == 0:
+            if number == min(3, days - 1) and part == 0:
                 for entry in enricher.ledger():
                     forecast[entry.status.service] = (week.time.seconds, entry.eta_s, entry.backlog)
+                week.emptied.clear()
             week.pass_until(datetime.combine(day, time(), timezone.utc).timestamp() + (part + 1) * 21_600)
-            for name in forecast:
-                if name not in cleared and not enricher.queue.backlog_of(name).total:
-                    cleared[name] = week.clocks[name]
         told = (
             f"{name} {week.seen[name].requests.total()} sent, {enricher.queue.backlog_of(name).total} open"
             for name in SERVICES
         )
         print(f"day {number + 1}: " + ", ".join(told), file=sys.stderr, flush=True)
     for name in SERVICES:
-        _tell(report, week, name, days, forecast.get(name), cleared.get(name))
+        _tell(report, week, name, days, forecast.get(name), week.emptied.get(name))
 
 
 def _tell(
@@ -228,7 +228,8 @@ def _tell(
     seen, service = week.seen[name], week.enricher.services[name]
     a_day = service.limits.by_window().get("day")
     report.add(name, "requests", sum(seen.requests.values()))
-    report.add(name, "keys asked twice", sum(n > 1 for n in seen.keys.values()), exactly(0))
+    twice = sum(n > 1 + (days - 1) // service.ttl.days for n in seen.keys.values())
+    report.add(name, "keys asked twice within their TTL", twice, exactly(0))
     if a_day:
         report.add(name, f"days over {a_day}", sum(n > a_day for n in seen.requests.values()), exactly(0))
         used = sum(seen.requests.values()) / (a_day * days)
@@ -244,10 +245,10 @@ def _tell(
         report.add(name, "requests about days before yesterday", len(newest))
     if forecast:
         at, eta, backlog = forecast
-        report.add(name, "backlog on day 2, 00:00", backlog)
+        report.add(name, "backlog when foretold", backlog)
         report.add(name, "its end foretold, hours (-1: never)", -1 if eta is None else round(eta / 3600, 1))
         truth = -1 if cleared is None else round((cleared - at) / 3600, 1)
-        report.add(name, "came true, to the next look, hours (-1: not in the week)", truth)
+        report.add(name, "came true, hours (-1: not in the week)", truth)
         if eta is None:
             left = week.enricher.queue.backlog_of(name).total
             report.add(name, "open at the end of the week", left, at_least(backlog))

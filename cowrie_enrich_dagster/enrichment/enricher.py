@@ -638,7 +638,7 @@ class Enricher:
                 source.service,
                 status,
                 left,
-                volumes[status.service].per_second * 86_400 if status.service in volumes else 0.0,
+                volumes[status.service].per_day if status.service in volumes else 0.0,
             )
             for source, status, left in self._limits_and_backlog()
         ]

@@ -20,7 +20,7 @@ NEVER_S = 5 * 365 * 86_400.0
 class LedgerEntry:
     """One service: its limit's status, its backlog, and how long the backlog takes at the pace in effect.
 
-    `arriving_per_day` lookups come in on an average day and are asked first: `eta_s` counts them. It is None
+    `arriving_per_day` lookups come in on a usual day and are asked first: `eta_s` counts them. It is None
     where nothing waits, and where that never ends (`is_never`). `next_attempt_at` is set where all that waits
     has failed before: when the first of it is tried again.
     """

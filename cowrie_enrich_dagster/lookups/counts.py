@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, timedelta
+from statistics import median
 
 from sqlalchemy import Connection, select, text
 from sqlalchemy import func as sql
@@ -12,20 +14,21 @@ from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.tables import LookupCount, table_of
 
 INFLOW_DAYS = 7
-"""The days (UTC, today included) over which what comes in is averaged."""
+"""The days (UTC) that are over by whose median what comes in is told."""
 
 _COUNTS = table_of(LookupCount)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """Of one service: lookups `open` now, and how many arrive, on average of the last week, in a second.
+    """Of one service: lookups `open` now, and how many arrive on a usual day.
 
-    What a backfill opens does not count as arriving: it comes once.
+    That is the median of the last week's days that are over, from the first on which any came; of the present
+    day where that is the first. What a backfill opens does not count as arriving: it comes once.
     """
 
     open: int
-    per_second: float
+    per_day: float
 
 
 class LookupCounts:
@@ -41,17 +44,20 @@ class LookupCounts:
             return self._volumes(connection, now)
 
     def _volumes(self, connection: Connection, now: datetime) -> dict[str, Volume]:
-        since = now.date() - timedelta(days=INFLOW_DAYS - 1)
-        lately = _COUNTS.c.day >= since
-        query = select(
-            _COUNTS.c.service,
-            sql.sum(_COUNTS.c.opened - _COUNTS.c.closed),
-            sql.coalesce(sql.sum(_COUNTS.c.arrived).filter(lately), 0),
-            sql.min(_COUNTS.c.day).filter(lately, _COUNTS.c.arrived > 0),
-        ).group_by(_COUNTS.c.service)
+        today = now.date()
+        total = sql.sum(_COUNTS.c.opened - _COUNTS.c.closed)
+        opened = select(_COUNTS.c.service, total).group_by(_COUNTS.c.service)
+        arrived = (
+            select(_COUNTS.c.service, _COUNTS.c.day, sql.sum(_COUNTS.c.arrived))
+            .where(_COUNTS.c.day >= today - timedelta(days=INFLOW_DAYS))
+            .group_by(_COUNTS.c.service, _COUNTS.c.day)
+        )
+        by_day: dict[str, dict[date, int]] = {}
+        for service, day, number in connection.execute(arrived):
+            by_day.setdefault(service, {})[day] = int(number)
         return {
-            service: Volume(int(open_), int(arrived) / _seconds_since(first or now.date(), now))
-            for service, open_, arrived, first in connection.execute(query)
+            service: Volume(int(open_), _usual_day(by_day.get(service, {}), today))
+            for service, open_ in connection.execute(opened)
         }
 
     @survives_outage
@@ -71,7 +77,7 @@ class LookupCounts:
             connection.execute(statement)
 
 
-def _seconds_since(day: date, now: datetime) -> float:
-    """At least a day: what came in an hour says little of the next."""
-    begin = datetime.combine(day, time(), timezone.utc)
-    return max(86_400.0, (now - begin).total_seconds())
+def _usual_day(arrived: Mapping[date, int], today: date) -> float:
+    first = min((day for day, number in arrived.items() if number), default=today)
+    over = [arrived.get(first + timedelta(days=n), 0) for n in range((today - first).days)]
+    return float(median(over or [arrived.get(today, 0)]))
