@@ -9,6 +9,7 @@ import json
 import operator
 import os
 import platform
+import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -78,6 +79,7 @@ class Report:
     def add(self, section: str, name: str, value: float, reach: Reach | None = None) -> None:
         """Hand in one figure; its unit is the end of its name."""
         self.figures.append(Figure(section, name, value, reach))
+        print(f"{section}: {name}: {value:,}", file=sys.stderr, flush=True)
 
     def finish(self, *, as_json: bool) -> int:
         """Print; the exit code is 1 when a figure misses what it is to reach."""
