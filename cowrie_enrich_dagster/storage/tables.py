@@ -267,7 +267,8 @@ class Lookup(Base):
             "service",
             "next_attempt_at",
         ),
-        _partial("ix_lookups_claimed", "claimed_by IS NOT NULL", "claimed_by", "service", "claim_expires_at"),
+        _partial("ix_lookups_claimed", "claimed_by IS NOT NULL", "service", "claim_expires_at"),
+        _partial("ix_lookups_claimed_by", "claimed_by IS NOT NULL", "claimed_by"),
         _partial("ix_lookups_news", "has_news", "service", "key"),
     )
 

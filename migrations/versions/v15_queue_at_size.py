@@ -148,7 +148,8 @@ def upgrade() -> None:
         ("ix_lookups_ready", IN_ORDER, "ready"),
         ("ix_lookups_asleep", ["service", "next_attempt_at"], UNCLAIMED),
         ("ix_lookups_news", ["service", "key"], "has_news"),
-        ("ix_lookups_claimed", ["claimed_by", "service", "claim_expires_at"], "claimed_by IS NOT NULL"),
+        ("ix_lookups_claimed", ["service", "claim_expires_at"], "claimed_by IS NOT NULL"),
+        ("ix_lookups_claimed_by", ["claimed_by"], "claimed_by IS NOT NULL"),
     ):
         clause = sa.text(where)
         op.create_index(name, "lookups", columns, sqlite_where=clause, postgresql_where=clause)
@@ -165,7 +166,13 @@ def downgrade() -> None:
     else:
         connection.exec_driver_sql(POSTGRESQL_DOWN)
     op.drop_index("ix_sessions_src_ip", "sessions")
-    for name in ("ix_lookups_ready", "ix_lookups_asleep", "ix_lookups_claimed", "ix_lookups_news"):
+    for name in (
+        "ix_lookups_ready",
+        "ix_lookups_asleep",
+        "ix_lookups_claimed",
+        "ix_lookups_claimed_by",
+        "ix_lookups_news",
+    ):
         op.drop_index(name, "lookups")
     op.drop_table("changed_days")
     op.drop_table("lookup_counts")
