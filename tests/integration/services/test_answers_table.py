@@ -18,6 +18,7 @@ from netaddr import IPSet
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.fetch import Stop
+from cowrie_enrich_dagster.enrichment.queue import Wanted
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Fault, Simulator
@@ -198,7 +199,7 @@ def test_what_comes_back_is_understood(enricher: Enricher, row: Row, simulator: 
     if row.fault:
         simulator.set_fault(row.service, row.fault)
     key = row.key or fixture_of(row.service)["answers"][0]["key"]
-    report = enricher.fetch(row.service, {key: 0})
+    report = enricher.fetch(row.service, [Wanted(key)])
     with enricher.database.read() as connection:
         lookup = connection.execute(_LOOKUPS.select()).mappings().one()
     words = lookup["last_error"] or ""
@@ -230,8 +231,8 @@ def test_maxmind(record: dict[str, Any] | None, status: str, tmp_path: Path) -> 
         "MAXMIND_DB_PATH": str(tmp_path / "country.mmdb"),
     }
     with Enricher(load_settings(environment, cwd=tmp_path)) as enricher:
-        enricher.fetch("maxmind", {"81.2.69.7": 0})
-        assert enricher.queue.statuses("maxmind", ["81.2.69.7"]) == {"81.2.69.7": status}
+        enricher.fetch("maxmind", [Wanted("81.2.69.7")])
+        assert enricher.queue.statuses("maxmind", ["81.2.69.7"])["81.2.69.7"].status == status
         assert len(enricher.cache.database.get_many("maxmind", ["81.2.69.7"])) == 1
 
 
