@@ -15,11 +15,15 @@ FLOAT_SLACK_S = 1e-6
 
 @dataclass(frozen=True)
 class Budget:
-    """What a rule has left: `remaining` of `limit` requests, whole again in `reset_s` seconds."""
+    """What a rule has left: `remaining` of `limit` requests, whole again in `reset_s` seconds.
+
+    `is_quota`: of a window; else of a bucket, which says how fast one may ask, not how much.
+    """
 
     limit: int
     remaining: int
     reset_s: float
+    is_quota: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class _Window:
 
     def budget(self, t: float) -> Budget:
         left = self._rule.limit - self._used(t)
-        return Budget(self._rule.limit, left, max(0.0, self._closes_in(t)))
+        return Budget(self._rule.limit, left, max(0.0, self._closes_in(t)), is_quota=True)
 
     def _used(self, t: float) -> int:
         return self._count if self._closes_in(t) > 0 else 0
@@ -137,8 +141,8 @@ def budget_headers(budget: Budget, style: HeaderStyle, wall: float) -> dict[str,
     """The budget as response headers; no header for the style `none`."""
     if style == "none":
         return {}
-    if style == "x-balance":
-        return {"X-Balance-Remaining": str(budget.remaining)}
+    if style == "x-balance":  # a contract's balance is no pace
+        return {"X-Balance-Remaining": str(budget.remaining)} if budget.is_quota else {}
     epoch = style == "x-ratelimit"
     prefix = "X-RateLimit" if epoch else "RateLimit"
     return {
