@@ -286,9 +286,15 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that writes; on SQLite it waits for the write lock before its first statement."""
+    def write(self, *, lasting: bool = True) -> Iterator[Connection]:
+        """A transaction that writes; on SQLite it waits for the write lock before its first statement.
+
+        One that is not `lasting` does not wait for the server's disk: should the server crash within the next
+        second, it may never have been.
+        """
         with self.engine.connect().execution_options(**{_IMMEDIATE: True}) as connection, connection.begin():
+            if not (lasting or self.is_sqlite):
+                connection.execute(text("SET LOCAL synchronous_commit = off"))
             yield connection
 
     def now(self, connection: Connection) -> datetime:
