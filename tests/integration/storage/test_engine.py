@@ -14,6 +14,6 @@ def waits_for_the_disk(database: Database, *, lasting: bool) -> bool:
 
 
 def test_only_what_may_be_lost_does_not_wait_for_the_disk(database: Database) -> None:
-    """A claim that a power cut undoes is taken anew; an answer that was paid for is kept, after a claim too."""
+    """A claim that a power cut undoes is taken anew; an answer that was paid for stays, after a claim too."""
     waited = [waits_for_the_disk(database, lasting=lasting) for lasting in (True, False, True)]
     assert waited == [True, False, True]
