@@ -30,6 +30,6 @@ def test_a_request_arrives_when_it_comes_and_not_when_it_is_read(is_new: bool) -
         connection.request("GET", ASK)
         time.sleep(0.5)
         os.kill(simulator.process.pid, signal.SIGCONT)
-        assert connection.getresponse().status == 200
+        connection.getresponse().read()
         connection.close()
         assert simulator.requests("dshield")[-1].t == pytest.approx(sent_at, abs=0.1)
