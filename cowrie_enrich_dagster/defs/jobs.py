@@ -9,6 +9,7 @@ from dagster import (
     AssetSelection,
     Config,
     OpExecutionContext,
+    ResourceParam,
     define_asset_job,
     job,
     op,
@@ -19,7 +20,7 @@ from cowrie_enrich_dagster.defs.budget import end_of_run
 from cowrie_enrich_dagster.defs.history import Pruned, prune_runs
 from cowrie_enrich_dagster.defs.metadata import counts_table, eta_metadata, table
 from cowrie_enrich_dagster.defs.partitions import daily
-from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.fetch import Progress
@@ -38,7 +39,7 @@ enrich_day = define_asset_job(
 
 
 @op(retry_policy=retry)
-def read_logs(context: OpExecutionContext, enricher: EnricherResource) -> None:
+def read_logs(context: OpExecutionContext, database: ResourceParam[DatabaseResource]) -> None:
     """Find out which days lie where in the log files, and keep that as it comes."""
     said_at = 0.0
 
@@ -48,7 +49,7 @@ def read_logs(context: OpExecutionContext, enricher: EnricherResource) -> None:
             said_at = monotonic()
             context.log.info(how_far(done, total))
 
-    with enricher.open() as pipeline:
+    with opened(database) as pipeline:
         look = pipeline.log_days(progress=progress)
     context.add_output_metadata({"read": how_far(look.bytes_done, look.bytes_total), "days": len(look.days)})
 
@@ -68,9 +69,14 @@ def how_far(done: int, total: int) -> str:
 
 
 @op(retry_policy=retry, pool="fetch")
-def drain_queue(context: OpExecutionContext, enricher: EnricherResource) -> None:
+def drain_queue(
+    context: OpExecutionContext,
+    database: ResourceParam[DatabaseResource],
+    redis: ResourceParam[RedisResource],
+    rate_limits: ResourceParam[RateLimitsResource],
+) -> None:
     """Ask what is due, for as long as a run may; write what was learned into the rows it concerns."""
-    with enricher.open() as pipeline:
+    with opened(database, redis, rate_limits) as pipeline:
         report = pipeline.drain(_log(context), until=end_of_run(context, pipeline.settings))
         _tell(context, pipeline, report)
 
@@ -123,9 +129,15 @@ class RefreshConfig(Config):
 
 
 @op(retry_policy=retry, pool="fetch")
-def refresh(context: OpExecutionContext, enricher: EnricherResource, config: RefreshConfig) -> None:
+def refresh(
+    context: OpExecutionContext,
+    database: ResourceParam[DatabaseResource],
+    redis: ResourceParam[RedisResource],
+    rate_limits: ResourceParam[RateLimitsResource],
+    config: RefreshConfig,
+) -> None:
     """Ask what was never asked, and again what is about to expire of what is still active."""
-    with enricher.open() as pipeline:
+    with opened(database, redis, rate_limits) as pipeline:
         report = pipeline.refresh(
             timedelta(hours=config.ahead_hours),
             timedelta(days=config.active_days),
@@ -147,9 +159,11 @@ class CleanupConfig(Config):
 
 
 @op(retry_policy=retry)
-def cleanup(context: OpExecutionContext, enricher: EnricherResource, config: CleanupConfig) -> None:
+def cleanup(
+    context: OpExecutionContext, database: ResourceParam[DatabaseResource], config: CleanupConfig
+) -> None:
     """Delete answers that have expired."""
-    with enricher.open() as pipeline:
+    with opened(database) as pipeline:
         counts = pipeline.cleanup(dry_run=config.dry_run)
     context.add_output_metadata({"expired": sum(counts.values()), "by_service": counts})
 
@@ -166,9 +180,11 @@ class ImportConfig(Config):
 
 
 @op(retry_policy=retry)
-def import_files(context: OpExecutionContext, enricher: EnricherResource, config: ImportConfig) -> None:
+def import_files(
+    context: OpExecutionContext, database: ResourceParam[DatabaseResource], config: ImportConfig
+) -> None:
     """Move a filesystem cache into the database, ages kept."""
-    with enricher.open() as pipeline:
+    with opened(database) as pipeline:
         report = pipeline.import_files(Path(config.folder))
     context.add_output_metadata(report.as_dict())
 
@@ -185,9 +201,11 @@ class ForgetConfig(Config):
 
 
 @op(retry_policy=retry)
-def forget(context: OpExecutionContext, enricher: EnricherResource, config: ForgetConfig) -> None:
+def forget(
+    context: OpExecutionContext, database: ResourceParam[DatabaseResource], config: ForgetConfig
+) -> None:
     """Delete the days that ENRICH_KEEP_DAYS does not keep, and what only they needed."""
-    with enricher.open() as pipeline:
+    with opened(database) as pipeline:
         gone = pipeline.forget_old_days(dry_run=config.dry_run)
     if gone.keep_from is None:
         context.log.info("ENRICH_KEEP_DAYS is not set: every day is kept")

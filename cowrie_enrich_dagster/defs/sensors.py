@@ -11,6 +11,7 @@ from dagster import (
     DagsterRun,
     DagsterRunStatus,
     DefaultSensorStatus,
+    ResourceParam,
     RunRequest,
     RunsFilter,
     SensorEvaluationContext,
@@ -28,7 +29,7 @@ from cowrie_enrich_dagster.defs.jobs import drain_lookups, enrich_day, how_far, 
 from cowrie_enrich_dagster.defs.new_days import Cursor, Decision, decide
 from cowrie_enrich_dagster.defs.orphans import fail_orphans
 from cowrie_enrich_dagster.defs.partitions import daily
-from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.settings import Settings
@@ -54,7 +55,9 @@ _MATERIALISED_BY_HAND = "__ASSET_JOB"  # what Dagster calls a run or backfill of
     description="Enriches the days that new or grown log files touch: new files at once, a day that merely "
     "grows every ENRICH_EVERY_MINUTES and once more when it is over. Has the job index_logs read an archive.",
 )
-def new_log_files(context: SensorEvaluationContext, enricher: EnricherResource) -> SensorResult | SkipReason:
+def new_log_files(
+    context: SensorEvaluationContext, database: ResourceParam[DatabaseResource]
+) -> SensorResult | SkipReason:
     """Enrich exactly the days that new or grown log files touch, neighbouring days as one run.
 
     Which days and when: see `new_days`. The cursor holds, for each day, a fingerprint of its part of the
@@ -64,7 +67,7 @@ def new_log_files(context: SensorEvaluationContext, enricher: EnricherResource) 
     """
     indexing = _unfinished(context.instance, index_logs.name)
     reads_on = [run for run in indexing if run.status is DagsterRunStatus.STARTED]
-    with enricher.open() as pipeline:
+    with opened(database) as pipeline:
         settings = pipeline.settings
         look = pipeline.log_days(0 if reads_on else LOOK_SECONDS)
     if not look.complete:
@@ -155,12 +158,17 @@ def _list(days: Collection[date]) -> str:
 
 
 @sensor(job=drain_lookups, minimum_interval_seconds=15, default_status=DefaultSensorStatus.RUNNING)
-def due_lookups(context: SensorEvaluationContext, enricher: EnricherResource) -> RunRequest | SkipReason:
+def due_lookups(
+    context: SensorEvaluationContext,
+    database: ResourceParam[DatabaseResource],
+    redis: ResourceParam[RedisResource],
+    rate_limits: ResourceParam[RateLimitsResource],
+) -> RunRequest | SkipReason:
     """Drain the queue, a slice after the other, while something is due that may be asked."""
     for name in (drain_lookups.name, enrich_day.name, _MATERIALISED_BY_HAND):
         if running := _unfinished(context.instance, name):
             return SkipReason(f"run {running[0].run_id[:8]} is not finished; it works on the same queue")
-    with enricher.open() as pipeline:
+    with opened(database, redis, rate_limits) as pipeline:
         askable = pipeline.askable(at_once=True)
         if not askable:
             return SkipReason(_why_nothing_is_asked(pipeline.ledger()))

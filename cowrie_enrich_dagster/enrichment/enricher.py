@@ -67,10 +67,18 @@ from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE, Plan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.queue import Among, LookupQueue, OpenLookups, Wanted
 from cowrie_enrich_dagster.enrichment.report import DrainReport, RunReport
-from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy, QuotaStatus, Reason, fingerprint
+from cowrie_enrich_dagster.pacing import (
+    AdaptiveRateLimiter,
+    Pace,
+    Policy,
+    QuotaStatus,
+    Reason,
+    SlowerRateLimiter,
+    fingerprint,
+)
 from cowrie_enrich_dagster.services import Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS
-from cowrie_enrich_dagster.settings import ConfigError, ServiceSettings, Settings
+from cowrie_enrich_dagster.settings import ConfigError, RedisSettings, ServiceSettings, Settings
 from cowrie_enrich_dagster.settings.values import Network
 from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.migrate import require_current
@@ -98,11 +106,14 @@ _CACHE = table_of(EnrichmentCache)
 class Enricher:
     """The composition root. Use as a context manager; `open` checks the schema first.
 
+    `paces` hold services below their configured rate or burst for as long as this is open.
+
     Raises `ConfigError` for settings that cannot work and `SchemaOutdated` for a database to be upgraded.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, paces: Mapping[str, Pace] | None = None) -> None:
         self.settings = settings
+        self.paces = paces or {}
         self.database = Database(settings.database_url.get_secret_value())
         self.queue = LookupQueue(self.database)
 
@@ -137,16 +148,7 @@ class Enricher:
         """All tiers that the settings turn on; the database tier always is."""
         redis, folder = self.settings.redis, self.settings.cache_dir
         return HybridEnrichmentCache(
-            RedisCache(
-                host=redis.host,
-                port=redis.port,
-                password=redis.password.get_secret_value() if redis.password else None,
-                db=redis.db,
-                tls=redis.tls,
-                ttl_s=redis.ttl_seconds,
-            )
-            if redis.enabled
-            else None,
+            open_redis(redis),
             DatabaseCache(self.database),
             reference_files(folder, self.database) if folder else None,
             fetch=self._fetch_entries,
@@ -169,15 +171,15 @@ class Enricher:
     def source(self, name: str) -> Source:
         """A service with its configuration and its limiter."""
         service, own = self.services[name], self.settings.services[name]
-        limits = service.limits
+        most = configured_pace(self.settings, name)
         policy = _policy(
             service,
             own,
-            rate=own.rate or limits.rate,
-            burst=own.burst or limits.burst,
-            windows=own.windows(limits.by_window()),
+            rate=most.rate or service.limits.rate,
+            burst=most.burst or service.limits.burst,
+            windows=own.windows(service.limits.by_window()),
         )
-        return self._source(service, own, policy)
+        return self._source(service, own, policy, self.paces.get(name))
 
     def _feed_source(self, name: str, feed: Service) -> Source:
         base, limits = FEEDS[name].service, FEEDS[name].limits
@@ -189,13 +191,16 @@ class Enricher:
         else:
             # One client, one budget, one stop. But a list that is refused must not stop the lookups.
             policy = replace(self.source(base).limiter.policy, blocks_refused=False)
-        return self._source(feed, own, policy)
+        return self._source(feed, own, policy, self.paces.get(base))
 
-    def _source(self, service: Service, own: ServiceSettings, policy: Policy) -> Source:
+    def _source(self, service: Service, own: ServiceSettings, policy: Policy, pace: Pace | None) -> Source:
         stop = Stop()
         key = own.api_key.get_secret_value() if own.api_key else None
-        limiter = AdaptiveRateLimiter(
-            self.database, policy, credential_fingerprint=fingerprint(key or own.email), sleep=stop.sleep
+        asker = fingerprint(key or own.email)
+        limiter = (
+            SlowerRateLimiter(self.database, policy, pace, credential_fingerprint=asker, sleep=stop.sleep)
+            if pace
+            else AdaptiveRateLimiter(self.database, policy, credential_fingerprint=asker, sleep=stop.sleep)
         )
         config = ServiceConfig(own.api_url or service.default_url, key, own.email, database=own.database)
         return Source(service, config, limiter, policy.rate, stop)
@@ -678,6 +683,26 @@ class Enricher:
                     "report": report.as_dict(),
                 },
             )
+
+
+def open_redis(settings: RedisSettings) -> RedisCache | None:
+    """The first tier as it is set; None where it is off."""
+    if not settings.enabled:
+        return None
+    return RedisCache(
+        host=settings.host,
+        port=settings.port,
+        password=settings.password.get_secret_value() if settings.password else None,
+        db=settings.db,
+        tls=settings.tls,
+        ttl_s=settings.ttl_seconds,
+    )
+
+
+def configured_pace(settings: Settings, name: str) -> Pace:
+    """The rate and burst that a service is asked with at most: as set, else its own."""
+    own, limits = settings.services[name], service_registry.ALL[name].limits
+    return Pace(own.rate or limits.rate, own.burst or limits.burst)
 
 
 def _policy(

@@ -18,17 +18,20 @@ from cowrie_enrich_dagster.pacing.meaning import Meaning, in_words, meaning_of, 
 from cowrie_enrich_dagster.pacing.model import Policy, Reason, fingerprint
 from cowrie_enrich_dagster.pacing.retries import with_retries
 from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
+from cowrie_enrich_dagster.pacing.slower import Pace, SlowerRateLimiter
 
 __all__ = [
     "AdaptiveRateLimiter",
     "DeadlineExceeded",
     "Meaning",
+    "Pace",
     "PacedSession",
     "Policy",
     "QuotaStatus",
     "Reason",
     "Slot",
     "SlotRefused",
+    "SlowerRateLimiter",
     "Stopped",
     "WindowStatus",
     "capacity_per_day",

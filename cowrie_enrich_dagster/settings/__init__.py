@@ -5,7 +5,7 @@ not say which source a value came from; here every problem is reported at once a
 """
 
 from cowrie_enrich_dagster.settings.effective import EffectiveSetting, effective
-from cowrie_enrich_dagster.settings.load import ConfigError, load_settings
+from cowrie_enrich_dagster.settings.load import ConfigError, checked, load_settings
 from cowrie_enrich_dagster.settings.model import (
     DEFAULT_SERVICE_NAMES,
     RedisSettings,
@@ -20,6 +20,7 @@ __all__ = [
     "RedisSettings",
     "ServiceSettings",
     "Settings",
+    "checked",
     "effective",
     "load_settings",
 ]

@@ -62,6 +62,26 @@ def load_settings(
     return _Reading(environ, Path.cwd() if cwd is None else cwd.absolute(), tuple(service_names)).run()
 
 
+def checked(dotted: str, value: Any, name: str) -> Any:
+    """One value for the setting at this path, such as `redis.port`; raises `ConfigError` in its words.
+
+    `name` is what the message calls it.
+    """
+    setting = next(one for one in all_settings(DEFAULT_SERVICE_NAMES) if one.dotted == dotted)
+    context: Context = {"cwd": Path.cwd(), "service": setting.service, "services": DEFAULT_SERVICE_NAMES}
+    try:
+        return setting.adapter.validate_python(value, context=context)
+    except ValidationError as error:
+        raise ConfigError(_not_accepted(setting, value, name, setting.accepts, error)) from None
+
+
+def _not_accepted(setting: Setting, value: Any, name: str, accepts: str, error: ValidationError) -> str:
+    # Nothing of pydantic's own message, nor the exception as a cause: both quote the value.
+    why = next((f", {e['msg']}" for e in error.errors() if e["type"] == REJECTED), "")
+    shown = "" if setting.is_secret else f" = {_quoted(value)}"
+    return f"{name}{shown} is not accepted{why}; accepted: {accepts}"
+
+
 class _Reading:
     def __init__(self, environ: Mapping[str, str], cwd: Path, service_names: tuple[str, ...]) -> None:
         self.environ = environ
@@ -202,10 +222,7 @@ class _Reading:
                 context=self._context(setting.service),
             )
         except ValidationError as error:
-            # Nothing of pydantic's own message, nor the exception as a cause: both quote the value.
-            why = next((f", {e['msg']}" for e in error.errors() if e["type"] == REJECTED), "")
-            shown = "" if setting.is_secret else f" = {_quoted(value)}"
-            self.problems.append(f"{where}: {key}{shown} is not accepted{why}; accepted: {accepts}")
+            self.problems.append(_not_accepted(setting, value, f"{where}: {key}", accepts, error))
             return
         if setting.path not in self.values:
             self.values[setting.path] = parsed

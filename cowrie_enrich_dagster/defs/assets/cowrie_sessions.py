@@ -7,12 +7,13 @@ from dagster import (
     AssetExecutionContext,
     AssetSpec,
     MaterializeResult,
+    ResourceParam,
     asset,
 )
 
 from cowrie_enrich_dagster.defs.metadata import table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
-from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport
 
@@ -44,9 +45,11 @@ MAX_QUARANTINED = 0.01
     check_specs=[_LINES, _READABLE],
     kinds={"sql"},
 )
-def cowrie_sessions(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult:  # type: ignore[type-arg]
+def cowrie_sessions(
+    context: AssetExecutionContext, database: ResourceParam[DatabaseResource]
+) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per session that started on the day, from every log file that touches it."""
-    with enricher.open() as pipeline:
+    with opened(database) as pipeline:
         report = pipeline.ingest(days_of(context))
     for day, number in report.sessions_by_day.items():
         context.add_asset_metadata({"dagster/row_count": number}, partition_key=str(day))

@@ -2,14 +2,14 @@
 
 from datetime import timedelta
 
-from dagster import AssetExecutionContext, FreshnessPolicy, MaterializeResult, asset
+from dagster import AssetExecutionContext, FreshnessPolicy, MaterializeResult, ResourceParam, asset
 
 from cowrie_enrich_dagster.defs import checks
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
 from cowrie_enrich_dagster.defs.assets.enrichment_cache import enrichment_cache
 from cowrie_enrich_dagster.defs.metadata import counts_table, percent, table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
-from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.learned import note_said
 from cowrie_enrich_dagster.vocabulary import Days
@@ -34,10 +34,15 @@ from cowrie_enrich_dagster.vocabulary import Days
     ),
     kinds={"sql"},
 )
-def enriched_sessions(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult:  # type: ignore[type-arg]
+def enriched_sessions(
+    context: AssetExecutionContext,
+    database: ResourceParam[DatabaseResource],
+    redis: ResourceParam[RedisResource],
+    rate_limits: ResourceParam[RateLimitsResource],
+) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per session with what is known of its source, when that was learned, and what is not known."""
     days = days_of(context)
-    with enricher.open() as pipeline:
+    with opened(database, redis, rate_limits) as pipeline:
         pipeline.write_news()  # of other days, too: the queue is asked in one order over all
         report = pipeline.enrich(days)
         note_said(pipeline.database, list(days))

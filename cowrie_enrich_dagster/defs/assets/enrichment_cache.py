@@ -13,6 +13,7 @@ from dagster import (
     OpExecutionContext,
     Out,
     Output,
+    ResourceParam,
     graph_asset,
     op,
 )
@@ -21,7 +22,7 @@ from cowrie_enrich_dagster.defs import checks
 from cowrie_enrich_dagster.defs.budget import end_of_run
 from cowrie_enrich_dagster.defs.metadata import bars, counts_table, duration, eta_metadata, percent, table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
-from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
@@ -30,13 +31,18 @@ from cowrie_enrich_dagster.enrichment.report import RunReport
 
 
 @op(ins={"start": In(Nothing)}, out=DynamicOut(ServicePlan), retry_policy=retry)
-def plan(context: OpExecutionContext, enricher: EnricherResource) -> Iterator[DynamicOutput[ServicePlan]]:
+def plan(
+    context: OpExecutionContext,
+    database: ResourceParam[DatabaseResource],
+    redis: ResourceParam[RedisResource],
+    rate_limits: ResourceParam[RateLimitsResource],
+) -> Iterator[DynamicOutput[ServicePlan]]:
     """Look every key up in the cache; what no tier knows is put into the queue.
 
     And write every session's row with what is known already: rows do not wait for answers.
     """
     days = days_of(context)
-    with enricher.open() as pipeline:
+    with opened(database, redis, rate_limits) as pipeline:
         found = pipeline.plan_and_open(days)
         rows = pipeline.enrich(days).sessions
     context.log.info("%d sessions have their rows", rows)
@@ -59,7 +65,13 @@ def plan(context: OpExecutionContext, enricher: EnricherResource) -> Iterator[Dy
 
 
 @op(retry_policy=retry, pool="fetch")
-def fetch(context: OpExecutionContext, enricher: EnricherResource, plan: ServicePlan) -> FetchReport:
+def fetch(
+    context: OpExecutionContext,
+    database: ResourceParam[DatabaseResource],
+    redis: ResourceParam[RedisResource],
+    rate_limits: ResourceParam[RateLimitsResource],
+    plan: ServicePlan,
+) -> FetchReport:
     """Ask one service at the pace its limiter allows, most valuable keys of all days first.
 
     Until the keys of the days are answered or the run's time is over; the rest is deferred.
@@ -69,7 +81,7 @@ def fetch(context: OpExecutionContext, enricher: EnricherResource, plan: Service
         context.log.info("%s: %d of %d answered", service, done, wanted)
 
     days = days_of(context)
-    with enricher.open() as pipeline:
+    with opened(database, redis, rate_limits) as pipeline:
         if not plan.wanted:
             return FetchReport(plan.service, cached=plan.cached)
         report = pipeline.ask(plan.service, days, end_of_run(context, pipeline.settings), progress)
@@ -90,13 +102,17 @@ def fetch(context: OpExecutionContext, enricher: EnricherResource, plan: Service
     retry_policy=retry,
 )
 def summarise(
-    context: OpExecutionContext, enricher: EnricherResource, fetched: list[FetchReport]
+    context: OpExecutionContext,
+    database: ResourceParam[DatabaseResource],
+    redis: ResourceParam[RedisResource],
+    rate_limits: ResourceParam[RateLimitsResource],
+    fetched: list[FetchReport],
 ) -> Iterator[Output[None] | AssetCheckResult]:
     """Put the reports of all services together and write them down."""
     days = days_of(context)
     report = RunReport.for_services([part.service for part in fetched], days)
     report.add_fetches(fetched)
-    with enricher.open() as pipeline:
+    with opened(database, redis, rate_limits) as pipeline:
         ledger = pipeline.ledger()
         report.foresee(ledger)
         pipeline.end_run(pipeline.begin_run("enrichment_cache", days), report)

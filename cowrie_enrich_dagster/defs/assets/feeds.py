@@ -7,13 +7,14 @@ from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
     MaterializeResult,
+    ResourceParam,
     asset,
 )
 
 from cowrie_enrich_dagster.defs.assets.session_ips import session_ips
 from cowrie_enrich_dagster.defs.metadata import escape, percent
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
-from cowrie_enrich_dagster.defs.resources import EnricherResource
+from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 
 _FIGURES = ("requests", "lists", "entries", "dropped", "wanted", "answered", "left")
@@ -39,8 +40,13 @@ def _feed_asset(name: str, feed: str, description: str) -> AssetsDefinition:
         kinds={"sql"},
         description=description,
     )
-    def feed_asset(context: AssetExecutionContext, enricher: EnricherResource) -> MaterializeResult:  # type: ignore[type-arg]
-        with enricher.open() as pipeline:
+    def feed_asset(
+        context: AssetExecutionContext,
+        database: ResourceParam[DatabaseResource],
+        redis: ResourceParam[RedisResource],
+        rate_limits: ResourceParam[RateLimitsResource],
+    ) -> MaterializeResult:  # type: ignore[type-arg]
+        with opened(database, redis, rate_limits) as pipeline:
             report = pipeline.fetch_feed(feed, days_of(context)) if feed in pipeline.feeds else None
         if report is None:
             passed = AssetCheckResult(check_name=read.name, passed=True, metadata={"feed": "turned off"})
