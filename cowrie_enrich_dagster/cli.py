@@ -267,6 +267,10 @@ def run(
     ]
     _table("Keys by service and status", ["service", "status", "keys", "calls of this run"], statuses)
     _say_other_lists(run_report.days_of_other_lists)
+    if run_report.moved_days:
+        err.print(
+            f"these logs changed sessions of {_first_days(run_report.moved_days)}, which were written anew"
+        )
     if report["hits"]:
         _table("Answered from the cache", ["tier", "keys"], sorted(report["hits"].items()))
     if report["pending"]:
@@ -279,9 +283,12 @@ def run(
 
 def _say_other_lists(days: list[date]) -> None:
     if days:
-        more = f" and {len(days) - 3} more" if len(days) > 3 else ""
-        named = ", ".join(map(str, days[:3])) + more
+        named = _first_days(days)
         err.print(f"the lists of own networks and scanners have changed since {named}: run these days again")
+
+
+def _first_days(days: list[date]) -> str:
+    return ", ".join(map(str, days[:3])) + (f" and {len(days) - 3} more" if len(days) > 3 else "")
 
 
 @app.command()

@@ -76,9 +76,9 @@ def passed_over(reasons: Iterable[tuple[str, str]]) -> list[PassedOver]:
 
 @dataclass(slots=True)
 class DayCounts:
-    """The sessions which began on one UTC day, and the events in them."""
+    """The pieces of sessions that were read of one UTC day, and the events in them."""
 
-    sessions: int = 0
+    pieces: int = 0
     events: int = 0
 
 
@@ -89,9 +89,8 @@ class ReadReport:
     `files` were read, of the `files_found` that are logs; others were `passed_over`. `files_broken` could not
     be read to their end. `bytes` are decompressed. Always `lines_in == lines_parsed + lines_quarantined`;
     blank lines count in none of them.
-    `events` are the valid events read. Three kinds of them are in no session: `duplicate_events` repeated
-    another one, `events_beyond_horizon` came later than the day after their session's start, and
-    `events_of_other_days` were of none of the days asked for and their neighbours.
+    `events` are the valid events read. Two kinds of them are in no session: `duplicate_events` repeated
+    another one, and `events_of_other_days` were of none of the days asked for.
     """
 
     files_found: int = 0
@@ -104,7 +103,6 @@ class ReadReport:
     lines_quarantined: int = 0
     events: int = 0
     duplicate_events: int = 0
-    events_beyond_horizon: int = 0
     events_of_other_days: int = 0
     days: dict[date, DayCounts] = field(default_factory=dict)
     ranges: list[ReadRange] = field(default_factory=list)

@@ -60,10 +60,11 @@ from cowrie_enrich_dagster.enrichment.knowledge import (
     gather,
     told_in_time,
 )
-from cowrie_enrich_dagster.enrichment.learned import Learned, write_news
+from cowrie_enrich_dagster.enrichment.learned import Learned, note_changed, write_news
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
+from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE, Plan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.queue import Among, LookupQueue, OpenLookups, Wanted
 from cowrie_enrich_dagster.enrichment.report import DrainReport, RunReport
@@ -237,7 +238,9 @@ class Enricher:
         return read_feed(name, days, database=self.database, cache=tier, queue=self.queue, fetch=fetch)
 
     def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
-        """Logs -> `sessions`. Raises `ConfigError` when no log folder is set or it does not exist.
+        """Logs -> `sessions`, and all that follows of other days whose sessions these logs move.
+
+        Raises `ConfigError` when no log folder is set or it does not exist.
 
         Days older than ENRICH_KEEP_DAYS keeps are not read: that is a warning.
         """
@@ -250,9 +253,23 @@ class Enricher:
                 return IngestReport(ReadReport())
             days = Days(keep_from, days.last)
         report = ingest_days(self.database, root, days, progress)
+        report.moved_days = self._follow_moved()
         for question in ask_about_nat(self.database, days):
             logger.warning("%s", question)
         return report
+
+    def _follow_moved(self) -> list[date]:
+        """Let addresses, lookups and enriched rows follow sessions that the logs of other days moved."""
+        moved = moved_days(self.database)
+        for day, moved_at in moved.items():
+            span = Days(day, day)
+            self.summarise_addresses(span)
+            self.plan_and_open(span)
+            self.enrich(span)
+            with self.database.write() as connection:
+                note_changed(self.database, connection, [day])
+                followed(connection, day, moved_at)
+        return list(moved)
 
     def _first_kept_day(self) -> date | None:
         with self.database.read() as connection:
@@ -474,6 +491,7 @@ class Enricher:
         ingested = self.ingest(days, progress)
         report.events, report.quarantined = ingested.read.events, ingested.read.lines_quarantined
         report.passed_over = ingested.read.passed_over
+        report.moved_days = ingested.moved_days
         report.has_logs = bool(ingested.sessions_by_day) or not ingested.empty_days
         report.ips = self.summarise_addresses(days).distinct
         report.feeds = {feed.feed: feed.as_dict() for feed in self.fetch_feeds(days, until=until)}

@@ -9,28 +9,27 @@ from dataclasses import dataclass, field
 from datetime import date
 from hashlib import blake2b
 from math import inf
-from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, select
 
 from cowrie_enrich_dagster.cowrie import (
-    DayOfSessions,
     PassedOver,
     QuarantinedLine,
     ReadRange,
     ReadReport,
     days_touched,
-    read_sessions,
+    read_pieces,
     scan,
     survey,
 )
 from cowrie_enrich_dagster.enrichment.fetch import Progress
 from cowrie_enrich_dagster.enrichment.log_index import LogIndex
+from cowrie_enrich_dagster.enrichment.pieces import replace_day
 from cowrie_enrich_dagster.storage import tables
-from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
+from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import Days
 
@@ -38,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 _SESSIONS = tables.table_of(tables.SessionRecord)
 _QUARANTINE = tables.table_of(tables.QuarantinedLine)
-_COLUMNS = [column.name for column in _SESSIONS.columns]
-_values = attrgetter(*_COLUMNS)
 _NAMED_DAYS = 3
 _NAMED_REASONS = 8
 
@@ -48,13 +45,15 @@ _NAMED_REASONS = 8
 class IngestReport:
     """What was read, the sessions written by day, and the days left alone because no log file has them.
 
-    Of these `empty_days` have no rows of an earlier reading either.
+    Of these `empty_days` have no rows of an earlier reading either. `moved_days` are other days of which a
+    session was completed, parted or moved by what was read.
     """
 
     read: ReadReport
     sessions_by_day: dict[date, int] = field(default_factory=dict)
     kept_days: list[date] = field(default_factory=list)
     empty_days: list[date] = field(default_factory=list)
+    moved_days: list[date] = field(default_factory=list)
 
     @property
     def sessions(self) -> int:
@@ -63,7 +62,7 @@ class IngestReport:
 
 @repeats_after_outage
 def ingest_days(database: Database, root: Path, days: Days, progress: Progress | None = None) -> IngestReport:
-    """Replace the sessions of `days`, and the quarantine of every line that was read for them.
+    """Replace what is known of `days`, and the quarantine of every line that was read for them.
 
     A day that no log file touches any more keeps its rows: deleting old logs must not delete what they said.
     """
@@ -74,7 +73,7 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
 
         on_disk = set[date]().union(*days_touched(root, index).values())
         index.save()
-        stream = read_sessions(
+        stream = read_pieces(
             root,
             days.first,
             days.last,
@@ -86,7 +85,7 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
             if of_day.day not in on_disk:
                 report.kept_days.append(of_day.day)
                 continue
-            report.sessions_by_day[of_day.day] = _replace_day(database, of_day)
+            report.sessions_by_day[of_day.day] = replace_day(database, of_day, days)
             if progress:
                 progress("logs", len(report.sessions_by_day), (days.last - days.first).days + 1)
         _replace_quarantine(database, stream.report.ranges, spool)
@@ -177,16 +176,6 @@ def log_days(
 
 def _mark(places: list[Any]) -> str:
     return blake2b(orjson.dumps(places), digest_size=8).hexdigest()
-
-
-def _replace_day(database: Database, of_day: DayOfSessions) -> int:
-    with database.write() as connection:
-        if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessions'))"))
-        connection.execute(delete(_SESSIONS).where(_SESSIONS.c.day == of_day.day))
-        # An upsert, because a file that came late may move a session to the day before.
-        rows = map(_values, of_day.sessions)
-        return upsert_rows(connection, _SESSIONS, _COLUMNS, rows, key=("sensor", "session_id"))
 
 
 @survives_outage

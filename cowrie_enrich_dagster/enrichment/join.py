@@ -99,21 +99,25 @@ _PASSWORD_INTEL = Table(
 )
 _JOIN = """
     WITH files AS (
-        SELECT s.sensor, s.session_id, sum(f.malicious) AS malicious, max(f.label) AS label,
+        SELECT s.sensor, s.session_id, s.started_at, sum(f.malicious) AS malicious, max(f.label) AS label,
             {object}('service', max(f.told_by), 'fetched_at', max(f.told_at)) AS told,
             {object_of}(f.sha256, {intel_of_file}) AS intel
         FROM sessions AS s, {each}(s.file_hashes) AS item JOIN file_intel AS f ON f.sha256 = item.value
-        WHERE {chosen} GROUP BY s.sensor, s.session_id
+        WHERE {chosen} GROUP BY s.sensor, s.session_id, s.started_at
     ), passwords AS (
-        SELECT s.sensor, s.session_id, sum(p.breached) AS breached, sum(1 - p.breached) AS novel,
+        SELECT s.sensor, s.session_id, s.started_at,
+            sum(p.breached) AS breached, sum(1 - p.breached) AS novel,
             {object}('service', max(p.told_by), 'fetched_at', max(p.told_at)) AS told
         FROM sessions AS s, {each}(s.passwords_sha1) AS item JOIN password_intel AS p ON p.sha1 = item.value
-        WHERE {chosen} GROUP BY s.sensor, s.session_id
+        WHERE {chosen} GROUP BY s.sensor, s.session_id, s.started_at
     )
     INSERT INTO enriched_sessions ({columns})
-    SELECT s.sensor, s.session_id, s.day, s.started_at, s.ended_at, s.duration_ms, s.protocol,
+    SELECT s.sensor, s.session_id, s.started_at, s.day, s.ended_at, s.duration_ms, s.protocol,
         s.src_ip, s.src_port, s.dst_port, s.username,
         s.login_failures, s.login_successes, s.commands, s.downloads, s.uploads,
+        s.password, s.client_version, s.hassh, s.ja4h, s.ja4,
+        s.logins, s.logins_left_out, s.command_lines, s.command_lines_left_out,
+        s.files, s.files_left_out, s.file_hashes, s.urls, s.tunnels, s.tunnels_left_out,
         coalesce(a.scope, 'invalid'),
         a.as_number, a.as_organization, a.country_iso_code, a.is_scanner, a.is_proxy, a.is_vpn, a.is_tor,
         a.abuse_score, a.classification, a.reports,
@@ -129,10 +133,12 @@ _JOIN = """
     FROM sessions AS s
     LEFT JOIN address_intel AS a
         ON a.src_ip = s.src_ip AND s.ended_at >= a.valid_from AND s.ended_at < a.valid_to
-    LEFT JOIN files AS f ON f.sensor = s.sensor AND f.session_id = s.session_id
-    LEFT JOIN passwords AS p ON p.sensor = s.sensor AND p.session_id = s.session_id
+    LEFT JOIN files AS f
+        ON f.sensor = s.sensor AND f.session_id = s.session_id AND f.started_at = s.started_at
+    LEFT JOIN passwords AS p
+        ON p.sensor = s.sensor AND p.session_id = s.session_id AND p.started_at = s.started_at
     WHERE {chosen}
-    ON CONFLICT (sensor, session_id) DO UPDATE SET {update}
+    ON CONFLICT (sensor, session_id, event_start) DO UPDATE SET {update}
 """
 _UNGATHERED = """
     DELETE FROM touched WHERE src_ip IS NOT NULL AND src_ip NOT IN (SELECT src_ip FROM address_intel)
@@ -301,7 +307,7 @@ def _write(
     statement = _JOIN.format(
         chosen=chosen.sessions,
         columns=", ".join(columns),
-        update=", ".join(f"{name} = excluded.{name}" for name in columns[2:]),
+        update=", ".join(f"{name} = excluded.{name}" for name in columns[3:]),
         **_DIALECT[connection.dialect.name],
     )
     connection.execute(chosen.bound(statement))

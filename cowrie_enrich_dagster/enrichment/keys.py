@@ -71,7 +71,7 @@ class Chosen:
 
 
 TOUCHED = Chosen(
-    "(s.sensor, s.session_id) IN (SELECT sensor, session_id FROM touched)",
+    "(s.sensor, s.session_id, s.started_at) IN (SELECT sensor, session_id, started_at FROM touched)",
     "a.src_ip IN (SELECT src_ip FROM touched)",
     {},
 )
@@ -83,11 +83,11 @@ EVERY_SESSION = Chosen("true", "true", {})
 
 def touch(database: Database, connection: Connection, news: Mapping[Subject, Sequence[str]]) -> list[date]:
     """Make the temporary table `touched` of the sessions in which these keys occur; returns their days."""
-    array = _each(database)
+    array, moment = _each(database), "text" if database.is_sqlite else "timestamptz"
     connection.execute(text("DROP TABLE IF EXISTS touched"))
     connection.execute(
-        text("CREATE TEMPORARY TABLE touched (sensor text, session_id text, day date, src_ip text, "
-             "PRIMARY KEY (sensor, session_id))")
+        text(f"CREATE TEMPORARY TABLE touched (sensor text, session_id text, started_at {moment}, day date, "
+             "src_ip text, PRIMARY KEY (sensor, session_id, started_at))")
     )  # fmt: skip
     for subject, keys in news.items():
         if subject is Subject.IP:
@@ -96,7 +96,7 @@ def touch(database: Database, connection: Connection, news: Mapping[Subject, Seq
             source, key = f"sessions AS s, {array}(s.{_ARRAYS[subject]}) AS item", _value(subject)
         connection.execute(
             text(f"""
-                INSERT INTO touched SELECT DISTINCT s.sensor, s.session_id, s.day, s.src_ip
+                INSERT INTO touched SELECT DISTINCT s.sensor, s.session_id, s.started_at, s.day, s.src_ip
                 FROM {source} WHERE {database.among(key)} ON CONFLICT DO NOTHING
             """),
             {"keys": to_json(list(keys))},

@@ -27,6 +27,7 @@ class RunReport:
     `pending_by_service` counts the lookups of the run that are still open; `eta_by_service` is how many
     seconds the service's whole backlog takes, what comes in counted (None: it never ends at this pace).
     `days_of_other_lists`: days whose rows do not follow the present lists of own networks and scanners yet.
+    `moved_days`: other days of which sessions were completed, parted or moved, and their rows written anew.
     `passed_over` are the files beside the logs; `has_logs` is whether any log has any of the days.
     """
 
@@ -43,6 +44,7 @@ class RunReport:
     eta_by_service: dict[str, float | None] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     days_of_other_lists: list[date] = field(default_factory=list)
+    moved_days: list[date] = field(default_factory=list)
     feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
     passed_over: list[PassedOver] = field(default_factory=list)
@@ -115,6 +117,7 @@ class RunReport:
             "eta_by_service": self.eta_by_service,
             "stopped": self.stopped,
             "days_of_other_lists": [str(day) for day in self.days_of_other_lists],
+            "moved_days": [str(day) for day in self.moved_days],
             "feeds": self.feeds,
             "quarantined": self.quarantined,
             "passed_over": [passed._asdict() for passed in self.passed_over],

@@ -34,6 +34,7 @@ _DROPPED = {
     "v13": "lookups and service_limits: the queue, and bans in force are forgotten",
     "v14": "observations (answers of old days), the file and password columns of enriched_sessions",
     "v15": "the order, states and counts of the queue; open lookups stay",
+    "v17": "what was done in each session; of an id used again all sessions but the first",
 }
 """What taking a revision back drops."""
 

@@ -66,19 +66,19 @@ def _partial(name: str, where: str, *columns: Any) -> Index:
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
-class SessionRecord(Base):
-    """One Cowrie session on one sensor; `day` is the UTC day it started."""
+class _SessionColumns:
+    """What a session and a piece of one have in common. Lists of deeds are null in rows of before v17."""
 
-    __tablename__ = "sessions"
     sensor: Mapped[str] = mapped_column(Text, primary_key=True)
     session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
     day: Mapped[date] = mapped_column(Date, index=True)
-    src_ip: Mapped[str | None] = mapped_column(Text, index=True)
+    src_ip: Mapped[str | None] = mapped_column(Text)
     src_port: Mapped[int | None] = mapped_column(Integer)
     dst_port: Mapped[int | None] = mapped_column(Integer)
     protocol: Mapped[str | None] = mapped_column(Text)
-    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     duration_ms: Mapped[int] = mapped_column(BigInteger)
     has_connect: Mapped[bool]
     has_closed: Mapped[bool]
@@ -99,9 +99,42 @@ class SessionRecord(Base):
     terminal_width: Mapped[int | None] = mapped_column(Integer)
     terminal_height: Mapped[int | None] = mapped_column(Integer)
     ja4h: Mapped[str | None] = mapped_column(Text)
+    ja4: Mapped[str | None] = mapped_column(Text)
+    logins: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    logins_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
+    command_lines: Mapped[list[str] | None] = mapped_column(Json)
+    command_lines_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
+    files: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    files_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
+    tunnels: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    tunnels_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
     file_hashes: Mapped[list[str] | None] = mapped_column(Json)
     urls: Mapped[list[str] | None] = mapped_column(Json)
     passwords_sha1: Mapped[list[str] | None] = mapped_column(Json)
+
+
+class SessionRecord(_SessionColumns, Base):
+    """One Cowrie session on one sensor; `day` is the UTC day it started."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("ix_sessions_src_ip", "src_ip"),)
+
+
+class SessionPiece(_SessionColumns, Base):
+    """What one day holds of a session that other pieces belong to, too: its row in `sessions` joins them all.
+
+    Either every piece of an id on a sensor stands here, or none does: then each of its sessions is one piece.
+    """
+
+    __tablename__ = "session_pieces"
+
+
+class MovedDay(Base):
+    """A UTC day of which another one's logs changed a session: what follows from `sessions` does not yet."""
+
+    __tablename__ = "moved_days"
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    moved_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class SessionIp(Base):
@@ -166,7 +199,7 @@ class Observation(Base):
 
 
 class EnrichedSession(Base):
-    """One row per session, enriched or not; ECS field names with underscores.
+    """One row per session, enriched or not; ECS field names with underscores, its deeds as in `sessions`.
 
     `intel` maps each service asked about the source to `{status, fetched_at, stale, answer}`; its key
     `files` maps each file hash to the services asked about it. An answer is the one that was known when the
@@ -183,8 +216,8 @@ class EnrichedSession(Base):
     __tablename__ = "enriched_sessions"
     sensor: Mapped[str] = mapped_column(Text, primary_key=True)
     session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    event_start: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
     day: Mapped[date] = mapped_column(Date, index=True)
-    event_start: Mapped[datetime] = mapped_column(UtcDateTime)
     event_end: Mapped[datetime] = mapped_column(UtcDateTime)
     event_duration_ms: Mapped[int] = mapped_column(BigInteger)
     network_protocol: Mapped[str | None] = mapped_column(Text)
@@ -197,6 +230,21 @@ class EnrichedSession(Base):
     commands: Mapped[int] = mapped_column(Integer)
     downloads: Mapped[int] = mapped_column(Integer)
     uploads: Mapped[int] = mapped_column(Integer)
+    password: Mapped[str | None] = mapped_column(Text)
+    client_version: Mapped[str | None] = mapped_column(Text)
+    hassh: Mapped[str | None] = mapped_column(Text)
+    ja4h: Mapped[str | None] = mapped_column(Text)
+    ja4: Mapped[str | None] = mapped_column(Text)
+    logins: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    logins_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
+    command_lines: Mapped[list[str] | None] = mapped_column(Json)
+    command_lines_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
+    files: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    files_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
+    file_hashes: Mapped[list[str] | None] = mapped_column(Json)
+    urls: Mapped[list[str] | None] = mapped_column(Json)
+    tunnels: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    tunnels_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
     source_scope: Mapped[str] = mapped_column(String(16))
     source_as_number: Mapped[int | None] = mapped_column(BigInteger)
     source_as_organization_name: Mapped[str | None] = mapped_column(Text)

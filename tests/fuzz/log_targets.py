@@ -189,7 +189,7 @@ def _tally(report: ReadReport) -> Counter[str]:
             "parsed": report.lines_parsed,
             "quarantined": report.lines_quarantined,
             "events": report.events,
-            "sessions": sum(day.sessions for day in report.days.values()),
+            "sessions": sum(day.pieces for day in report.days.values()),
         }
     )
 

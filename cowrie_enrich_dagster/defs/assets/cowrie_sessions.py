@@ -1,10 +1,13 @@
 """Log files -> `sessions`."""
 
+from datetime import date
+
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
+    AssetMaterialization,
     AssetSpec,
     MaterializeResult,
     ResourceParam,
@@ -15,7 +18,10 @@ from cowrie_enrich_dagster.defs.metadata import table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport
+from cowrie_enrich_dagster.enrichment.learned import note_said
+from cowrie_enrich_dagster.vocabulary import Days
 
 cowrie_logs = AssetSpec(
     "cowrie_logs",
@@ -51,6 +57,7 @@ def cowrie_sessions(
     """One row per session that started on the day, from every log file that touches it."""
     with opened(database) as pipeline:
         report = pipeline.ingest(days_of(context))
+        _say_moved(context, pipeline, report.moved_days)
     for day, number in report.sessions_by_day.items():
         context.add_asset_metadata({"dagster/row_count": number}, partition_key=str(day))
     read = report.read
@@ -63,9 +70,21 @@ def cowrie_sessions(
             "lines_quarantined": read.lines_quarantined,
             "duplicate_events": read.duplicate_events,
             "sessions_by_day": table(["day", "sessions"], sorted(report.sessions_by_day.items())),
+            "moved_days": [str(day) for day in report.moved_days],
         },
         check_results=[_accounted(report), _readable(report)],
     )
+
+
+def _say_moved(context: AssetExecutionContext, pipeline: Enricher, days: list[date]) -> None:
+    """Materialise the other days whose sessions these logs completed, parted or moved."""
+    for day in days:
+        if daily.has_partition_key(str(day)):
+            rows = pipeline.count_sessions(Days(day, day))
+            for asset_name in ("cowrie_sessions", "session_ips", "enriched_sessions"):
+                row_count = {} if asset_name == "session_ips" else {"dagster/row_count": rows}
+                context.log_event(AssetMaterialization(asset_name, partition=str(day), metadata=row_count))
+    note_said(pipeline.database, days)
 
 
 def _accounted(report: IngestReport) -> AssetCheckResult:

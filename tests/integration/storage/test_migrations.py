@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from datetime import date
+from datetime import date, timedelta
 from multiprocessing import get_context
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue
 from cowrie_enrich_dagster.storage.engine import Database
@@ -139,3 +140,80 @@ def test_the_queue_of_v14_goes_on_in_v15_and_back(empty: Database) -> None:
     assert [tuple(row) for row in kept] == sorted((key, p, n) for key, p, _, n, *_ in rows)
     upgrade(empty)
     assert queue.backlog_of("dshield").total == 4
+
+
+OLD_SESSION = (
+    "sensor, session_id, day, src_ip, started_at, ended_at, duration_ms, has_connect, has_closed, "
+    "event_count, login_failures, login_successes, commands, commands_failed, downloads, uploads, tunnel_requests, "
+    "tunnel_data, file_hashes, urls, passwords_sha1"
+)
+OLD_ENRICHED = (
+    "sensor, session_id, day, source_ip, event_start, event_end, event_duration_ms, login_failures, "
+    "login_successes, commands, downloads, uploads, source_scope, intel, knowledge"
+)
+
+
+def put_v15_sessions(database: Database, number: int) -> None:
+    """Sessions and their enriched rows as v15 has them."""
+    with database.write() as connection:
+        for n in range(number):
+            at = f"2025-11-01 10:00:{n:02}.000000"
+            connection.exec_driver_sql(
+                f"INSERT INTO sessions ({OLD_SESSION}) VALUES ('hp', 'aa{n:02}', '2025-11-01', "
+                f"'192.0.2.{n}', '{at}', '{at}', 5, true, true, 3, 1, 0, 0, 0, 1, 0, 0, 0, '[\"ab\"]', '[]', '[\"CD\"]')"
+            )
+            connection.exec_driver_sql(
+                f"INSERT INTO enriched_sessions ({OLD_ENRICHED}) VALUES ('hp', 'aa{n:02}', '2025-11-01', "
+                f"'192.0.2.{n}', '{at}', '{at}', 5, 1, 0, 0, 1, 0, 'reserved', '{{\"x\": {{}}}}', 'unknown')"
+            )
+        connection.exec_driver_sql("INSERT INTO log_files (path, file_index) VALUES ('cowrie.json', '{}')")
+
+
+def count(database: Database, table: str) -> int:
+    with database.read() as connection:
+        number: int = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
+        return number
+
+
+def test_sessions_of_v15_stay_and_later_ones_of_an_id_go_on_the_way_down(empty: Database) -> None:
+    """Up keeps every row; down keeps the first session of an id, and what v15 knows of it."""
+    upgrade(empty, "v15")
+    put_v15_sessions(empty, 9)
+    with empty.read() as connection:
+        before = connection.execute(text(f"SELECT {OLD_SESSION} FROM sessions ORDER BY 2")).all()
+    upgrade(empty)
+    assert count(empty, "log_files") == 0
+    sessions, enriched = Base.metadata.tables["sessions"], Base.metadata.tables["enriched_sessions"]
+    with empty.write() as connection:
+        again = dict(
+            connection.execute(sessions.select().where(sessions.c.session_id == "aa03")).mappings().one()
+        )
+        assert again["logins"] is None
+        later = again["started_at"] + timedelta(days=30)
+        changes = {"started_at": later, "day": later.date(), "src_ip": "192.0.2.77", "logins": []}
+        connection.execute(sessions.insert(), {**again, **changes})
+        row = dict(
+            connection.execute(enriched.select().where(enriched.c.session_id == "aa03")).mappings().one()
+        )
+        connection.execute(enriched.insert(), {**row, "event_start": later, "day": later.date()})
+    assert (count(empty, "sessions"), count(empty, "enriched_sessions")) == (10, 10)
+    downgrade(empty, "v15")
+    with empty.read() as connection:
+        assert connection.execute(text(f"SELECT {OLD_SESSION} FROM sessions ORDER BY 2")).all() == before
+    assert count(empty, "enriched_sessions") == 9
+    upgrade(empty)
+    assert (count(empty, "sessions"), current(empty)) == (9, head(empty))
+    with empty.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_an_older_version_is_locked_out_and_told_why(empty: Database) -> None:
+    """What it does first fails with the versions and the way; what it would write is refused."""
+    upgrade(empty)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cowrie_enrich_dagster.storage.migrate.head", lambda database: "v15")
+        with pytest.raises(SchemaOutdated, match="is at schema v17, this version works on v15"):
+            require_current(empty, embedded=False)
+    old = "INSERT INTO sessions (sensor) VALUES ('a') ON CONFLICT (sensor, session_id) DO NOTHING"
+    with pytest.raises(DBAPIError, match="ON CONFLICT"), empty.write() as connection:
+        connection.exec_driver_sql(old)

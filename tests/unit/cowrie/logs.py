@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from cowrie_enrich_dagster.cowrie import QuarantinedLine, ReadReport, Session, read_sessions
+from cowrie_enrich_dagster.cowrie import QuarantinedLine, ReadReport, Session, read_pieces, sessions_of
 
 SAMPLES = Path(__file__).parents[2] / "data" / "cowrie"
 SAMPLE_DAYS = (date(2025, 11, 1), date(2025, 11, 3))
@@ -37,13 +39,26 @@ def line(record: dict[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
+def joined(pieces: Iterable[Session]) -> list[Session]:
+    """The sessions that pieces of any ids and days make, by day, sensor and id."""
+    of_ids = defaultdict(list)
+    for piece in pieces:
+        of_ids[piece.sensor, piece.session_id].append(piece)
+    sessions = [session for of_id in of_ids.values() for session, _ in sessions_of(of_id)]
+    return sorted(sessions, key=lambda s: (s.day, s.sensor, s.session_id, s.started_at))
+
+
 @dataclass
 class Reading:
     """All that one reading gave."""
 
-    sessions: list[Session]
+    pieces: list[Session]
     quarantined: list[QuarantinedLine]
     report: ReadReport
+
+    @property
+    def sessions(self) -> list[Session]:
+        return joined(self.pieces)
 
     @property
     def ids(self) -> list[str]:
@@ -61,8 +76,8 @@ class Reading:
 def read(root: Path, first: date = DAY, last: date | None = None, **options: Any) -> Reading:
     """Read days of a folder; checks what must hold for every reading."""
     quarantined: list[QuarantinedLine] = []
-    stream = read_sessions(root, first, last or first, on_quarantine=quarantined.append, **options)
-    sessions = [session for day in stream for session in day.sessions]
+    stream = read_pieces(root, first, last or first, on_quarantine=quarantined.append, **options)
+    pieces = [piece for day in stream for of_key in day.pieces for piece in of_key]
     report = stream.report
     assert report.lines_in == report.lines_parsed + report.lines_quarantined
     assert report.lines_quarantined == sum(map(_lines_told, quarantined))
@@ -70,7 +85,7 @@ def read(root: Path, first: date = DAY, last: date | None = None, **options: Any
     assert all(
         len(line.excerpt) <= 200 and (line.excerpt + line.reason).isprintable() for line in quarantined
     )
-    return Reading(sessions, quarantined, report)
+    return Reading(pieces, quarantined, report)
 
 
 def _lines_told(entry: QuarantinedLine) -> int:

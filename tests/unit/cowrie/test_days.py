@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from cowrie_enrich_dagster.cowrie import FileIndex, catalogue, days_touched, index_file, read_sessions
+from cowrie_enrich_dagster.cowrie import FileIndex, catalogue, days_touched, index_file, read_pieces
 from cowrie_enrich_dagster.cowrie.blocks import BLOCK_BYTES
 from cowrie_enrich_dagster.cowrie.dayscan import DayScanner
 
-from .logs import DAY, SAMPLES, connect, event, line, read
+from .logs import DAY, SAMPLES, connect, event, joined, line, read
 
 START = date(2025, 11, 1)
 
@@ -46,13 +46,13 @@ def long_log(tmp_path: Path) -> Path:
 
 
 def test_only_the_days_near_are_read(long_log: Path) -> None:
-    """Of a long log only the lines of the day asked for and of its neighbours are read."""
+    """Of a long log only the lines of the day asked for are read."""
     reading = read(long_log, START + timedelta(days=9))
     assert len(reading.sessions) == 1500
-    assert reading.counts() == (4500, 4500, 0)
+    assert reading.counts() == (1500, 1500, 0)
     assert [tuple(part) for part in reading.report.ranges] == [
         ("cowrie.json", 0, 0),
-        ("cowrie.json", 8 * 1500 + 1, 11 * 1500),
+        ("cowrie.json", 9 * 1500 + 1, 10 * 1500),
     ]
     assert reading.report.events_of_other_days == 0
 
@@ -80,7 +80,7 @@ def test_files_of_other_days_are_not_opened(tmp_path: Path) -> None:
     cache: dict[str, Any] = {}
     read(tmp_path, START, index_cache=cache)
     reading = read(tmp_path, START + timedelta(days=5), index_cache=cache)
-    assert (reading.report.files_found, reading.report.files) == (10, 3)
+    assert (reading.report.files_found, reading.report.files) == (10, 1)
 
 
 @pytest.mark.parametrize("stamp_form", ["{}T{:02}:30:00.000000Z", "{}T{:02}:30:00+0200"])
@@ -108,10 +108,11 @@ def test_any_single_day_is_the_same_as_in_the_range(tmp_path: Path, stamp_form: 
     cache: dict[str, Any] = {}
     together = read(tmp_path, START - timedelta(days=1), START + timedelta(days=11), index_cache=cache)
     assert together.report.events == 9001
+    pieces = []
     for number in range(-1, 12):
         day = START + timedelta(days=number)
         alone = read(tmp_path, day, index_cache=cache)
-        assert alone.sessions == [session for session in together.sessions if session.day == day]
+        pieces += alone.pieces
         read_lines = {
             place
             for part in alone.report.ranges
@@ -119,6 +120,7 @@ def test_any_single_day_is_the_same_as_in_the_range(tmp_path: Path, stamp_form: 
         }
         expected = [entry for entry in together.quarantined if entry.line in read_lines]
         assert alone.quarantined == expected
+    assert joined(pieces) == together.sessions
 
 
 def test_days_that_alternate_all_the_time(tmp_path: Path) -> None:
@@ -290,10 +292,10 @@ def test_rotation_during_a_reading(tmp_path: Path) -> None:
     path = tmp_path / "cowrie.json"
     path.write_bytes(b"".join(records_of(1, 10)))
     broken = []
-    stream = read_sessions(tmp_path, START, START, on_quarantine=broken.append)
+    stream = read_pieces(tmp_path, START, START, on_quarantine=broken.append)
     path.rename(tmp_path / "moved")
     path.write_bytes(line(connect("beef", at=f"{START}T10:00:00Z")))
-    assert [session for day in stream for session in day.sessions] == []
+    assert [session for day in stream for session in day.pieces] == []
     assert "replaced" in broken[0].reason
     assert stream.report.files_broken == 1
 
@@ -302,24 +304,24 @@ def test_what_grows_during_a_reading_is_left_for_the_next(tmp_path: Path) -> Non
     """Lines appended after a reading began are not in it, so its days are read to one and the same point."""
     path = tmp_path / "cowrie.json"
     path.write_bytes(b"".join(records_of(1, 10)))
-    stream = read_sessions(tmp_path, START, START)
+    stream = read_pieces(tmp_path, START, START)
     with path.open("ab") as log:
         log.write(line(connect("beef", at=f"{START}T10:00:00Z")))
-    assert sum(1 for day in stream for _ in day.sessions) == 10
+    assert sum(1 for day in stream for _ in day.pieces) == 10
 
 
 def test_every_day_is_given_in_order(tmp_path: Path) -> None:
     """Each day asked for is given once, in order, and counted also if its sessions were not taken."""
     (tmp_path / "cowrie.json").write_bytes(b"".join(records_of(2, 5)))
-    stream = read_sessions(tmp_path, START - timedelta(days=1), START + timedelta(days=2))
+    stream = read_pieces(tmp_path, START - timedelta(days=1), START + timedelta(days=2))
     assert [day.day for day in stream] == [START + timedelta(days=number) for number in (-1, 0, 1, 2)]
-    assert [counts.sessions for counts in stream.report.days.values()] == [0, 5, 5, 0]
+    assert [counts.pieces for counts in stream.report.days.values()] == [0, 5, 5, 0]
 
 
 def test_days_the_wrong_way_round(tmp_path: Path) -> None:
     """A range that ends before it begins is an error."""
     with pytest.raises(ValueError, match="2025-11-02, is after the last, 2025-11-01"):
-        read_sessions(tmp_path, DAY, DAY - timedelta(days=1))
+        read_pieces(tmp_path, DAY, DAY - timedelta(days=1))
 
 
 def test_progress(long_log: Path) -> None:
@@ -347,8 +349,8 @@ def test_memory_does_not_grow_with_the_number_of_days(tmp_path: Path) -> None:
     for days in (4, 16):
         (tmp_path / "cowrie.json").write_bytes(b"".join(records_of(days, 1000)))
         tracemalloc.start()
-        stream = read_sessions(tmp_path, START, START + timedelta(days=days))
-        assert sum(1 for day in stream for _ in day.sessions) == days * 1000
+        stream = read_pieces(tmp_path, START, START + timedelta(days=days))
+        assert sum(1 for day in stream for _ in day.pieces) == days * 1000
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.3

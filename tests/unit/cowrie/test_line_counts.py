@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cowrie_enrich_dagster.cowrie.reader import RecordReader
 from cowrie_enrich_dagster.cowrie.reports import ReadReport
 
-from .logs import connect, line, read
+from .logs import connect, joined, line, read
 
 FILLING = b"\0 \t\r\v\f"
 PIECES = [
@@ -100,5 +100,5 @@ def test_no_input_stops_a_reading(files: list[tuple[bytes, bool, int]]) -> None:
             (Path(folder) / name).write_bytes(data[: max(0, len(data) - cut)])
         first = date(2025, 11, 1)
         together = read(Path(folder), first, first + timedelta(days=5))  # checks the counts
-        alone = [read(Path(folder), first + timedelta(days=number)).sessions for number in range(6)]
-        assert together.sessions == [session for day in alone for session in day]
+        alone = [read(Path(folder), first + timedelta(days=number)).pieces for number in range(6)]
+        assert together.sessions == joined(piece for day in alone for piece in day)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter, defaultdict
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from hashlib import sha1
 from ipaddress import ip_address
+from itertools import pairwise
 from typing import Any
 
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cowrie_enrich_dagster.cowrie import address_scope
-from cowrie_enrich_dagster.vocabulary import Scope
+from cowrie_enrich_dagster.vocabulary import Days, Scope
 
-from .logs import SAMPLE_DAYS, SAMPLES, read
+from .logs import SAMPLE_DAYS, SAMPLES, joined, read
+
+DAY_AFTER = date(2025, 11, 4)
+C = "cowrie."
 
 
 def plain_events() -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -29,8 +34,12 @@ def plain_events() -> dict[tuple[str, str], list[dict[str, Any]]]:
 
 
 def test_sample_counts() -> None:
-    """All 1,400 sessions, 8,249 events, 178 addresses are found, 174 of them may be asked about."""
-    reading = read(SAMPLES, *SAMPLE_DAYS)
+    """All 1,400 sessions, 8,249 events, 178 addresses are found, 174 of them may be asked about.
+
+    One of the events is a close on the day after.
+    """
+    assert read(SAMPLES, *SAMPLE_DAYS).report.events == 8248
+    reading = read(SAMPLES, SAMPLE_DAYS[0], DAY_AFTER)
     addresses = {session.src_ip for session in reading.sessions}
     assert len(reading.sessions) == 1400
     assert sum(session.event_count for session in reading.sessions) == reading.report.events == 8249
@@ -43,7 +52,7 @@ def test_sample_counts() -> None:
 def test_every_field_of_every_sample_session() -> None:
     """Each session says what a plain grouping of its events says."""
     expected = plain_events()
-    for session in read(SAMPLES, *SAMPLE_DAYS).sessions:
+    for session in read(SAMPLES, SAMPLE_DAYS[0], DAY_AFTER).sessions:
         events = sorted(expected.pop((session.sensor, session.session_id)), key=lambda e: e["timestamp"])
         kinds = Counter(e["eventid"].removeprefix("cowrie.") for e in events)
         first = {kind: next((e for e in events if e["eventid"] == f"cowrie.{kind}"), {}) for kind in kinds}
@@ -82,23 +91,56 @@ def test_every_field_of_every_sample_session() -> None:
         assert session.terminal_height == first.get("client.size", {}).get("height")
         assert session.ja4h == first.get("direct-tcpip.ja4h", {}).get("ja4h")
         assert session.file_hashes == tuple(sorted(hashes))
+        assert list(session.command_lines) == [
+            e["input"] for e in events if e["eventid"] == f"{C}command.input"
+        ]
+        assert session.command_lines_left_out == session.files_left_out == session.logins_left_out == 0
+        attempts = Counter(
+            (e["username"][:256], e["password"][:256], e["eventid"] == f"{C}login.success")
+            for e in events
+            if "login." in e["eventid"]
+        )
+        assert {
+            (login["username"] or "", login["password"], login["success"]): login["attempts"]
+            for login in session.logins
+        } == attempts
+        files = {
+            (e["shasum"], e.get("url"), e.get("filename") or e.get("destfile"))
+            for e in events
+            if "shasum" in e
+        }
+        assert {(file["sha256"], file["url"], file["name"]) for file in session.files} == files
+        tunnels = Counter(
+            (e["dst_ip"], e["dst_port"]) for e in events if e["eventid"] == f"{C}direct-tcpip.request"
+        )
+        assert {(t["host"], t["port"]): t["requests"] for t in session.tunnels} == tunnels
         assert session.passwords_sha1 == tuple(sorted(passwords))
     assert not expected
 
 
-@pytest.mark.parametrize("day", [date(2025, 11, 1), date(2025, 11, 2), date(2025, 11, 3), date(2025, 11, 4)])
-def test_a_day_alone_is_the_day_of_a_range(day: date) -> None:
-    """A day read alone gives the very sessions that it has in a range of days."""
-    of_range = read(SAMPLES, date(2025, 10, 30), date(2025, 11, 5)).sessions
-    assert read(SAMPLES, day).sessions == [session for session in of_range if session.day == day]
+@settings(max_examples=15, deadline=None)
+@given(order=st.permutations(range(6)), cuts=st.sets(st.integers(1, 5)))
+def test_days_in_any_order_alone_or_together(order: list[int], cuts: set[int]) -> None:
+    """Whatever days are read together, and in whatever order, the sessions are the same."""
+    first = date(2025, 10, 30)
+    ends = sorted({0, 6, *cuts})
+    spans = {start: end - 1 for start, end in pairwise(ends)}
+    pieces = []
+    for start in order:
+        if start in spans:
+            days = first + timedelta(days=start), first + timedelta(days=spans[start])
+            pieces += read(SAMPLES, *days).pieces
+    assert joined(pieces) == read(SAMPLES, first, date(2025, 11, 4)).sessions
 
 
-def test_counts_of_a_day_agree_with_its_sessions() -> None:
-    """The report's counts by day are those of the sessions given out, days without any included."""
-    reading = read(SAMPLES, date(2025, 11, 2), date(2025, 11, 4))
-    by_day = Counter(session.day for session in reading.sessions)
-    assert {day: counts.sessions for day, counts in reading.report.days.items()} == {
-        date(2025, 11, 2): by_day[date(2025, 11, 2)],
-        date(2025, 11, 3): by_day[date(2025, 11, 3)],
-        date(2025, 11, 4): 0,
+def test_counts_of_a_day_agree_with_its_pieces() -> None:
+    """The report's counts by day are those of what is given out, days without any included."""
+    reading = read(SAMPLES, date(2025, 11, 2), date(2025, 11, 5))
+    pieces = Counter(piece.day for piece in reading.pieces)
+    events: Counter[date] = Counter()
+    for piece in reading.pieces:
+        events[piece.day] += piece.event_count
+    assert {day: (counts.pieces, counts.events) for day, counts in reading.report.days.items()} == {
+        day: (pieces[day], events[day]) for day in Days(date(2025, 11, 2), date(2025, 11, 5))
     }
+    assert (pieces[date(2025, 11, 4)], pieces[date(2025, 11, 5)]) == (1, 0)

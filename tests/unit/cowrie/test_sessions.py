@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .logs import DAY, connect, event, line, read, read_bytes
+from .logs import DAY, connect, event, joined, line, read, read_bytes
 
 SHA = sha256(b"x").hexdigest()
 
@@ -21,31 +21,12 @@ def lines(*records: dict[str, Any]) -> bytes:
 def test_session_over_midnight_lies_on_its_first_day(tmp_path: Path) -> None:
     """A session that crosses midnight, into the next day's file, is one session of the day it began on."""
     (tmp_path / "cowrie.json.2025-11-02").write_bytes(line(connect(at="2025-11-02T23:59:59.900000Z")))
-    closed = event("session.closed", at="2025-11-03T00:00:01.400000Z", duration_ms=1500)
+    closed = event("session.closed", at="2025-11-03T00:00:01.400000Z", duration_ms=1501)
     (tmp_path / "cowrie.json.2025-11-03").write_bytes(line(closed))
-    session = read(tmp_path, DAY).sessions[0]
-    assert (session.day, session.event_count, session.duration_ms) == (DAY, 2, 1500)
+    (session,) = read(tmp_path, DAY, date(2025, 11, 3)).sessions
+    assert (session.day, session.event_count, session.duration_ms) == (DAY, 2, 1501)
     assert session.ended_at == datetime(2025, 11, 3, 0, 0, 1, 400000, tzinfo=timezone.utc)
-    assert read(tmp_path, date(2025, 11, 3)).sessions == []
-
-
-def test_events_after_the_next_day_are_left_out(tmp_path: Path) -> None:
-    """A session's events count up to the end of the day after its first; later ones are only counted."""
-    stamps = [f"2025-11-{day:02}T12:00:00.000000Z" for day in (1, 2, 3, 4)]
-    content = lines(*(event("command.input", at=at) for at in stamps))
-    reading = read_bytes(tmp_path, content, first=date(2025, 11, 1), last=date(2025, 11, 5))
-    assert [(session.day, session.commands) for session in reading.sessions] == [(date(2025, 11, 1), 2)]
-    assert reading.report.events_beyond_horizon == 2
-    for day in (2, 3, 4):
-        assert read(tmp_path, date(2025, 11, day)).sessions == []
-
-
-def test_id_met_again_after_a_day_without_it_is_another_session(tmp_path: Path) -> None:
-    """After a whole day without events the same id begins anew, read alone or in a range."""
-    content = lines(*(connect(at=f"2025-11-{day:02}T12:00:00Z") for day in (1, 3)))
-    reading = read_bytes(tmp_path, content, first=date(2025, 11, 1), last=date(2025, 11, 3))
-    assert [session.day.day for session in reading.sessions] == [1, 3]
-    assert read(tmp_path, date(2025, 11, 3)).sessions == reading.sessions[1:]
+    assert joined([*read(tmp_path, date(2025, 11, 3)).pieces, *read(tmp_path, DAY).pieces]) == [session]
 
 
 def test_same_id_on_two_sensors(tmp_path: Path) -> None:
@@ -162,7 +143,7 @@ def test_files_and_urls(tmp_path: Path) -> None:
 
 
 def test_lists_of_a_session_are_limited(tmp_path: Path) -> None:
-    """Of very many hashes, URLs and passwords the first in sorted order are kept."""
+    """Of very many files and logins the first are kept, of passwords the first in sorted order."""
     hashes = [sha256(str(number).encode()).hexdigest() for number in range(1500)]
     records = [event("session.file_download", shasum=h, url=f"http://x.example/{h}") for h in hashes]
     records += [event("login.failed", password=h) for h in hashes] + [
@@ -170,8 +151,10 @@ def test_lists_of_a_session_are_limited(tmp_path: Path) -> None:
     ]
     session = read_bytes(tmp_path, lines(*records)).sessions[0]
     passwords = sorted(sha1(p.encode()).hexdigest().upper() for h in hashes for p in (h, f"{h}!"))
-    assert session.file_hashes == tuple(sorted(hashes)[:200])
-    assert session.urls == tuple(f"http://x.example/{h}" for h in sorted(hashes)[:200])
+    assert session.file_hashes == tuple(sorted(hashes[:200]))
+    assert session.urls == tuple(f"http://x.example/{h}" for h in sorted(hashes[:200]))
+    assert (len(session.files), session.files_left_out) == (200, 1300)
+    assert (len(session.logins), session.logins_left_out) == (200, 2800)
     assert session.passwords_sha1 == tuple(passwords[:1000])
     assert (session.downloads, session.login_failures) == (1500, 3000)
 

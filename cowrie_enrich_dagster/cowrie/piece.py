@@ -1,0 +1,209 @@
+"""What is known of a session on one day, while its events still come in, in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+from .deeds import Deeds
+from .kinds import CONNECT, END_FIELDS, HANDLERS, MAX_PASSWORDS, First
+from .packed import MarkSet, ValueSet, smallest, with_mark
+from .sessions import Session
+
+NEVER = datetime.min
+_TUNNEL_KINDS = ("cowrie.direct-tcpip.", "cowrie.tunnelproxy-tcpip.", "cowrie.tcpip-forward")
+_NO_DEEDS = Deeds()
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """The events of one id on one UTC day, from one connect to the next, summed up; they come in any order.
+
+    Moments are UTC without tzinfo. `head` is when it connected; `NEVER`: it holds what came before any
+    connect of the day. The piece that was there first stands for the `others` of its id and day, too.
+    Memory: some hundred bytes, 8 to 16 per event, and the deeds, which are bounded.
+    """
+
+    began: datetime
+    ended: datetime
+    head: datetime
+    marks: MarkSet = b""
+    others: list[Piece] | None = None
+    is_tangled: bool = False
+    event_count: int = 0
+    has_connect: bool = False
+    login_failures: int = 0
+    login_successes: int = 0
+    commands: int = 0
+    commands_failed: int = 0
+    downloads: int = 0
+    uploads: int = 0
+    tunnel_requests: int = 0
+    tunnel_data: int = 0
+    connect: First | None = None  # address, ports and protocol from an event that had them all
+    ends: dict[str, First] | None = None  # else each of them from the best event that had it
+    closed_at: datetime | None = None
+    closed: First | None = None
+    attempt: First | None = None
+    success: First | None = None
+    client_version: First | None = None
+    hassh: First | None = None
+    arch: First | None = None
+    terminal: First | None = None
+    ja4h: First | None = None
+    ja4: First | None = None
+    deeds: Deeds | None = None
+    passwords: ValueSet[bytes] = ()
+
+    @classmethod
+    def at(cls, moment: datetime, head: datetime) -> Piece:
+        """An empty one whose first event is of this moment."""
+        return cls(moment, moment, head)
+
+    @classmethod
+    def with_heads(cls, heads: Iterable[datetime]) -> Piece:
+        """An empty one for what comes before these connects, with empty others for each of them."""
+        first, *others = (cls(datetime.max, NEVER, head) for head in (NEVER, *heads))
+        first.others = others
+        return first
+
+    def add(self, kind: str, at: datetime, identity: int, fields: dict[str, Any]) -> bool:
+        """Take one event of this day; False, and nothing changes, if the same event was taken before."""
+        marks = with_mark(self.marks, identity)
+        if marks is None:
+            return False
+        self.marks = marks
+        if self.others is None and at >= self.head and (kind != CONNECT or at == self.head):
+            self._take(kind, at, fields)
+        else:
+            self._home_of(kind, at)._take(kind, at, fields)
+        return True
+
+    @property
+    def heads(self) -> list[datetime]:
+        """When it and the others connected."""
+        return [piece.head for piece in self.all() if piece.head != NEVER]
+
+    def all(self) -> list[Piece]:
+        """It and the others, in time order."""
+        return sorted([self, *(self.others or ())], key=lambda piece: piece.head)
+
+    def _home_of(self, kind: str, at: datetime) -> Piece:
+        """The one of all pieces that an event belongs to, which may be new."""
+        before = [piece for piece in self.all() if piece.head <= at]
+        home = before[-1] if before else None
+        if kind != CONNECT:
+            return home or self._other(at, NEVER)
+        if home is None:
+            return self._other(at, at)
+        if home.head == at:
+            return home
+        if at <= home.began:  # whatever came before it in the log came after it in time
+            home.head = at
+            return home
+        # What is summed up already cannot be parted: it is read again, now that all connects are known.
+        self.is_tangled |= at <= home.ended
+        return self._other(at, at)
+
+    def _other(self, at: datetime, head: datetime) -> Piece:
+        other = Piece.at(at, head)
+        self.others = [*(self.others or ()), other]
+        return other
+
+    def _take(self, kind: str, at: datetime, fields: dict[str, Any]) -> None:
+        self.event_count += 1
+        if at > self.ended:
+            self.ended = at
+        if at < self.began:
+            self.began = at
+        handle = HANDLERS.get(kind)
+        if handle is not None:
+            handle(self, at, fields)
+        if self.connect is None:
+            self._note_ends(kind, at, fields)
+
+    def session(self, session_id: str, sensor: str, day: date) -> Session:
+        """It as a session, given the rest of what is known about it."""
+        login = self.success or self.attempt or (None, None, None)
+        if self.connect is not None:
+            _, src_ip, src_port, dst_port, protocol = self.connect
+        else:
+            ends = self.ends or {}
+            src_ip, src_port, dst_port, protocol = (_value(ends.get(name)) for name in END_FIELDS)
+        length = round((self.ended - self.began) / timedelta(milliseconds=1))
+        deeds = self.deeds or _NO_DEEDS
+        files = deeds.told_files() if deeds.files else ()
+        return Session(
+            session_id=session_id,
+            sensor=sensor,
+            day=day,
+            src_ip=src_ip,
+            src_port=src_port,
+            dst_port=dst_port,
+            protocol=protocol,
+            started_at=self.began.replace(tzinfo=timezone.utc),
+            ended_at=self.ended.replace(tzinfo=timezone.utc),
+            closed_at=None if self.closed_at is None else self.closed_at.replace(tzinfo=timezone.utc),
+            duration_ms=length if self.closed is None else self.closed[1],
+            has_connect=self.has_connect,
+            has_closed=self.closed_at is not None,
+            event_count=self.event_count,
+            login_failures=self.login_failures,
+            login_successes=self.login_successes,
+            commands=self.commands,
+            commands_failed=self.commands_failed,
+            downloads=self.downloads,
+            uploads=self.uploads,
+            tunnel_requests=self.tunnel_requests,
+            tunnel_data=self.tunnel_data,
+            username=login[1],
+            password=login[2],
+            client_version=_value(self.client_version),
+            hassh=_value(self.hassh),
+            arch=_value(self.arch),
+            terminal_width=None if self.terminal is None else self.terminal[1],
+            terminal_height=_value(self.terminal),
+            ja4h=_value(self.ja4h),
+            ja4=_value(self.ja4),
+            logins=deeds.told_logins() if deeds.logins or deeds.offers else (),
+            logins_left_out=deeds.logins_left_out,
+            command_lines=deeds.told_lines() if deeds.lines else (),
+            command_lines_left_out=deeds.lines_left_out,
+            files=files,
+            files_left_out=deeds.files_left_out,
+            tunnels=deeds.told_tunnels() if deeds.tunnels else (),
+            tunnels_left_out=deeds.tunnels_left_out,
+            file_hashes=_distinct(files, "sha256"),
+            urls=_distinct(files, "url"),
+            passwords_sha1=tuple(digest.hex().upper() for digest in smallest(self.passwords, MAX_PASSWORDS)),
+        )
+
+    def _note_ends(self, kind: str, at: datetime, fields: dict[str, Any]) -> None:
+        # Connect events come first whenever they were logged. A tunnel's events have its ports, which the
+        # client claims; their address is the session's, but only Cowrie's output puts it there.
+        is_tunnel = kind.startswith(_TUNNEL_KINDS)
+        rank = 0 if kind == CONNECT else 2 if is_tunnel else 1
+        for name, read in END_FIELDS.items():
+            if is_tunnel and name in ("src_port", "dst_port"):
+                continue
+            value = read(fields)
+            if value is not None:
+                self._note_end(name, (rank, at, value))
+
+    def _note_end(self, name: str, first: First) -> None:
+        if self.ends is None:
+            self.ends = {}
+        known = self.ends.get(name)
+        if known is None or first < known:
+            self.ends[name] = first
+
+
+def _value(first: First | None) -> Any:
+    """The value of a moment and one value, or of a rank, a moment and one value."""
+    return None if first is None else first[-1]
+
+
+def _distinct(files: tuple[dict[str, Any], ...], name: str) -> tuple[str, ...]:
+    return tuple(sorted({file[name] for file in files if file[name] is not None})) if files else ()

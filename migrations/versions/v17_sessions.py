@@ -1,0 +1,211 @@
+"""v17: every session its own, with what was done in it; views of a row per deed, and of all answers."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "v17"
+down_revision = "v15"
+branch_labels = None
+depends_on = None
+
+JSON = sa.JSON().with_variant(JSONB(), "postgresql")
+MOMENT = sa.DateTime(timezone=True)
+NUMBER = sa.Integer()
+
+SESSION = [
+    ("sensor", sa.Text(), False),
+    ("session_id", sa.Text(), False),
+    ("day", sa.Date(), False),
+    ("src_ip", sa.Text(), True),
+    ("src_port", NUMBER, True),
+    ("dst_port", NUMBER, True),
+    ("protocol", sa.Text(), True),
+    ("started_at", MOMENT, False),
+    ("ended_at", MOMENT, False),
+    ("duration_ms", sa.BigInteger(), False),
+    ("has_connect", sa.Boolean(), False),
+    ("has_closed", sa.Boolean(), False),
+    *((name, NUMBER, False) for name in (
+        "event_count", "login_failures", "login_successes", "commands", "commands_failed", "downloads",
+        "uploads", "tunnel_requests", "tunnel_data",
+    )),
+    *((name, sa.Text(), True) for name in ("username", "password", "client_version", "hassh", "arch")),
+    ("terminal_width", NUMBER, True),
+    ("terminal_height", NUMBER, True),
+    ("ja4h", sa.Text(), True),
+    *((name, JSON, True) for name in ("file_hashes", "urls", "passwords_sha1")),
+]  # fmt: skip
+DEEDS = ("logins", "command_lines", "files", "tunnels")
+NEW_IN_SESSIONS = ["closed_at", "ja4", *DEEDS, *(f"{name}_left_out" for name in DEEDS)]
+
+ENRICHED = [
+    ("sensor", sa.Text(), False),
+    ("session_id", sa.Text(), False),
+    ("day", sa.Date(), False),
+    ("event_start", MOMENT, False),
+    ("event_end", MOMENT, False),
+    ("event_duration_ms", sa.BigInteger(), False),
+    ("network_protocol", sa.Text(), True),
+    ("source_ip", sa.Text(), True),
+    ("source_port", NUMBER, True),
+    ("destination_port", NUMBER, True),
+    ("user_name", sa.Text(), True),
+    *((name, NUMBER, False) for name in (
+        "login_failures", "login_successes", "commands", "downloads", "uploads",
+    )),
+    ("source_scope", sa.String(16), False),
+    ("source_as_number", sa.BigInteger(), True),
+    ("source_as_organization_name", sa.Text(), True),
+    ("source_geo_country_iso_code", sa.String(2), True),
+    *((f"source_is_{name}", sa.Boolean(), True) for name in ("scanner", "proxy", "vpn", "tor")),
+    ("source_abuse_score", NUMBER, True),
+    ("source_classification", sa.Text(), True),
+    ("source_reports", sa.BigInteger(), True),
+    ("file_malicious", NUMBER, True),
+    ("file_label", sa.Text(), True),
+    ("passwords_breached", NUMBER, True),
+    ("passwords_novel", NUMBER, True),
+    ("provenance", JSON, True),
+    ("intel", JSON, False),
+    ("knowledge", sa.String(32), False),
+]  # fmt: skip
+NEW_IN_ENRICHED = [
+    *("password", "client_version", "hassh", "ja4h", "ja4", "file_hashes", "urls"),
+    *DEEDS,
+    *(f"{name}_left_out" for name in DEEDS),
+]
+INDEXES = {
+    "sessions": {"ix_sessions_day": "day", "ix_sessions_src_ip": "src_ip"},
+    "enriched_sessions": {"ix_enriched_sessions_day": "day", "ix_enriched_sessions_source_ip": "source_ip"},
+}
+KEYS = {"sessions": "started_at", "enriched_sessions": "event_start"}
+
+ITEMS = {
+    "session_logins": ("logins", {"username": "text", "password": "text", "key": "text",
+                                  "success": "boolean", "attempts": "integer"}),
+    "session_commands": ("command_lines", {}),
+    "session_files": ("files", dict.fromkeys(("sha256", "url", "name", "how"), "text")),
+    "session_tunnels": ("tunnels", {"host": "text", "port": "integer", "requests": "integer"}),
+}  # fmt: skip
+LISTS = "('dshield_sources', 'abuseipdb_blacklist')"
+"""Feeds: their entries are whole lists, copied out for the addresses that they are about."""
+
+
+def _new(name: str) -> sa.Column[object]:
+    if name.endswith("_left_out"):
+        return sa.Column(name, NUMBER, nullable=False, server_default="0")
+    if name == "closed_at":
+        return sa.Column(name, MOMENT)
+    return sa.Column(name, JSON if name in (*DEEDS, "file_hashes", "urls") else sa.Text())
+
+
+def _columns(old: list[tuple[str, object, bool]], new: list[str]) -> list[sa.Column[object]]:
+    return [
+        *(sa.Column(name, kind, nullable=nullable) for name, kind, nullable in old),
+        *map(_new, new),
+    ]
+
+
+def _rekey(table: str, columns: list[sa.Column[object]], key: list[str], added: list[str]) -> None:
+    """Give a table these columns and this key; what it holds stays."""
+    connection = op.get_bind()
+    if connection.dialect.name != "sqlite":
+        for name in added:
+            op.add_column(table, _new(name))
+        op.drop_constraint(f"{table}_pkey", table, type_="primary")
+        op.create_primary_key(f"{table}_pkey", table, key)
+        return
+    kept = ", ".join(column.name for column in columns if column.name not in added)
+    op.create_table(f"new_{table}", *columns, sa.PrimaryKeyConstraint(*key))
+    connection.exec_driver_sql(f"INSERT INTO new_{table} ({kept}) SELECT {kept} FROM {table}")
+    op.drop_table(table)
+    op.rename_table(f"new_{table}", table)
+    for name, column in INDEXES[table].items():
+        op.create_index(name, table, [column])
+
+
+def _item_view(name: str, column: str, fields: dict[str, str], is_sqlite: bool) -> str:
+    if is_sqlite:
+        position, each = "item.key + 1", f"json_each(s.{column}) AS item"
+        values = [f"json_extract(item.value, '$.{field}') AS {field}" for field in fields]
+        whole = "item.value AS command_line"
+    else:
+        position = "item.position"
+        each = f"jsonb_array_elements(s.{column}) WITH ORDINALITY AS item(value, position)"
+        values = [f"CAST(item.value ->> '{field}' AS {kind}) AS {field}" for field, kind in fields.items()]
+        whole = "item.value #>> '{}' AS command_line"
+    return f"""
+        CREATE VIEW {name} AS
+        SELECT s.sensor, s.session_id, s.started_at, s.day, s.src_ip, {position} AS position,
+            {", ".join(values) or whole}
+        FROM sessions AS s CROSS JOIN {each}
+    """
+
+
+ANSWERS = f"""
+    CREATE VIEW answers AS
+    SELECT service, cache_key AS key, fetched_at, status, cache_value AS payload, NULL AS feed
+    FROM enrichment_cache WHERE service NOT IN {LISTS}
+    UNION ALL
+    SELECT o.service, o.key, o.fetched_at, o.status, o.payload, o.feed FROM observations AS o
+    WHERE NOT EXISTS (
+        SELECT 1 FROM enrichment_cache AS c
+        WHERE c.service = o.service AND c.cache_key = o.key AND c.fetched_at = o.fetched_at
+    )
+"""
+
+
+def upgrade() -> None:
+    connection = op.get_bind()
+    is_sqlite = connection.dialect.name == "sqlite"
+    key = ["sensor", "session_id"]
+    _rekey("sessions", _columns(SESSION, NEW_IN_SESSIONS), [*key, KEYS["sessions"]], NEW_IN_SESSIONS)
+    _rekey(
+        "enriched_sessions",
+        _columns(ENRICHED, NEW_IN_ENRICHED),
+        [*key, KEYS["enriched_sessions"]],
+        NEW_IN_ENRICHED,
+    )
+    op.create_table(
+        "session_pieces",
+        *_columns(SESSION, NEW_IN_SESSIONS),
+        sa.PrimaryKeyConstraint("sensor", "session_id", "started_at"),
+    )
+    op.create_index("ix_session_pieces_day", "session_pieces", ["day"])
+    op.create_table(
+        "moved_days",
+        sa.Column("day", sa.Date(), primary_key=True),
+        sa.Column("moved_at", MOMENT, nullable=False),
+    )
+    for name, (column, fields) in ITEMS.items():
+        connection.exec_driver_sql(_item_view(name, column, fields, is_sqlite))
+    connection.exec_driver_sql(ANSWERS)
+    # Days are read alone from now on, and what is in their files has more to tell.
+    connection.exec_driver_sql("DELETE FROM log_files")
+
+
+def downgrade() -> None:
+    connection = op.get_bind()
+    for name in ("answers", *ITEMS):
+        connection.exec_driver_sql(f"DROP VIEW {name}")
+    op.drop_table("moved_days")
+    op.drop_table("session_pieces")
+    for table, old, new in (
+        ("sessions", SESSION, NEW_IN_SESSIONS),
+        ("enriched_sessions", ENRICHED, NEW_IN_ENRICHED),
+    ):
+        start = KEYS[table]
+        # Of an id used again the first session stays.
+        connection.exec_driver_sql(f"""
+            DELETE FROM {table} WHERE EXISTS (
+                SELECT 1 FROM {table} AS first WHERE first.sensor = {table}.sensor
+                AND first.session_id = {table}.session_id AND first.{start} < {table}.{start})
+        """)
+        if connection.dialect.name != "sqlite":
+            for name in new:
+                op.drop_column(table, name)
+        _rekey(table, _columns(old, []), ["sensor", "session_id"], [])
+    connection.exec_driver_sql("DELETE FROM log_files")
