@@ -41,9 +41,14 @@ def spacing(state: State, policy: Policy) -> float:
     What delays a request on its way (schedulers, switches) does not shrink with the spacing: where the margin
     would be less than `MIN_MARGIN_S`, that is added instead, but never more than `MAX_MARGIN` of the spacing.
     """
+    return 1 / rate_in_effect(state, policy) + margin(state, policy)
+
+
+def margin(state: State, policy: Policy) -> float:
+    """What `spacing` adds: a request that is later than its slot by no more crowds nobody."""
     exact = 1 / rate_in_effect(state, policy)
     floor = min(MIN_MARGIN_S, MAX_MARGIN * exact) if policy.margin else 0.0
-    return exact + max(policy.margin * exact, floor)
+    return max(policy.margin * exact, floor)
 
 
 def guard(state: State, policy: Policy) -> float:
@@ -102,6 +107,11 @@ def given_back(state: State, slot: Grant) -> State:
         if window.used and not window.told and window.resets_at == slot.counted_in.get(name)
     }
     return replace(state, windows={**state.windows, **windows}, recent=_without(state.recent, slot.at))
+
+
+def after_jump(state: State, policy: Policy, now: float) -> State:
+    """The state when the clock was set: how long ago the last slot was nobody knows, so it was just now."""
+    return replace(state, tat=now + burst_in_effect(state, policy) * spacing(state, policy))
 
 
 def sent_late(state: State, policy: Policy, slot: Grant, sent_at: float) -> State:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,8 +29,17 @@ LEAD_S = 0.02
 POLL_S = 1.0
 """A long wait looks at the row this often: somebody may have stopped the service, or lifted the stop."""
 
+JUMP_S = 0.1
+"""The database's clock and ours part by less than this between two looks, unless one of them was set."""
+
+LEADS_S: tuple[float, ...] = (LEAD_S, 4 * LEAD_S, 16 * LEAD_S)
+"""How far ahead a late slot is moved, try by try: the database may be slower than it was."""
+
 MAX_LATENESS_S = 1.0
-"""A request later than this (or than half the spacing) asks for its slot anew before it is written."""
+"""A request later than this asks for its slot anew before it is written, however slow the service."""
+
+KEPT_MARGIN_S = 0.002
+"""Nobody keeps a smaller margin, for threads wait for one another: there half the spacing is allowed."""
 
 
 class SlotRefused(Exception):
@@ -59,6 +70,21 @@ class Slot:
     waited_s: float = 0.0
 
 
+class _Offset:
+    """By how much the database's clock is ahead of ours, as far as asking for its time can tell."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known = (-math.inf, math.inf)
+
+    def has_jumped(self, asked_at: float, now: float, told_at: float) -> bool:
+        """Whether it is another than at the last look: it was `now` there between two moments of ours."""
+        least, most = now - told_at, now - asked_at
+        with self._lock:
+            before, self._known = self._known, (least, most)
+        return least > before[1] + JUMP_S or most < before[0] - JUMP_S
+
+
 class AdaptiveRateLimiter:
     """Gives slots for one service, and learns from the responses what the service really allows.
 
@@ -81,6 +107,7 @@ class AdaptiveRateLimiter:
         self._database = database
         self._sleep = sleep
         self._monotonic = monotonic
+        self._offset = _Offset()
 
     def acquire(self, max_wait: float) -> Slot:
         """Block until one request may be written, for at most `max_wait` seconds.
@@ -94,26 +121,40 @@ class AdaptiveRateLimiter:
             if outcome.seconds > started + max_wait - self._monotonic():
                 raise SlotRefused(self.policy.service, outcome)
             outcome = self._after(outcome)
-        if (early := outcome.not_before - self._monotonic()) > 0:
-            try:
-                self._sleep(early)
-            except BaseException:  # whoever interrupts the sleep takes the caller away
-                self.give_back(outcome)
-                raise
+        self._await(outcome)
         return replace(outcome, waited_s=self._monotonic() - started)
 
     def confirm(self, slot: Slot, max_wait: float) -> Slot:
         """Call right before the request is written: a slot that has grown old is taken anew.
 
+        A request that leaves late is counted late (`mark_sent`), but the next slot may be given before that.
+        So it is not to leave later than the margin allows, even where the database takes its time.
         Raises what `acquire` raises.
         """
-        patience = min(MAX_LATENESS_S, gcra.spacing(slot.state, self.policy) / 2)
-        if self._monotonic() - slot.due <= patience:
-            return slot
-        if moved := self._retake(slot):
-            return moved
-        self.give_back(slot)
-        return self.acquire(max_wait)
+        deadline = self._monotonic() + max_wait
+        margin = gcra.margin(slot.state, self.policy)
+        leads, allowed = LEADS_S, min(MAX_LATENESS_S, margin)
+        if margin < KEPT_MARGIN_S:
+            leads, allowed = (0.0,), gcra.spacing(slot.state, self.policy) / 2
+        for lead in leads:
+            if self._monotonic() - slot.due <= allowed:
+                break
+            if moved := self._retake(slot, lead):
+                slot = moved
+                self._await(slot)
+            else:
+                self.give_back(slot)
+                slot = self.acquire(max(0.0, deadline - self._monotonic()))
+        return slot
+
+    def _await(self, slot: Slot) -> None:
+        """Let the moment of a slot come that was given ahead of it."""
+        if (early := slot.not_before - self._monotonic()) > 0:
+            try:
+                self._sleep(early)
+            except BaseException:  # whoever interrupts the sleep takes the caller away
+                self.give_back(slot)
+                raise
 
     def give_back(self, slot: Slot) -> None:
         """Call for a slot that will not be used: the quotas get it back, the pace does not.
@@ -194,6 +235,9 @@ class AdaptiveRateLimiter:
         with self._database.write() as connection:
             state = rows.lock(connection, self.policy.service)
             asked_at, now, told_at = self._monotonic(), self._now(connection), self._monotonic()
+            if self._offset.has_jumped(asked_at, now, told_at):
+                state = gcra.after_jump(state, self.policy, now + LEAD_S)
+                rows.store(connection, state, now)
             taken, decision = gcra.decide(state, self.policy, now, lead=LEAD_S)
             if isinstance(decision, Wait):
                 return decision
@@ -202,15 +246,18 @@ class AdaptiveRateLimiter:
         return Slot(decision, taken, due=asked_at + ahead, not_before=told_at + ahead)
 
     @survives_outage
-    def _retake(self, slot: Slot) -> Slot | None:
+    def _retake(self, slot: Slot, lead: float) -> Slot | None:
         with self._database.write() as connection:
             state = rows.lock(connection, self.policy.service)
-            asked_at, now = self._monotonic(), self._now(connection)
-            taken, grant = gcra.retake(state, self.policy, slot.grant, now)
+            asked_at, now, told_at = self._monotonic(), self._now(connection), self._monotonic()
+            if self._offset.has_jumped(asked_at, now, told_at):
+                rows.store(connection, gcra.after_jump(state, self.policy, now), now)
+                return None
+            taken, grant = gcra.retake(state, self.policy, slot.grant, now + lead)
             if grant is None:
                 return None
             rows.store(connection, taken, now)
-        return replace(slot, grant=grant, state=taken, due=asked_at)
+        return replace(slot, grant=grant, state=taken, due=asked_at + lead, not_before=told_at + lead)
 
     @survives_outage
     def _count_late(self, slot: Slot, sent_at: float) -> Slot:

@@ -115,7 +115,8 @@ def undisturbed(server: PostgresServer, base: dict[str, str], days: Days) -> dic
     with SimulatorProcess() as simulator, all_services.limits_of(dict.fromkeys(RATES, unlimited)):
         changes = {f"{name.upper()}_API_URL": simulator.url(name) for name in RATES}
         changes |= {f"{name.upper()}_RATE_LIMIT": "500" for name in RATES}
-        settings = load_settings({**base, **changes, "DATABASE_URL": url, "ENABLE_REDIS_CACHE": "false"})
+        changes |= {"DATABASE_URL": url, "ENABLE_REDIS_CACHE": "false", "ENRICH_MAX_RUN_SECONDS": "3600"}
+        settings = load_settings({**base, **changes})
         with Enricher(settings) as enricher:
             report = enricher.run(days)
     assert report.status == "complete", report.as_dict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -21,6 +22,7 @@ from cowrie_enrich_dagster.pacing import (
     fingerprint,
     quota,
 )
+from cowrie_enrich_dagster.pacing.limiter import LEAD_S
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.storage.tables import ServiceLimit
@@ -193,7 +195,8 @@ def test_a_ban_outlives_a_restart_of_everything(limiter: Build, clock: FakeClock
     """A new process with a new connection still knows that the service is stopped for two hours."""
     answer(limiter(), 429, Retry_After="7200")
     reopened = Database(database_url, clock=clock.now)
-    worker = AdaptiveRateLimiter(reopened, Policy("service", rate=1.0), sleep=clock.sleep)
+    policy = Policy("service", rate=1.0)
+    worker = AdaptiveRateLimiter(reopened, policy, sleep=clock.sleep, monotonic=clock.monotonic)
     with pytest.raises(SlotRefused):
         worker.acquire(max_wait=120)
     clock.passed = 7201
@@ -291,12 +294,59 @@ def test_a_slot_that_grew_old_is_taken_anew(limiter: Build, clock: FakeClock) ->
     assert worker.confirm(slot, 0) is slot
     clock.passed += 0.9
     moved = worker.confirm(slot, 0)
-    assert moved.grant.at == slot.grant.at + 0.9
+    assert moved.grant.at == pytest.approx(slot.grant.at + 0.9 + LEAD_S)
     clock.passed += 1.015
     other.acquire(0)
     with pytest.raises(SlotRefused):
         worker.confirm(moved, max_wait=0.5)
     assert worker.confirm(moved, max_wait=5).waited_s == pytest.approx(1.015, abs=MICROSECOND)
+
+
+@pytest.mark.parametrize("commit_s", [0.05, 0.2])
+@pytest.mark.parametrize("rate", [0.5, 4.0])
+def test_no_request_is_written_later_than_its_margin_allows(
+    limiter: Build,
+    timed_database: Database,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    rate: float,
+    commit_s: float,
+) -> None:
+    """However long the database takes before: the next slot may be given already."""
+    quick = timed_database.write
+
+    @contextmanager
+    def slow() -> Iterator[Any]:
+        with quick() as connection:
+            yield connection
+        clock.passed += commit_s
+
+    monkeypatch.setattr(timed_database, "write", slow)
+    worker = limiter(rate=rate)
+    for _ in range(5):
+        slot = worker.confirm(worker.acquire(60), 60)
+        assert (
+            -MICROSECOND <= clock.now().timestamp() - slot.grant.at <= max(0.0125, 0.015 / rate) + MICROSECOND
+        )
+        worker.mark_sent(slot)
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600, 10 * 86_400, 0.5], ids=["1 h", "-1 h", "10 d", "0.5 s"])
+@pytest.mark.parametrize("burst", [1, 3])
+def test_a_clock_that_is_set_makes_no_request_early(
+    limiter: Build, clock: FakeClock, seconds: float, burst: int
+) -> None:
+    """Nobody knows how long ago the last request was: so the next one is a whole spacing away, not more."""
+    workers = limiter(burst=burst), limiter(burst=burst)
+    sent = []
+    for turn in range(16):
+        if turn == 8:
+            clock.set_by += seconds
+        workers[turn % 2].acquire(60)
+        sent.append(clock.passed)
+    after = [later - earlier for earlier, later in pairwise(sent[7:])]
+    assert min(after) >= 1.0
+    assert sum(after) <= (8 + 2) * 1.015 + 0.1  # each worker notices once
 
 
 def test_a_request_written_late_counts_from_its_writing(limiter: Build, clock: FakeClock) -> None:
