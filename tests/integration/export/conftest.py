@@ -86,10 +86,8 @@ def hostile(database: Database) -> Database:
                 source_as_organization_name=text,
                 file_label=text,
                 source_classification=text,
-                provenance={"file_label": {"service": text, "fetched_at": None}},
-                intel={
-                    "dshield": {"status": "found", "answer": {"ip": {"asname": text, "n": -5, text: [1, -2]}}}
-                },
+                provenance={"file_label": text},
+                intel={"dshield": {"status": "found", "feed": text}},
             )
             for number, text in enumerate(HOSTILE)
         ],

@@ -46,9 +46,9 @@ def test_csv_gives_hostile_texts_back_exactly(hostile: Database, tmp_path: Path)
     assert report.size == (tmp_path / "out.csv").stat().st_size
     for name in TEXTS:
         assert [original(row[name]) for row in rows] == HOSTILE
-    answers = [json.loads(row["cowrie.intel"])["dshield"]["answer"]["ip"] for row in rows]
+    answers = [json.loads(row["cowrie.intel"])["dshield"] for row in rows]
     assert [answer["asname"] for answer in answers] == HOSTILE
-    assert [json.loads(row["cowrie.provenance"])["file_label"]["service"] for row in rows] == HOSTILE
+    assert [json.loads(row["cowrie.provenance"])["file_label"] for row in rows] == HOSTILE
     assert all(answer[text] == [1, -2] for answer, text in zip(answers, HOSTILE, strict=True))
 
 
@@ -102,8 +102,8 @@ def test_json_lines_are_ecs_documents(hostile: Database, tmp_path: Path) -> None
     assert first["event"]["end"] == "2025-11-02T00:00:00.623456Z"
     assert first["event"]["duration"] == 2_500_000_000
     assert first["cowrie"]["login"] == {"failures": 3, "successes": 1}
-    assert first["cowrie"]["provenance"]["file_label"]["service"] == HOSTILE[0]
-    assert first["cowrie"]["intel"]["dshield"]["answer"]["ip"]["asname"] == HOSTILE[0]
+    assert first["cowrie"]["provenance"]["file_label"] == HOSTILE[0]
+    assert first["cowrie"]["intel"]["dshield"]["feed"] == HOSTILE[0]
 
 
 def test_json_leaves_out_what_is_not_known(database: Database, tmp_path: Path) -> None:
@@ -132,9 +132,7 @@ def test_parquet_has_types_and_the_same_texts(hostile: Database, tmp_path: Path)
     assert table["cowrie.source.is_scanner"].null_count == len(HOSTILE)
     frame = pd.read_parquet(tmp_path / "out.parquet")
     assert frame["source.as.number"].unique().tolist() == [4200000001]
-    answers = [
-        json.loads(text)["dshield"]["answer"]["ip"]["asname"] for text in table["cowrie.intel"].to_pylist()
-    ]
+    answers = [json.loads(text)["dshield"]["feed"] for text in table["cowrie.intel"].to_pylist()]
     assert answers == HOSTILE
 
 
