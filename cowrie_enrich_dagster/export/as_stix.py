@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from stix2 import v21
 
-from cowrie_enrich_dagster.export.fields import batches
+from cowrie_enrich_dagster.export.fields import Wanted, batches
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Scope
@@ -57,7 +57,7 @@ class _Source:
     is_scanner: bool | None = None
 
 
-def write(database: Database, days: Days, stream: IO[bytes]) -> int:
+def write(database: Database, days: Days, stream: IO[bytes], wanted: Wanted) -> int:
     """Write one bundle; returns how many sightings are in it."""
     with database.read() as connection:
         make = _Maker(days, database.now(connection))
