@@ -119,7 +119,7 @@ def test_hostile_names_stay_names(database: Database, tmp_path: Path) -> None:
 
 
 def test_files_and_urls_with_their_verdicts(database: Database, tmp_path: Path) -> None:
-    """What a service calls malicious is a sample of that malware; texts of attackers cannot leave a pattern."""
+    """What a service calls malicious is a sample of a malware; attackers' texts cannot leave a pattern."""
     good, bad = "ab" * 32, "cd" * 32
     url = "http://198.51.100.9/x'] OR [file:name = '\\\\"
     files = [
