@@ -44,7 +44,7 @@ from cowrie_enrich_dagster.enrichment.fetch import Progress
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.moving import NothingToImport
 from cowrie_enrich_dagster.enrichment.report import SOURCES, DrainReport, RunReport
-from cowrie_enrich_dagster.export import ExportFormat, export_days
+from cowrie_enrich_dagster.export import ExportFormat, Wanted, export_days
 from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.services.feeds import FEEDS
@@ -447,15 +447,25 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="A file (written whole or not at all); default: stdout."),
     ] = None,
+    with_passwords: Annotated[
+        bool, typer.Option("--with-passwords", help="Parquet, CSV and JSON: passwords, as they were typed.")
+    ] = False,
+    with_answers: Annotated[
+        bool, typer.Option("--with-answers", help="Parquet, CSV and JSON: what each service answered.")
+    ] = False,
 ) -> None:
-    """Write enriched sessions: parquet, csv (safe in spreadsheets), json (ECS, a line each), stix (2.1)."""
+    """Write enriched sessions: parquet, csv (safe in spreadsheets), json (ECS, a line each), stix (2.1).
+
+    Or a blocklist: the addresses that tried something, one a line.
+    """
     span = _days(days)
     if output is None and file_format is ExportFormat.PARQUET:
         _fail(2, "--format parquet is not text: name a file with --output")
     _check_output(output)
     with _enricher() as enricher:
-        report = export_days(enricher.database, span, file_format, output)
-    what = "sightings" if file_format is ExportFormat.STIX else "sessions"
+        wanted = Wanted(with_passwords, with_answers)
+        report = export_days(enricher.database, span, file_format, output, wanted)
+    what = {ExportFormat.STIX: "sightings", ExportFormat.BLOCKLIST: "addresses"}.get(file_format, "sessions")
     where = "" if output is None else f" to {output}, {report.size} bytes"
     err.print(f"{report.rows} {what} written{escape(where)}")
     if not report.rows:

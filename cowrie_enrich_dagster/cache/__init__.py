@@ -9,6 +9,7 @@ from cowrie_enrich_dagster.cache.entry import (
     is_storable_key,
 )
 from cowrie_enrich_dagster.cache.filesystem_tier import UNKNOWN_FILES, FilesystemCache, ScannedFile
+from cowrie_enrich_dagster.cache.history import archive, archive_expired
 from cowrie_enrich_dagster.cache.hybrid import Fetch, Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.cache.importer import ImportReport, import_directory, import_records
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
@@ -36,6 +37,8 @@ __all__ = [
     "Told",
     "UndecodableEntry",
     "Unstorable",
+    "archive",
+    "archive_expired",
     "import_directory",
     "import_records",
     "is_storable_key",

@@ -29,6 +29,7 @@ from cowrie_enrich_dagster.cache import (
     HybridEnrichmentCache,
     ImportReport,
     RedisCache,
+    archive_expired,
     import_directory,
     import_records,
 )
@@ -54,7 +55,6 @@ from cowrie_enrich_dagster.enrichment.keys import (
 from cowrie_enrich_dagster.enrichment.knowledge import (
     AskedService,
     Knowledge,
-    archive_expired,
     ever_told,
     forget,
     gather,
@@ -447,7 +447,7 @@ class Enricher:
     def cleanup(self, *, dry_run: bool = False) -> dict[str, int]:
         """Take expired answers out of the cache into `observations`; returns how many, by service."""
         if not dry_run:
-            archive_expired(self.database)
+            archive_expired(self.database, service_registry.OWN_MOMENTS, FEEDS)
         return self.cache.database.cleanup_expired(dry_run=dry_run)
 
     def count_sessions(self, days: Days) -> int:

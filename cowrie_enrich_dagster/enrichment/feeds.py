@@ -71,6 +71,7 @@ class FeedService:
     """
 
     batch_size = 1
+    own_moment: tuple[str, ...] = ()
 
     def __init__(self, name: str, *, settled: bool) -> None:
         source = FEEDS[name]

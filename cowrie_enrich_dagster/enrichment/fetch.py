@@ -19,9 +19,8 @@ from functools import partial
 
 import requests
 
-from cowrie_enrich_dagster.cache import CacheEntry, HybridEnrichmentCache, Unstorable
+from cowrie_enrich_dagster.cache import CacheEntry, HybridEnrichmentCache, Unstorable, archive
 from cowrie_enrich_dagster.enrichment.claims import ClaimLost, Claims, failure
-from cowrie_enrich_dagster.enrichment.knowledge import archive
 from cowrie_enrich_dagster.enrichment.queue import (
     ASKED_TTL,
     CLAIM_TTL,
@@ -40,7 +39,8 @@ from cowrie_enrich_dagster.pacing import (
     Stopped,
     with_retries,
 )
-from cowrie_enrich_dagster.services import Answer, InvalidAnswer, Service, ServiceConfig
+from cowrie_enrich_dagster.services import OWN_MOMENTS, Answer, InvalidAnswer, Service, ServiceConfig
+from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.storage.engine import Database, patient_until, survives_outage
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
@@ -453,7 +453,9 @@ class Fetcher:
                         continue
                     again = now + retry_in.get(key, FIRST_BACKOFF)
                     outcomes.append(Outcome(key, answer.status, next_attempt_at=again, detail=answer.detail))
-                archive(self._database, connection, self._name, [entry.key for entry in entries])
+                if self._name not in FEEDS:  # what a list tells of our addresses was copied out of it
+                    replaced = [entry.key for entry in entries]
+                    archive(self._database, connection, OWN_MOMENTS, self._name, replaced)
                 self._cache.database.store(connection, entries)
                 self._queue.finish(connection, self._name, outcomes)
             return entries

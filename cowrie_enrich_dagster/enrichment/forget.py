@@ -182,7 +182,7 @@ def _observations(database: Database, service: Service, keep_from: date, dry_run
     action = "SELECT count(*)" if dry_run else "DELETE"
     whole = f"{action} FROM observations WHERE service = :service AND {database.among('key')}"
     replaced = (
-        f"{whole} AND fetched_at <= :expired AND EXISTS "
+        f"{whole} AND coalesce(told_until, fetched_at) <= :expired AND EXISTS "
         "(SELECT 1 FROM observations AS newer WHERE newer.service = observations.service "
         "AND newer.key = observations.key AND newer.fetched_at > observations.fetched_at "
         "AND newer.fetched_at <= :begin)"

@@ -51,7 +51,7 @@ _FACTS = {
     "reports": "source_reports",
 }
 """Which column of `enriched_sessions` each shared fact about an address fills."""
-_LISTED = {"service": "list", "fetched_at": None}
+_LISTED = "list"
 """Where a fact comes from that the operator's own list tells."""
 _ENRICHED = table_of(EnrichedSession)
 _TEMPORARY = MetaData()
@@ -84,7 +84,6 @@ _FILE_INTEL = Table(
     Column("malicious", Integer),
     Column("label", Text),
     Column("told_by", Text),
-    Column("told_at", Text),
     Column("intel", Json),
     prefixes=["TEMPORARY"],
 )
@@ -94,20 +93,19 @@ _PASSWORD_INTEL = Table(
     Column("sha1", Text, primary_key=True),
     Column("breached", Integer),
     Column("told_by", Text),
-    Column("told_at", Text),
     prefixes=["TEMPORARY"],
 )
 _JOIN = """
     WITH files AS (
         SELECT s.sensor, s.session_id, s.started_at, sum(f.malicious) AS malicious, max(f.label) AS label,
-            {object}('service', max(f.told_by), 'fetched_at', max(f.told_at)) AS told,
+            max(f.told_by) AS told,
             {object_of}(f.sha256, {intel_of_file}) AS intel
         FROM sessions AS s, {each}(s.file_hashes) AS item JOIN file_intel AS f ON f.sha256 = item.value
         WHERE {chosen} GROUP BY s.sensor, s.session_id, s.started_at
     ), passwords AS (
         SELECT s.sensor, s.session_id, s.started_at,
             sum(p.breached) AS breached, sum(1 - p.breached) AS novel,
-            {object}('service', max(p.told_by), 'fetched_at', max(p.told_at)) AS told
+            max(p.told_by) AS told
         FROM sessions AS s, {each}(s.passwords_sha1) AS item JOIN password_intel AS p ON p.sha1 = item.value
         WHERE {chosen} GROUP BY s.sensor, s.session_id, s.started_at
     )
@@ -146,7 +144,6 @@ _UNGATHERED = """
 _DIALECT = {
     "sqlite": {
         "each": "json_each",
-        "object": "json_object",
         "object_of": "json_group_object",
         "intel_of_file": "json(f.intel)",
         "merged_intel": "json_patch(coalesce(a.intel, '{}'), "
@@ -154,14 +151,13 @@ _DIALECT = {
         # RFC 7396: what is null in the patch is left out.
         "merged_provenance": "CASE WHEN f.malicious IS NULL AND p.told IS NULL THEN a.provenance ELSE "
         "json_patch(coalesce(a.provenance, '{}'), json_object("
-        "'file_malicious', json(CASE WHEN f.malicious IS NOT NULL THEN f.told END), "
-        "'file_label', json(CASE WHEN f.label IS NOT NULL THEN f.told END), "
-        "'passwords_breached', json(p.told), 'passwords_novel', json(p.told))) END",
+        "'file_malicious', CASE WHEN f.malicious IS NOT NULL THEN f.told END, "
+        "'file_label', CASE WHEN f.label IS NOT NULL THEN f.told END, "
+        "'passwords_breached', p.told, 'passwords_novel', p.told)) END",
         "days_after": "CAST(julianday(a.known_at) - julianday(s.ended_at) AS INTEGER)",
     },
     "postgresql": {
         "each": "jsonb_array_elements_text",
-        "object": "jsonb_build_object",
         "object_of": "jsonb_object_agg",
         "intel_of_file": "f.intel",
         "merged_intel": "coalesce(a.intel, '{}') || "
@@ -363,25 +359,24 @@ def _merge(facts: dict[str, Any], provenance: dict[str, Any], known: Knowledge, 
     for name, column in _FACTS.items():
         if facts[name] is None and (value := getattr(told, name)) is not None:
             facts[name] = value
-            provenance[column] = {"service": known.name, "fetched_at": observed.fetched_at.isoformat()}
+            provenance[column] = known.name
 
 
 def _file_rows(knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:
     for key in {key.value: key for known in knowledge for key in known.keys}.values():
         intel: dict[str, Any] = {}
-        malicious, label, told_by, told_at = None, None, None, None
+        malicious, label, told_by = None, None, None
         for known in knowledge:
             observed = known.latest(key.value)
             if observed is None:
                 intel[known.name] = known.without_answer(key)
                 continue
-            # Without the answer itself: a report on a file is a book, and stands in the cache.
-            intel[known.name] = {k: v for k, v in observed.as_dict().items() if k != "answer"}
+            intel[known.name] = observed.as_dict()
             if malicious is None:
                 facts = known.facts(observed)
                 malicious, label = int(bool(facts.malicious)), facts.file_label
-                told_by, told_at = known.name, observed.fetched_at.isoformat()
-        yield [key.value, malicious, label, told_by, told_at, intel]
+                told_by = known.name
+        yield [key.value, malicious, label, told_by, intel]
 
 
 def _password_rows(knowledge: Sequence[Knowledge], passwords: Iterable[str]) -> Iterator[list[Any]]:
@@ -390,7 +385,7 @@ def _password_rows(knowledge: Sequence[Knowledge], passwords: Iterable[str]) -> 
         for known in knowledge:
             if observed := known.latest(prefix):
                 breached = int(_breached(observed.payload, suffix))
-                yield [sha1, breached, known.name, observed.fetched_at.isoformat()]
+                yield [sha1, breached, known.name]
                 break
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Date, bindparam, text
+from sqlalchemy import BindParameter, Date, bindparam, text
 
 from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.queue import LastStatus, LookupQueue
 from cowrie_enrich_dagster.services import Facts, Service
-from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
@@ -46,12 +45,11 @@ class Observed:
     feed: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in `enriched_sessions.intel`."""
+        """As it stands in `enriched_sessions.intel`; the answer itself stands in `answers`."""
         told = {
             "status": self.status.value,
             "fetched_at": self.fetched_at.isoformat(),
             "stale": self.stale,
-            "answer": self.payload,
         }
         return {**told, "feed": self.feed} if self.feed else told
 
@@ -157,19 +155,26 @@ def _observed(hit: Hit) -> Observed:
 
 def _history(database: Database, service: Service, keys: Sequence[str]) -> dict[str, list[Observed]]:
     query = text(
-        "SELECT key, status, payload, fetched_at, feed FROM observations "
+        "SELECT key, status, payload, fetched_at, told_at, feed FROM observations "
         f"WHERE service = :service AND {database.among('key')} ORDER BY key, fetched_at"
-    ).columns(fetched_at=UtcDateTime(), payload=Json)
+    ).columns(fetched_at=UtcDateTime(), payload=Json, told_at=Json)
     history: dict[str, list[Observed]] = {}
     with database.read() as connection:
         now = database.now(connection)
         for row in connection.execute(query, {"service": service.name, "keys": to_json(list(keys))}):
             status = LookupStatus(row.status)
-            expires_at = row.fetched_at + _ttl(service, status)
-            stale = row.feed is None or expires_at <= now
-            observed = Observed(status, row.payload, row.fetched_at, expires_at, stale, row.feed)
-            history.setdefault(row.key, []).append(observed)
+            of_key = history.setdefault(row.key, [])
+            for moment in (row.fetched_at, *map(_moment, row.told_at or ())):
+                expires_at = moment + _ttl(service, status)
+                stale = row.feed is None or expires_at <= now
+                of_key.append(Observed(status, row.payload, moment, expires_at, stale, row.feed))
+    for of_key in history.values():
+        of_key.sort(key=lambda observed: observed.fetched_at)
     return history
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
 
 
 def _ttl(service: Service, status: LookupStatus) -> timedelta:
@@ -234,11 +239,11 @@ def _told_by_day(
         f"WHERE day BETWEEN :first AND :last AND {database.among('src_ip')}"
     ).bindparams(*_span(days)).columns(day=Date())  # fmt: skip
     answers = text(f"""
-        SELECT key, fetched_at, status, feed FROM observations
+        SELECT key, fetched_at, told_at, status, feed FROM observations
         WHERE service = :service AND {database.among("key")}
-        UNION ALL SELECT cache_key, fetched_at, status, NULL FROM enrichment_cache
+        UNION ALL SELECT cache_key, fetched_at, NULL, status, NULL FROM enrichment_cache
         WHERE service = :service AND {database.among("cache_key")}
-    """).columns(fetched_at=UtcDateTime())
+    """).columns(fetched_at=UtcDateTime(), told_at=Json)
     wanted = to_json(list(keys))
     moments: dict[str, list[tuple[timedelta, datetime, bool]]] = {}
     told: dict[str, tuple[bool, set[date]]] = {}
@@ -246,7 +251,9 @@ def _told_by_day(
         now = database.now(connection)
         for row in connection.execute(answers, {"service": service.name, "keys": wanted}):
             ttl = _ttl(service, LookupStatus(row.status))
-            moments.setdefault(row.key, []).append((ttl, row.fetched_at, row.feed is not None))
+            moments.setdefault(row.key, []).extend(
+                (ttl, at, row.feed is not None) for at in (row.fetched_at, *map(_moment, row.told_at or ()))
+            )
         for row in connection.execute(seen, {"keys": wanted}):
             by_feed, open_days = told.get(row.src_ip, (False, set()))
             answering = [
@@ -258,34 +265,6 @@ def _told_by_day(
 
 def _span(days: Days) -> tuple[BindParameter[date], BindParameter[date]]:
     return bindparam("first", days.first, Date), bindparam("last", days.last, Date)
-
-
-def archive(database: Database, connection: Connection, service: str, keys: Sequence[str]) -> None:
-    """Copy the present answers into `observations`, in the caller's transaction, before they are replaced.
-
-    A feed's list is not: what it tells of our addresses has been copied out of it.
-    """
-    if service in FEEDS:
-        return
-    statement = f"""
-        INSERT INTO observations (service, key, fetched_at, status, payload)
-        SELECT service, cache_key, fetched_at, status, cache_value FROM enrichment_cache
-        WHERE service = :service AND {database.among("cache_key")}
-        ON CONFLICT (service, key, fetched_at) DO NOTHING
-    """
-    connection.execute(text(statement), {"service": service, "keys": to_json(list(keys))})
-
-
-def archive_expired(database: Database) -> None:
-    """Copy every expired answer into `observations`, before the cache is cleaned of them."""
-    statement = text(f"""
-        INSERT INTO observations (service, key, fetched_at, status, payload)
-        SELECT service, cache_key, fetched_at, status, cache_value FROM enrichment_cache
-        WHERE expires_at <= :now AND NOT ({database.among("service")})
-        ON CONFLICT (service, key, fetched_at) DO NOTHING
-    """).bindparams(bindparam("now", type_=UtcDateTime()))
-    with database.write() as connection:
-        connection.execute(statement, {"now": database.now(connection), "keys": to_json(list(FEEDS))})
 
 
 def forget(database: Database, service: str | None, keys: Sequence[str] | None) -> int:

@@ -14,27 +14,32 @@ import re
 from datetime import datetime
 from typing import IO, Any
 
-from cowrie_enrich_dagster.export.fields import FIELDS, batches
+from cowrie_enrich_dagster.export.fields import Wanted, fields_for, rows_of
 from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.vocabulary import Days
 
 # The wide forms are what Japanese spreadsheets accept as well.
 _RISKY = re.compile(r"(^|[;\t\r\n])(?=[\t\r\n]|\s*['=+\-@＝＋－＠])")
 
 
-def write(database: Database, days: Days, stream: IO[bytes]) -> int:
-    """Write a header and one line per session; returns how many sessions."""
+def write(database: Database, days: Days, stream: IO[bytes], wanted: Wanted) -> int:
+    """Write a header and one line per session; returns how many sessions. Lists are JSON in their cell."""
     rows = 0
-    stream.write((",".join(field.name for field in FIELDS) + "\r\n").encode())
-    with batches(database, days, [field.source for field in FIELDS]) as found:
+    fields = fields_for(wanted)
+    cells = [_list_cell if field.items else _json_cell if field.is_json else _cell for field in fields]
+    stream.write((",".join(field.name for field in fields) + "\r\n").encode())
+    with rows_of(database, days, fields) as found:
         for batch in found:
-            stream.write("".join(map(_line, batch)).encode())
+            for row in batch:
+                line = ",".join(cell(value) for cell, value in zip(cells, row, strict=True))
+                stream.write(f"{line}\r\n".encode())
             rows += len(batch)
     return rows
 
 
-def _line(row: Any) -> str:
-    return ",".join(cell(value) for cell, value in zip(_CELLS, row, strict=True)) + "\r\n"
+def _list_cell(value: list[Any] | None) -> str:
+    return _json_cell(None if value is None else to_json(value))
 
 
 def _json_cell(value: str | None) -> str:
@@ -53,6 +58,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return str(value)
-
-
-_CELLS = [_json_cell if field.is_json else _cell for field in FIELDS]

@@ -1,4 +1,4 @@
-"""Parquet: a column per field, moments in UTC to the microsecond, what is JSON as its text."""
+"""Parquet: a column per field, moments in UTC to the microsecond, deeds as lists, JSON as its text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import BigInteger, Boolean, Date, Integer, String, Text
 
-from cowrie_enrich_dagster.export.fields import FIELDS, batches
+from cowrie_enrich_dagster.export.fields import Field, Wanted, fields_for, rows_of
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Days
@@ -22,19 +22,29 @@ _TYPES = {
     Date: pa.date32(),
     UtcDateTime: pa.timestamp("us", tz="UTC"),
 }
-SCHEMA = pa.schema([(field.name, _TYPES[type(field.source.type)]) for field in FIELDS])
+_MEMBERS = {"success": pa.bool_(), "attempts": pa.int64(), "port": pa.int64(), "requests": pa.int64()}
 
 
-def write(database: Database, days: Days, stream: IO[bytes]) -> int:
+def _type(field: Field) -> pa.DataType:
+    if field.items == ("",):
+        return pa.list_(pa.string())
+    if field.items:
+        return pa.list_(pa.struct([(name, _MEMBERS.get(name, pa.string())) for name in field.items]))
+    return _TYPES[type(field.source.type)]
+
+
+def write(database: Database, days: Days, stream: IO[bytes], wanted: Wanted) -> int:
     """Write one row group per batch of sessions; returns how many sessions."""
     rows = 0
+    fields = fields_for(wanted)
+    schema = pa.schema([(field.name, _type(field)) for field in fields])
     with (
-        pq.ParquetWriter(stream, SCHEMA, compression="zstd") as writer,
-        batches(database, days, [field.source for field in FIELDS]) as found,
+        pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+        rows_of(database, days, fields) as found,
     ):
         for batch in found:
-            columns = zip(zip(*batch, strict=True), SCHEMA, strict=True)
+            columns = zip(zip(*batch, strict=True), schema, strict=True)
             arrays = [pa.array(values, column.type) for values, column in columns]
-            writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
             rows += len(batch)
     return rows

@@ -8,8 +8,11 @@ from importlib import import_module
 from pathlib import Path
 
 from cowrie_enrich_dagster.export.destination import opened
+from cowrie_enrich_dagster.export.fields import Wanted
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.vocabulary import Days
+
+EVERYDAY = Wanted()
 
 
 class ExportFormat(str, Enum):
@@ -19,6 +22,7 @@ class ExportFormat(str, Enum):
     CSV = "csv"
     JSON = "json"
     STIX = "stix"
+    BLOCKLIST = "blocklist"
 
     def __str__(self) -> str:
         return str(self.value)
@@ -26,7 +30,7 @@ class ExportFormat(str, Enum):
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: `rows` sessions (STIX: sightings), where, and its size in bytes (None: stdout)."""
+    """What was written: `rows` sessions (or sightings, addresses), where, and the bytes (None: stdout)."""
 
     rows: int
     path: Path | None
@@ -34,12 +38,17 @@ class ExportReport:
 
 
 def export_days(
-    database: Database, days: Days, file_format: ExportFormat, destination: Path | None
+    database: Database,
+    days: Days,
+    file_format: ExportFormat,
+    destination: Path | None,
+    wanted: Wanted = EVERYDAY,
 ) -> ExportReport:
     """Write the enriched sessions of `days`, all of one moment, in no promised order.
 
     A file appears whole or not at all, and replaces what was there; its folder must exist. Memory does not
-    grow with the sessions (STIX: with the addresses only). Raises `ValueError` for Parquet without a
+    grow with the sessions (STIX and blocklist: with the addresses only). Passwords and whole answers are in
+    it where they are `wanted`, but never in STIX and blocklist. Raises `ValueError` for Parquet without a
     destination, `OSError` where the file cannot be written.
     """
     if destination is None and file_format is ExportFormat.PARQUET:
@@ -47,5 +56,5 @@ def export_days(
     # Only the one that is needed: pyarrow and stix2 take a second to load.
     writer = import_module(f"{__package__}.as_{file_format.value}")
     with opened(destination) as stream:
-        rows = writer.write(database, days, stream)
+        rows = writer.write(database, days, stream, wanted)
     return ExportReport(rows, destination, destination.stat().st_size if destination else None)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Text, case, cast, select
+from sqlalchemy import ColumnElement, Text, case, cast, select, text
 
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, table_of
+from cowrie_enrich_dagster.storage.json_text import from_json, to_json
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, UtcDateTime, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Scope
 
 BATCH_ROWS = 5_000
@@ -21,14 +23,27 @@ _C = _TABLE.c
 _NANOSECONDS_PER_MS = 1_000_000
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is exported only where it was asked for: passwords as typed, and the services' whole answers."""
+
+    passwords: bool = False
+    answers: bool = False
+
+
 class Field(NamedTuple):
-    """One field: its ECS name, and the column or expression it is read from; JSON comes as text."""
+    """One field: its ECS name, and the column or expression it is read from.
+
+    JSON comes as text; `items` are the members of a list's objects, `("",)` where its items are texts.
+    """
 
     name: str
     source: ColumnElement[Any]
     is_json: bool = False
+    items: tuple[str, ...] = ()
 
 
+_TEXTS = ("",)
 FIELDS: tuple[Field, ...] = (
     Field("observer.name", _C.sensor),
     Field("cowrie.session_id", _C.session_id),
@@ -66,7 +81,70 @@ FIELDS: tuple[Field, ...] = (
     # JSON as it is stored: nobody here needs it taken apart.
     Field("cowrie.provenance", cast(_C.provenance, Text), is_json=True),
     Field("cowrie.intel", cast(_C.intel, Text), is_json=True),
+    Field("process.command_line", _C.command_lines, items=_TEXTS),
+    Field("file.hash.sha256", _C.file_hashes, items=_TEXTS),
+    Field("url.full", _C.urls, items=_TEXTS),
+    Field("cowrie.logins", _C.logins, items=("username", "key", "success", "attempts")),
+    Field("cowrie.files", _C.files, items=("sha256", "url", "name", "how")),
+    Field("cowrie.tunnels", _C.tunnels, items=("host", "port", "requests")),
+    Field("cowrie.command_lines_left_out", _C.command_lines_left_out),
+    Field("cowrie.logins_left_out", _C.logins_left_out),
+    Field("cowrie.files_left_out", _C.files_left_out),
+    Field("cowrie.tunnels_left_out", _C.tunnels_left_out),
+    Field("cowrie.client.version", _C.client_version),
+    Field("cowrie.client.hassh", _C.hassh),
+    Field("cowrie.client.ja4h", _C.ja4h),
+    Field("cowrie.client.ja4", _C.ja4),
 )
+_PASSWORD = Field("cowrie.password", _C.password)
+_ANSWERS = Field("cowrie.answers", cast(_C.intel, Text), is_json=True)
+
+
+def fields_for(wanted: Wanted) -> tuple[Field, ...]:
+    """The fields of an export, in order."""
+    fields = list(FIELDS)
+    if wanted.passwords:
+        place = next(n for n, field in enumerate(fields) if field.name == "cowrie.logins")
+        fields[place] = fields[place]._replace(items=("username", "password", "key", "success", "attempts"))
+        fields.append(_PASSWORD)
+    return (*fields, _ANSWERS) if wanted.answers else tuple(fields)
+
+
+@contextmanager
+def rows_of(database: Database, days: Days, fields: Sequence[Field]) -> Iterator[Iterator[list[list[Any]]]]:
+    """The values of these fields, session by session, in batches; see `batches`."""
+    lists = [(place, field.items) for place, field in enumerate(fields) if field.items not in ((), _TEXTS)]
+    answers = _ANSWERS in fields
+
+    def told(batch: Sequence[Any]) -> list[list[Any]]:
+        rows = [list(row[1:]) for row in batch]
+        for row in rows:
+            for place, names in lists:
+                if row[place]:
+                    row[place] = [{name: item[name] for name in names} for item in row[place]]
+        if answers:
+            for row, text in zip(rows, _answers(database, batch), strict=True):
+                row[-1] = text
+        return rows
+
+    with batches(database, days, [_C.source_ip, *(field.source for field in fields)]) as found:
+        yield map(told, found)
+
+
+def _answers(database: Database, batch: Sequence[Any]) -> Iterator[str]:
+    """For each row, whose first value is its source and whose last is its `intel`: what the services told."""
+    query = text(
+        f"SELECT service, key, fetched_at, payload FROM answers WHERE {database.among('key')}"
+    ).columns(fetched_at=UtcDateTime, payload=Json)
+    with database.read() as connection:
+        keys = to_json(sorted({row[0] for row in batch if row[0]}))
+        told = {
+            (row.service, row.key, row.fetched_at.isoformat()): row.payload
+            for row in connection.execute(query, {"keys": keys})
+        }
+    for ip, *_, intel in batch:
+        services = {name: told.get((name, ip, of.get("fetched_at"))) for name, of in from_json(intel).items()}
+        yield to_json({name: payload for name, payload in services.items() if payload is not None})
 
 
 @contextmanager

@@ -15,7 +15,17 @@ from cowrie_enrich_dagster.services.base import (
 )
 from cowrie_enrich_dagster.vocabulary import service_names
 
-__all__ = ["ALL", "Answer", "Facts", "InvalidAnswer", "Limits", "Service", "ServiceConfig", "Window"]
+__all__ = [
+    "ALL",
+    "OWN_MOMENTS",
+    "Answer",
+    "Facts",
+    "InvalidAnswer",
+    "Limits",
+    "Service",
+    "ServiceConfig",
+    "Window",
+]
 
 
 def _discover() -> dict[str, Service]:
@@ -25,3 +35,8 @@ def _discover() -> dict[str, Service]:
 
 ALL: dict[str, Service] = _discover()
 """Every service by its name, in the order of `Service.rank`."""
+
+OWN_MOMENTS: dict[str, tuple[str, ...]] = {
+    name: service.own_moment for name, service in ALL.items() if service.own_moment
+}
+"""By service, where in an answer stands when it was made: all else may be unchanged since the one before."""

@@ -55,6 +55,7 @@ class AbuseIpDb:
     limit_statuses = frozenset({429})
     auth_statuses = frozenset({401, 402, 403})
     batch_size = 1
+    own_moment: tuple[str, ...] = ()
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

@@ -122,6 +122,8 @@ class Service(Protocol):
     """HTTP statuses by which it refuses our key, plan or User-Agent: asking on with the same is useless."""
     batch_size: int
     """How many keys one request may carry."""
+    own_moment: tuple[str, ...]
+    """Where in an answer stands when its maker last touched it, which says nothing about the key; or ()."""
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

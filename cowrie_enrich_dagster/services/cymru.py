@@ -57,6 +57,7 @@ class Cymru:
     limit_statuses = frozenset({429})
     auth_statuses = frozenset({401, 403})
     batch_size = 500
+    own_moment: tuple[str, ...] = ()
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

@@ -54,6 +54,7 @@ class DShield:
     limit_statuses = frozenset({401, 429})
     auth_statuses = frozenset({403})
     batch_size = 1
+    own_moment: tuple[str, ...] = ("ip", "updated")
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

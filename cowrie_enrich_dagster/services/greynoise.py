@@ -50,6 +50,7 @@ class GreyNoise:
     limit_statuses = frozenset({429})
     auth_statuses = frozenset({401, 403})
     batch_size = 1
+    own_moment: tuple[str, ...] = ()
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

@@ -51,6 +51,7 @@ class MaxMind:
     limit_statuses = frozenset({429})
     auth_statuses = frozenset({401, 403})
     batch_size = 1000
+    own_moment: tuple[str, ...] = ()
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

@@ -54,6 +54,7 @@ class VirusTotal:
     limit_statuses = frozenset({204, 429})
     auth_statuses = frozenset({401, 403})
     batch_size = 1
+    own_moment: tuple[str, ...] = ()
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

@@ -95,11 +95,15 @@ def _execute_chunk(
 ) -> None:
     name, column_list = _names(table, columns)
     marks = ", ".join("?" * len(columns))
+    encoder_of = _SQLITE_ENCODERS.get
     cursor = connection.connection.cursor()
     try:
         cursor.executemany(
             f"INSERT INTO {name} ({column_list}) VALUES ({marks}){conflict}",
-            [tuple(map(_sqlite_value, row)) for row in rows],
+            [
+                [encode(value) if (encode := encoder_of(type(value))) else value for value in row]
+                for row in rows
+            ],
         )
     finally:
         cursor.close()
@@ -113,7 +117,12 @@ def _copy_text(value: Any) -> str:
 
 
 def _utc_text(value: datetime) -> str:
-    return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+    utc = value if value.tzinfo is timezone.utc else value.astimezone(timezone.utc)
+    return utc.isoformat(" ", "microseconds")[:26]
+
+
+def _list_text(value: Sequence[Any]) -> str:
+    return to_json(value) if value else "[]"
 
 
 _COPY_ENCODERS: dict[type, Callable[[Any], str]] = {
@@ -123,14 +132,9 @@ _COPY_ENCODERS: dict[type, Callable[[Any], str]] = {
     datetime: lambda value: _utc_text(value) + "+00",
     date: date.isoformat,
     dict: lambda value: to_json(value).translate(_COPY_ESCAPES),
-    list: lambda value: to_json(value).translate(_COPY_ESCAPES),
-    tuple: lambda value: to_json(value).translate(_COPY_ESCAPES),
+    list: lambda value: _list_text(value).translate(_COPY_ESCAPES),
+    tuple: lambda value: _list_text(value).translate(_COPY_ESCAPES),
 }
-
-
-def _sqlite_value(value: Any) -> Any:
-    encode = _SQLITE_ENCODERS.get(type(value))
-    return encode(value) if encode else value
 
 
 _SQLITE_ENCODERS: dict[type, Callable[[Any], Any]] = {
@@ -138,6 +142,6 @@ _SQLITE_ENCODERS: dict[type, Callable[[Any], Any]] = {
     datetime: _utc_text,  # the text that SQLAlchemy's own DateTime writes and reads
     date: date.isoformat,
     dict: to_json,
-    list: to_json,
-    tuple: to_json,
+    list: _list_text,
+    tuple: _list_text,
 }

@@ -184,8 +184,10 @@ class EnrichmentCache(Base):
 
 
 class Observation(Base):
-    """An answer that a newer one replaced, or that expired: append-only, what was known stays known.
+    """An answer that a newer one replaced, or that expired: what was known stays known.
 
+    `told_at` are the moments after `fetched_at` at which the same was told again (as SQLite writes them, in
+    UTC), `told_until` is the last of them.
     `feed` names the list it was read off, where it is no answer to a lookup; it was known from then on.
     """
 
@@ -196,21 +198,24 @@ class Observation(Base):
     status: Mapped[str] = mapped_column(String(32))
     payload: Mapped[dict[str, Any] | None] = mapped_column(Json)
     feed: Mapped[str | None] = mapped_column(String(64))
+    told_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    told_at: Mapped[list[str] | None] = mapped_column(Json)
 
 
 class EnrichedSession(Base):
     """One row per session, enriched or not; ECS field names with underscores, its deeds as in `sessions`.
 
-    `intel` maps each service asked about the source to `{status, fetched_at, stale, answer}`; its key
-    `files` maps each file hash to the services asked about it. An answer is the one that was known when the
+    `intel` maps each service asked about the source to `{status, fetched_at, stale}`, and `feed` where a list
+    told it; its key `files` maps each file hash to the services asked about it. What they answered stands in
+    `answers`, by service, key and `fetched_at`. An answer is the one that was known when the
     session ended, else the first that came later; `knowledge` says which: `before`, `during` or `N days
     after` the session, or `unknown`. `file_malicious` counts the session's files that a service calls
     malicious, `passwords_breached` and `_novel` its passwords that are in known breaches, or are not (None:
     not asked). `source_abuse_score` goes from 0 (nothing against it) to 100 (certainly abusive).
 
-    `provenance` maps each of these columns that has a value to `{service, fetched_at}`. Where services
+    `provenance` maps each of these columns that has a value to the service it is from. Where services
     disagree, the first in the order of `Service.rank` that says anything is believed; before all of them the
-    operator's own list of scanners (service `list`, no moment).
+    operator's own list of scanners (`list`).
     """
 
     __tablename__ = "enriched_sessions"

@@ -1,4 +1,4 @@
-"""v17: every session its own, with what was done in it; views of a row per deed, and of all answers."""
+"""v17: every session its own, with what was done in it; answers stored once, and views of both."""
 
 from __future__ import annotations
 
@@ -145,16 +145,114 @@ def _item_view(name: str, column: str, fields: dict[str, str], is_sqlite: bool) 
     """
 
 
-ANSWERS = f"""
+# Moments of the history as text, as SQLite keeps them, and as what they are.
+ANSWERS = """
     CREATE VIEW answers AS
     SELECT service, cache_key AS key, fetched_at, status, cache_value AS payload, NULL AS feed
-    FROM enrichment_cache WHERE service NOT IN {LISTS}
+    FROM enrichment_cache WHERE service NOT IN {lists}
     UNION ALL
     SELECT o.service, o.key, o.fetched_at, o.status, o.payload, o.feed FROM observations AS o
     WHERE NOT EXISTS (
         SELECT 1 FROM enrichment_cache AS c
         WHERE c.service = o.service AND c.cache_key = o.key AND c.fetched_at = o.fetched_at
     )
+    UNION ALL
+    SELECT o.service, o.key, {moment} AS fetched_at, o.status, o.payload, o.feed
+    FROM observations AS o CROSS JOIN {each}
+    WHERE NOT EXISTS (
+        SELECT 1 FROM enrichment_cache AS c
+        WHERE c.service = o.service AND c.cache_key = o.key AND c.fetched_at = {moment}
+    )
+"""
+MOMENTS = {
+    "sqlite": {"moment": "item.value", "each": "json_each(o.told_at) AS item"},
+    "postgresql": {
+        "moment": "CAST(item.value || '+00' AS timestamptz)",
+        "each": "jsonb_array_elements_text(o.told_at) AS item(value)",
+    },
+}
+
+# What stands in `intel` alone goes into the history first: an answer told by no cache and no history.
+STRAY_ANSWERS = """
+    INSERT INTO observations (service, key, fetched_at, status, payload, feed)
+    SELECT told.service, told.key, told.fetched_at, told.status, told.payload, told.feed FROM (
+        SELECT item.key AS service, e.source_ip AS key, {fetched_at} AS fetched_at,
+            {status} AS status, {answer} AS payload, {feed} AS feed
+        FROM enriched_sessions AS e CROSS JOIN {each}
+        WHERE e.source_ip IS NOT NULL AND {has_answer}
+    ) AS told
+    WHERE NOT EXISTS (SELECT 1 FROM enrichment_cache AS c WHERE c.service = told.service
+                      AND c.cache_key = told.key AND c.fetched_at = told.fetched_at)
+    ON CONFLICT (service, key, fetched_at) DO NOTHING
+"""
+WITHOUT_ANSWERS = """
+    UPDATE enriched_sessions SET
+        intel = (SELECT coalesce({object}(item.key, {without}), {nothing}) FROM {each}),
+        provenance = CASE WHEN provenance IS NOT NULL THEN
+            (SELECT coalesce({object}(item.key, {service}), {nothing}) FROM {each_origin}) END
+"""
+WITH_ANSWERS = """
+    UPDATE enriched_sessions SET
+        intel = (SELECT coalesce({object}(item.key, {with_answer}), {nothing}) FROM {each}),
+        provenance = CASE WHEN provenance IS NOT NULL THEN
+            (SELECT coalesce({object}(item.key, {origin}), {nothing}) FROM {each_origin}) END
+"""
+_PAYLOAD = (
+    "(SELECT a.payload FROM answers AS a WHERE a.service = item.key AND a.key = enriched_sessions.source_ip "
+    "AND a.fetched_at = {fetched_at})"
+)
+INTEL = {
+    "sqlite": {
+        "fetched_at": "replace(substr(json_extract(item.value, '$.fetched_at'), 1, 19), 'T', ' ') || "
+        "CASE substr(json_extract(item.value, '$.fetched_at'), 20, 1) WHEN '.' "
+        "THEN substr(json_extract(item.value, '$.fetched_at'), 20, 7) ELSE '.000000' END",
+        "status": "json_extract(item.value, '$.status')",
+        "answer": "json_extract(item.value, '$.answer')",
+        "feed": "json_extract(item.value, '$.feed')",
+        "each": "json_each(intel) AS item",
+        "each_origin": "json_each(provenance) AS item",
+        "has_answer": "item.type = 'object' "
+        "AND json_extract(item.value, '$.status') IN ('found', 'not_found') "
+        "AND json_extract(item.value, '$.fetched_at') IS NOT NULL",
+        "object": "json_group_object",
+        "without": "json(CASE item.type WHEN 'object' THEN json_remove(item.value, '$.answer') "
+        "ELSE item.value END)",
+        "nothing": "'{}'",
+        "service": "json_extract(item.value, '$.service')",
+        "origin": "json_object('service', item.value, 'fetched_at', "
+        "json_extract(enriched_sessions.intel, '$.' || item.value || '.fetched_at'))",
+    },
+    "postgresql": {
+        "fetched_at": "CAST(item.value ->> 'fetched_at' AS timestamptz)",
+        "status": "item.value ->> 'status'",
+        "answer": "nullif(item.value -> 'answer', 'null')",
+        "feed": "item.value ->> 'feed'",
+        "each": "jsonb_each(intel) AS item",
+        "each_origin": "jsonb_each(provenance) AS item",
+        "has_answer": "item.value ->> 'status' IN ('found', 'not_found') "
+        "AND item.value ->> 'fetched_at' IS NOT NULL",
+        "object": "jsonb_object_agg",
+        "without": "CASE jsonb_typeof(item.value) WHEN 'object' THEN item.value - 'answer' "
+        "ELSE item.value END",
+        "nothing": "'{}'",
+        "service": "item.value -> 'service'",
+        "origin": "jsonb_build_object('service', item.value, "
+        "'fetched_at', enriched_sessions.intel -> (item.value #>> '{}') -> 'fetched_at')",
+    },
+}
+INTEL["sqlite"]["with_answer"] = (
+    f"json(CASE WHEN {INTEL['sqlite']['has_answer']} THEN json_set(item.value, '$.answer', "
+    f"json({_PAYLOAD.format(**INTEL['sqlite'])})) ELSE item.value END)"
+)
+INTEL["postgresql"]["with_answer"] = (
+    f"CASE WHEN {INTEL['postgresql']['has_answer']} THEN item.value || jsonb_build_object('answer', "
+    f"{_PAYLOAD.format(**INTEL['postgresql'])}) ELSE item.value END"
+)
+TOLD_ONCE = """
+    INSERT INTO observations (service, key, fetched_at, status, payload, feed)
+    SELECT o.service, o.key, {moment}, o.status, o.payload, o.feed
+    FROM observations AS o CROSS JOIN {each} WHERE true
+    ON CONFLICT (service, key, fetched_at) DO NOTHING
 """
 
 
@@ -182,15 +280,23 @@ def upgrade() -> None:
     )
     for name, (column, fields) in ITEMS.items():
         connection.exec_driver_sql(_item_view(name, column, fields, is_sqlite))
-    connection.exec_driver_sql(ANSWERS)
+    op.add_column("observations", sa.Column("told_until", MOMENT))
+    op.add_column("observations", sa.Column("told_at", JSON))
+    connection.exec_driver_sql(ANSWERS.format(lists=LISTS, **MOMENTS[connection.dialect.name]))
+    connection.exec_driver_sql(STRAY_ANSWERS.format(**INTEL[connection.dialect.name]))
+    connection.exec_driver_sql(WITHOUT_ANSWERS.format(**INTEL[connection.dialect.name]))
     # Days are read alone from now on, and what is in their files has more to tell.
     connection.exec_driver_sql("DELETE FROM log_files")
 
 
 def downgrade() -> None:
     connection = op.get_bind()
+    connection.exec_driver_sql(WITH_ANSWERS.format(**INTEL[connection.dialect.name]))
     for name in ("answers", *ITEMS):
         connection.exec_driver_sql(f"DROP VIEW {name}")
+    connection.exec_driver_sql(TOLD_ONCE.format(**MOMENTS[connection.dialect.name]))
+    op.drop_column("observations", "told_at")
+    op.drop_column("observations", "told_until")
     op.drop_table("moved_days")
     op.drop_table("session_pieces")
     for table, old, new in (

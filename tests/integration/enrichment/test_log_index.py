@@ -123,7 +123,7 @@ def test_more_files_vanish_than_a_statement_takes_parameters(database: Database,
         for number in range(40_000):
             index[f"{number}/cowrie.json"] = {}
     assert rows(database, "SELECT count(*) FROM log_files") == [(40_000,)]
-    empty = tmp_path / "logs"
-    empty.mkdir()
-    log_days(database, empty)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    log_days(database, logs)
     assert rows(database, "SELECT count(*) FROM log_files") == [(0,)]

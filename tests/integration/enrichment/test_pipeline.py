@@ -15,7 +15,13 @@ from cowrie_enrich_dagster.enrichment.queue import Wanted
 from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.storage.migrate import SchemaOutdated, downgrade
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, EnrichmentCache, SessionIp, SessionRecord
+from cowrie_enrich_dagster.storage.tables import (
+    EnrichedSession,
+    EnrichmentCache,
+    Json,
+    SessionIp,
+    SessionRecord,
+)
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
 from tests.logs import routable_ips, write_logs
@@ -73,7 +79,7 @@ def test_with_redis_the_rows_are_the_same(open_enricher: Open, redis_port: int) 
 
 
 def test_a_row_tells_what_is_known_and_when_it_was_learned(open_enricher: Open) -> None:
-    """AS, country and the service's own answer are in the row; a private address says why not."""
+    """AS and country are in the row, the service's own answer is in `answers`; a private one says why not."""
     enricher = open_enricher()
     enricher.run(SAMPLE_DAYS)
     table = EnrichedSession.__table__
@@ -86,7 +92,12 @@ def test_a_row_tells_what_is_known_and_when_it_was_learned(open_enricher: Open) 
         ).mappings().one()  # fmt: skip
     answer = known["intel"]["dshield"]
     assert answer["status"] == "found"
-    assert answer["answer"]["ip"]["as"] == known["source_as_number"]
+    assert sorted(answer) == ["fetched_at", "stale", "status"]
+    assert known["provenance"]["source_as_number"] == "dshield"
+    with enricher.database.read() as connection:
+        told = text("SELECT payload FROM answers WHERE key = :ip").columns(payload=Json)
+        payload = connection.execute(told, {"ip": known["source_ip"]}).scalar_one()
+    assert payload["ip"]["as"] == known["source_as_number"]
     assert known["knowledge"].endswith("days after")
     assert private["source_scope"] == "private"
     assert private["intel"] == {"dshield": {"status": "skipped_policy"}}

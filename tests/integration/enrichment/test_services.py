@@ -26,7 +26,7 @@ from cowrie_enrich_dagster.simulator import (
     SimulatorProcess,
 )
 from cowrie_enrich_dagster.simulator.pages import REFUSED_KEY
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, Lookup, SessionIp
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, Lookup, SessionIp, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 from tests import all_services
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
@@ -223,11 +223,14 @@ def test_no_password_and_no_whole_hash_leaves(world: None, simulator: Simulator,
         assert {len(key) for key in kept} == {5}
 
 
-def test_every_column_tells_who_filled_it_and_when(world: None, open_enricher: Open) -> None:
-    """Each value has its service and moment; of two services that differ the first in order is believed."""
+def test_every_column_tells_who_filled_it(world: None, open_enricher: Open) -> None:
+    """Each value has its service, whose answer says it; of two that differ the first in order is believed."""
     enricher = open_enricher()
     enricher.run(DAY)
     rows = enriched(enricher)
+    with enricher.database.read() as connection:
+        query = text("SELECT * FROM answers").columns(payload=Json, fetched_at=UtcDateTime)
+        answers = {(row["service"], row["key"]): row for row in connection.execute(query).mappings()}
     facts = [
         column.name
         for column in EnrichedSession.__table__.columns
@@ -241,20 +244,18 @@ def test_every_column_tells_who_filled_it_and_when(world: None, open_enricher: O
         assert set(row["provenance"]) == {name for name in facts if row[name] is not None}
         for name, origin in row["provenance"].items():
             if name.startswith("source_"):
-                answer = row["intel"][origin["service"]]
-                assert answer["fetched_at"] == origin["fetched_at"]
-                told = ALL[origin["service"]].facts(answer["answer"])
+                answer = answers[origin, row["source_ip"]]
+                assert row["intel"][origin]["fetched_at"] == answer["fetched_at"].isoformat()
+                told = ALL[origin].facts(answer["payload"])
                 assert row[name] in vars(told).values()
-    told_by = {
-        name: {row["provenance"].get(name, {}).get("service") for row in rows} - {None} for name in facts
-    }
+    told_by = {name: {row["provenance"].get(name) for row in rows} - {None} for name in facts}
     assert told_by["file_malicious"] == {"virustotal"}
     assert told_by["passwords_breached"] == told_by["passwords_novel"] == {"hibp"}
     assert told_by["source_as_number"] == {"cymru", "dshield"}  # DShield where Cymru knows none
     for row in rows:
         expected = "maxmind" if row["intel"]["maxmind"]["status"] == "found" else None
-        assert expected in (None, row["provenance"]["source_geo_country_iso_code"]["service"])
-        by = row["provenance"].get("source_as_number", {}).get("service")
+        assert expected in (None, row["provenance"]["source_geo_country_iso_code"])
+        by = row["provenance"].get("source_as_number")
         assert by != "dshield" or row["intel"]["cymru"]["status"] == "not_found"
 
 
@@ -283,7 +284,7 @@ def test_known_scanners_are_marked_and_never_asked(
     assert len(rows) > 10
     for row in rows:
         assert (row["source_scope"], row["source_is_scanner"]) == ("global", True)
-        assert row["provenance"] == {"source_is_scanner": {"service": "list", "fetched_at": None}}
+        assert row["provenance"] == {"source_is_scanner": "list"}
         detail = {"status": "skipped_policy", "detail": "listed as a known scanner"}
         assert row["intel"] == {"dshield": detail}
     with later.database.read() as connection:
@@ -305,7 +306,7 @@ def test_what_was_learned_of_a_scanner_before_it_was_listed_stays(
     assert sum(later.run(DAY).as_dict()["api_calls"].values()) == 0
     for row in enriched(later):
         assert row["source_is_scanner"] is True
-        assert row["provenance"]["source_is_scanner"] == {"service": "list", "fetched_at": None}
+        assert row["provenance"]["source_is_scanner"] == "list"
         assert row["source_as_number"] is None or "source_as_number" in row["provenance"]
         assert row["intel"]["dshield"]["status"] in ("found", "not_found")
 

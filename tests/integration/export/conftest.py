@@ -86,10 +86,16 @@ def hostile(database: Database) -> Database:
                 source_as_organization_name=text,
                 file_label=text,
                 source_classification=text,
-                provenance={"file_label": {"service": text, "fetched_at": None}},
-                intel={
-                    "dshield": {"status": "found", "answer": {"ip": {"asname": text, "n": -5, text: [1, -2]}}}
-                },
+                password=text,
+                client_version=text,
+                command_lines=[text],
+                logins=[{"username": text, "password": text, "key": text, "success": True, "attempts": 1}],
+                files=[{"sha256": "ab" * 32, "url": None, "name": text, "how": "upload"}],
+                file_hashes=["ab" * 32],
+                urls=["http://198.51.100.9/x"],
+                tunnels=[{"host": text, "port": 443, "requests": 1}],
+                provenance={"file_label": text},
+                intel={"dshield": {"status": "found", "feed": text}},
             )
             for number, text in enumerate(HOSTILE)
         ],

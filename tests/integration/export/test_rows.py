@@ -8,7 +8,7 @@ import json
 import re
 import resource
 import sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cowrie_enrich_dagster.export import ExportFormat, export_days
+from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
+from cowrie_enrich_dagster.export import ExportFormat, Wanted, export_days
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.integration.export.conftest import DAY, HOSTILE, START, session, store
@@ -46,10 +47,11 @@ def test_csv_gives_hostile_texts_back_exactly(hostile: Database, tmp_path: Path)
     assert report.size == (tmp_path / "out.csv").stat().st_size
     for name in TEXTS:
         assert [original(row[name]) for row in rows] == HOSTILE
-    answers = [json.loads(row["cowrie.intel"])["dshield"]["answer"]["ip"] for row in rows]
-    assert [answer["asname"] for answer in answers] == HOSTILE
-    assert [json.loads(row["cowrie.provenance"])["file_label"]["service"] for row in rows] == HOSTILE
-    assert all(answer[text] == [1, -2] for answer, text in zip(answers, HOSTILE, strict=True))
+    answers = [json.loads(row["cowrie.intel"])["dshield"] for row in rows]
+    assert [answer["feed"] for answer in answers] == HOSTILE
+    assert [json.loads(row["process.command_line"]) for row in rows] == [[text] for text in HOSTILE]
+    assert [json.loads(row["cowrie.files"])[0]["name"] for row in rows] == HOSTILE
+    assert [json.loads(row["cowrie.provenance"])["file_label"] for row in rows] == HOSTILE
 
 
 def test_no_csv_cell_can_be_a_formula(hostile: Database, tmp_path: Path) -> None:
@@ -102,8 +104,12 @@ def test_json_lines_are_ecs_documents(hostile: Database, tmp_path: Path) -> None
     assert first["event"]["end"] == "2025-11-02T00:00:00.623456Z"
     assert first["event"]["duration"] == 2_500_000_000
     assert first["cowrie"]["login"] == {"failures": 3, "successes": 1}
-    assert first["cowrie"]["provenance"]["file_label"]["service"] == HOSTILE[0]
-    assert first["cowrie"]["intel"]["dshield"]["answer"]["ip"]["asname"] == HOSTILE[0]
+    assert first["cowrie"]["provenance"]["file_label"] == HOSTILE[0]
+    assert first["cowrie"]["intel"]["dshield"]["feed"] == HOSTILE[0]
+    assert [document["process"]["command_line"] for document in found] == [[text] for text in HOSTILE]
+    assert [document["cowrie"]["tunnels"][0]["host"] for document in found] == HOSTILE
+    assert first["file"] == {"hash": {"sha256": ["ab" * 32]}}
+    assert first["url"] == {"full": ["http://198.51.100.9/x"]}
 
 
 def test_json_leaves_out_what_is_not_known(database: Database, tmp_path: Path) -> None:
@@ -132,10 +138,12 @@ def test_parquet_has_types_and_the_same_texts(hostile: Database, tmp_path: Path)
     assert table["cowrie.source.is_scanner"].null_count == len(HOSTILE)
     frame = pd.read_parquet(tmp_path / "out.parquet")
     assert frame["source.as.number"].unique().tolist() == [4200000001]
-    answers = [
-        json.loads(text)["dshield"]["answer"]["ip"]["asname"] for text in table["cowrie.intel"].to_pylist()
-    ]
+    answers = [json.loads(text)["dshield"]["feed"] for text in table["cowrie.intel"].to_pylist()]
     assert answers == HOSTILE
+    assert table["process.command_line"].to_pylist() == [[text] for text in HOSTILE]
+    assert table.schema.field("cowrie.logins").type.value_type.field("attempts").type == pa.int64()
+    assert [login[0]["username"] for login in table["cowrie.logins"].to_pylist()] == HOSTILE
+    assert frame["cowrie.tunnels"].iloc[0][0]["port"] == 443
 
 
 def test_only_the_chosen_days_are_exported(database: Database, tmp_path: Path) -> None:
@@ -192,3 +200,67 @@ def test_text_goes_to_stdout_and_parquet_does_not(
     assert capsysbinary.readouterr().out.startswith(b"observer.name,cowrie.session_id,")
     with pytest.raises(ValueError, match="name a file"):
         export_days(database, DAY, ExportFormat.PARQUET, None)
+
+
+@pytest.mark.parametrize("file_format", [ExportFormat.CSV, ExportFormat.JSON, ExportFormat.PARQUET])
+def test_passwords_and_answers_only_where_they_are_wanted(
+    database: Database, tmp_path: Path, file_format: ExportFormat
+) -> None:
+    """Neither is in a file that may be passed on, unless somebody said so."""
+    login = {"username": "root", "password": "s3cret-pw", "key": None, "success": True, "attempts": 2}
+    told = {"status": "found", "fetched_at": START.isoformat(), "stale": False}
+    store(database, [session(1, password="s3cret-pw", logins=[login], intel={"dshield": told})])
+    payload = {"ip": {"number": "8.8.4.4", "asname": "whole-answer"}}
+    entry = CacheEntry.of_answer("dshield", "8.8.4.4", payload, fetched_at=START, ttl=timedelta(days=7))
+    DatabaseCache(database).set(entry)
+
+    def written(wanted: Wanted) -> str:
+        path = tmp_path / "out"
+        export_days(database, DAY, file_format, path, wanted)
+        if file_format is ExportFormat.PARQUET:
+            return str(pq.read_table(path).to_pylist())
+        return path.read_text()
+
+    for wanted in (Wanted(), Wanted(passwords=True), Wanted(answers=True), Wanted(True, True)):
+        content = written(wanted)
+        assert ("s3cret-pw" in content) == wanted.passwords
+        assert ("whole-answer" in content) == wanted.answers
+
+
+def test_duckdb_reads_lists_of_parquet(hostile: Database, tmp_path: Path) -> None:
+    """As lists and structs, by name."""
+    duckdb = pytest.importorskip("duckdb")
+    export_days(hostile, DAY, ExportFormat.PARQUET, tmp_path / "out.parquet")
+    query = (
+        'SELECT "cowrie.logins"[1].username, "process.command_line"[1] '
+        f"FROM '{tmp_path}/out.parquet' ORDER BY \"cowrie.session_id\""
+    )
+    assert duckdb.sql(query).fetchall() == [(text, text) for text in HOSTILE]
+
+
+def test_the_blocklist(database: Database, tmp_path: Path) -> None:
+    """Whoever tried something; never scanners, own, private or invalid ones, and nobody twice."""
+    quiet = dict.fromkeys(("login_failures", "login_successes", "commands", "downloads", "uploads"), 0)
+    store(
+        database,
+        [
+            session(1, source_ip="9.9.9.9"),
+            session(2, source_ip="9.9.9.9"),
+            session(3, source_ip="10.9.9.9", source_scope="private"),
+            session(4, source_ip="8.8.8.8", source_is_scanner=True),
+            session(5, source_ip="8.8.8.8", source_is_scanner=None),
+            session(6, source_ip="2001:4860:4860::8888"),
+            session(7, source_ip="8.8.4.4", source_scope="own"),
+            session(8, source_ip="1.1.1.1", **quiet),
+            session(9, source_ip="1.0.0.1", **{**quiet, "commands": 1}),
+            session(10, source_ip="x\n8.8.4.9", source_scope="invalid"),
+        ],
+    )
+    assert export_days(database, DAY, ExportFormat.BLOCKLIST, tmp_path / "list").rows == 3
+    lines = (tmp_path / "list").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        "1.0.0.1",
+        "9.9.9.9",
+        "2001:4860:4860::8888",
+    ]
+    assert lines[0].startswith("# ")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import stix2
 from sqlalchemy import update
+from stix2patterns.v21.pattern import Pattern
 
+from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, table_of
@@ -58,11 +61,18 @@ def test_sessions_become_one_sighting_for_each_address_and_sensor(database: Data
     )  # fmt: skip
     assert ours.description == "2 sessions; 1 of 7 logins succeeded; 2 files left"
     judged = {everything[s.sighting_of_ref].pattern: everything[s.sighting_of_ref] for s in seen.values()}
+    from_source = "[network-traffic:src_ref.type = '{}' AND network-traffic:src_ref.value = '{}']"
     assert {pattern: indicator.indicator_types for pattern, indicator in judged.items()} == {
-        "[ipv4-addr:value = '8.8.4.4']": ["malicious-activity"],
-        "[ipv4-addr:value = '9.9.9.9']": ["benign"],
-        "[ipv6-addr:value = '2a00:1450::5']": ["anomalous-activity"],
+        from_source.format("ipv4-addr", "8.8.4.4"): ["malicious-activity"],
+        from_source.format("ipv4-addr", "9.9.9.9"): ["benign"],
+        from_source.format("ipv6-addr", "2a00:1450::5"): ["anomalous-activity"],
     }
+    ours = judged[from_source.format("ipv4-addr", "8.8.4.4")]
+    assert (ours.created, ours.valid_from) == (START - timedelta(hours=1),) * 2
+    assert ours.valid_until == START + timedelta(hours=1, days=30)
+    assert {everything[traffic.src_ref].value for traffic in found["network-traffic"]} == {
+        "8.8.4.4", "9.9.9.9", "2a00:1450::5",
+    }  # fmt: skip
 
 
 def test_a_second_export_updates_the_same_objects(database: Database, tmp_path: Path) -> None:
@@ -106,3 +116,46 @@ def test_hostile_names_stay_names(database: Database, tmp_path: Path) -> None:
     found = bundle(database, tmp_path / "out.json")
     assert [thing.name for thing in sorted(found["autonomous-system"], key=lambda a: a.number)] == texts
     assert {thing.name for thing in found["identity"]} == {"cowrie_enrich_dagster", *(t[:128] for t in texts)}
+
+
+def test_files_and_urls_with_their_verdicts(database: Database, tmp_path: Path) -> None:
+    """What a service calls malicious is a sample of a malware; attackers' texts cannot leave a pattern."""
+    good, bad = "ab" * 32, "cd" * 32
+    url = "http://198.51.100.9/x'] OR [file:name = '\\\\"
+    files = [
+        {"sha256": bad, "url": url, "name": None, "how": "download"},
+        {"sha256": good, "url": None, "name": "x'\u202e", "how": "upload"},
+        {"sha256": None, "url": "http://a.example/", "name": None, "how": "failed"},
+    ]
+    store(
+        database,
+        [
+            session(1, files=files),
+            session(2, files=files[:1], sensor="pot-2"),
+            session(3, files=[{**files[0], "sha256": "ef" * 32}], source_scope="private"),
+        ],
+    )
+    stats = {"malicious": 40, "suspicious": 0}
+    attributes = {
+        "last_analysis_stats": stats,
+        "popular_threat_classification": {"suggested_threat_label": "trojan.x"},
+    }
+    payload = {"data": {"id": bad, "type": "file", "attributes": attributes}}
+    cache = DatabaseCache(database)
+    cache.set(CacheEntry.of_answer("virustotal", bad, payload, fetched_at=START, ttl=timedelta(days=30)))
+    found = bundle(database, tmp_path / "out.json")
+    assert {thing.hashes["SHA-256"]: thing.get("name") for thing in found["file"]} == {
+        bad: None,
+        good: "x'\u202e",
+    }
+    assert {thing.value for thing in found["url"]} == {url, "http://a.example/"}
+    (malware,) = found["malware"]
+    assert malware.name == "trojan.x"
+    (relationship,) = found["relationship"]
+    indicators = {thing.id: thing for thing in found["indicator"]}
+    assert indicators[relationship.source_ref].pattern == f"[file:hashes.'SHA-256' = '{bad}']"
+    assert indicators[relationship.source_ref].indicator_types == ["malicious-activity"]
+    sighted = Counter(indicators[sighting.sighting_of_ref].pattern for sighting in found["sighting"])
+    assert sighted[f"[file:hashes.'SHA-256' = '{bad}']"] == 2
+    assert len(sighted) == 5
+    assert all(len(Pattern(pattern).inspect().comparisons) == 1 for pattern in sighted)

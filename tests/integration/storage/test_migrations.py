@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from multiprocessing import get_context
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import bindparam, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue
@@ -22,7 +22,7 @@ from cowrie_enrich_dagster.storage.migrate import (
     require_current,
     upgrade,
 )
-from cowrie_enrich_dagster.storage.tables import Base
+from cowrie_enrich_dagster.storage.tables import Base, Json, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import utc_now
 
 
@@ -144,8 +144,8 @@ def test_the_queue_of_v14_goes_on_in_v15_and_back(empty: Database) -> None:
 
 OLD_SESSION = (
     "sensor, session_id, day, src_ip, started_at, ended_at, duration_ms, has_connect, has_closed, "
-    "event_count, login_failures, login_successes, commands, commands_failed, downloads, uploads, tunnel_requests, "
-    "tunnel_data, file_hashes, urls, passwords_sha1"
+    "event_count, login_failures, login_successes, commands, commands_failed, downloads, uploads, "
+    "tunnel_requests, tunnel_data, file_hashes, urls, passwords_sha1"
 )
 OLD_ENRICHED = (
     "sensor, session_id, day, source_ip, event_start, event_end, event_duration_ms, login_failures, "
@@ -160,7 +160,8 @@ def put_v15_sessions(database: Database, number: int) -> None:
             at = f"2025-11-01 10:00:{n:02}.000000"
             connection.exec_driver_sql(
                 f"INSERT INTO sessions ({OLD_SESSION}) VALUES ('hp', 'aa{n:02}', '2025-11-01', "
-                f"'192.0.2.{n}', '{at}', '{at}', 5, true, true, 3, 1, 0, 0, 0, 1, 0, 0, 0, '[\"ab\"]', '[]', '[\"CD\"]')"
+                f"'192.0.2.{n}', '{at}', '{at}', 5, true, true, 3, 1, 0, 0, 0, 1, 0, 0, 0, "
+                "'[\"ab\"]', '[]', '[\"CD\"]')"
             )
             connection.exec_driver_sql(
                 f"INSERT INTO enriched_sessions ({OLD_ENRICHED}) VALUES ('hp', 'aa{n:02}', '2025-11-01', "
@@ -217,3 +218,48 @@ def test_an_older_version_is_locked_out_and_told_why(empty: Database) -> None:
     old = "INSERT INTO sessions (sensor) VALUES ('a') ON CONFLICT (sensor, session_id) DO NOTHING"
     with pytest.raises(DBAPIError, match="ON CONFLICT"), empty.write() as connection:
         connection.exec_driver_sql(old)
+
+
+def test_answers_that_stand_only_in_rows_are_kept_and_put_back(empty: Database) -> None:
+    """Up: they go into the history, whoever has them in his row; down: every row has its answer again."""
+    upgrade(empty, "v15")
+    put_v15_sessions(empty, 4)
+    payload = {"ip": {"number": "x", "count": 3, "text": 'a"b\u2028'}}
+    at = "2025-11-01T10:00:00{}+00:00"
+    intel = {
+        "dshield": {"status": "found", "fetched_at": at.format(".250000"), "stale": True, "answer": payload},
+        "cymru": {"status": "not_found", "fetched_at": at.format(""), "stale": False, "answer": None},
+        "spur": {"status": "deferred", "detail": "later"},
+        "files": {"ab" * 32: {"virustotal": {"status": "found", "fetched_at": at.format("")}}},
+    }
+    provenance = {
+        "source_reports": {"service": "dshield", "fetched_at": at.format(".250000")},
+        "source_is_scanner": {"service": "list", "fetched_at": None},
+    }
+    written = text("UPDATE enriched_sessions SET intel = :intel, provenance = :provenance, source_ip = :ip "
+                   "WHERE session_id <> 'aa03'")  # fmt: skip
+    with empty.write() as connection:
+        connection.execute(
+            written.bindparams(bindparam("intel", type_=Json), bindparam("provenance", type_=Json)),
+            {"intel": intel, "provenance": provenance, "ip": "192.0.2.1"},
+        )
+    rows = text("SELECT intel, provenance FROM enriched_sessions ORDER BY session_id")
+    rows = rows.columns(intel=Json, provenance=Json)
+    with empty.read() as connection:
+        before = [tuple(row) for row in connection.execute(rows)]
+    upgrade(empty)
+    answers = text("SELECT service, key, fetched_at, status, payload FROM answers ORDER BY service")
+    with empty.read() as connection:
+        told = [tuple(row) for row in connection.execute(rows)]
+        found = connection.execute(answers.columns(fetched_at=UtcDateTime, payload=Json))
+        moment = datetime(2025, 11, 1, 10, tzinfo=timezone.utc)
+        assert [tuple(row) for row in found] == [
+            ("cymru", "192.0.2.1", moment, "not_found", None),
+            ("dshield", "192.0.2.1", moment + timedelta(microseconds=250000), "found", payload),
+        ]
+    without = {name: {k: v for k, v in of.items() if k != "answer"} for name, of in intel.items()}
+    origins = {"source_reports": "dshield", "source_is_scanner": "list"}
+    assert told == [(without, origins)] * 3 + [({"x": {}}, None)]
+    downgrade(empty, "v15")
+    with empty.read() as connection:
+        assert [tuple(row) for row in connection.execute(rows)] == before

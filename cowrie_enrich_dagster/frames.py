@@ -1,0 +1,119 @@
+"""The tables as pandas DataFrames, for notebooks: moments in UTC, real dtypes, lists as lists.
+
+    from cowrie_enrich_dagster import frames
+    frames.logins("2025-11-01..2025-11-07").groupby("password")["attempts"].sum().nlargest(10)
+
+Each function takes days (`A`, `A..B`, or `Days`) and reads the database of the settings, or the one that is
+given. What attackers wrote is in them as they wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Date, Table, bindparam, select, text
+
+from cowrie_enrich_dagster.settings import load_settings
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.migrate import require_current
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, SessionIp, UtcDateTime, table_of
+from cowrie_enrich_dagster.vocabulary import Days
+
+__all__ = ["commands", "enriched_sessions", "files", "logins", "sources"]
+
+_TEXT, _WHOLE, _TRUTH = "string", "Int64", "boolean"
+_OF_ITEMS = {
+    "position": _WHOLE, "username": _TEXT, "password": _TEXT, "key": _TEXT, "success": _TRUTH,
+    "attempts": _WHOLE, "command_line": _TEXT, "sha256": _TEXT, "url": _TEXT, "name": _TEXT, "how": _TEXT,
+    "sensor": _TEXT, "session_id": _TEXT, "src_ip": _TEXT,
+}  # fmt: skip
+
+
+def enriched_sessions(days: Days | str, database: Database | None = None) -> pd.DataFrame:
+    """A row per session that began on the days: its deeds, and what is known of its source."""
+    return _table(table_of(EnrichedSession), days, database)
+
+
+def sources(days: Days | str, database: Database | None = None) -> pd.DataFrame:
+    """A row per day and source address: how active it was."""
+    return _table(table_of(SessionIp), days, database)
+
+
+def logins(days: Days | str, database: Database | None = None) -> pd.DataFrame:
+    """A row per credential that was tried in a session."""
+    return _items("session_logins", days, database)
+
+
+def commands(days: Days | str, database: Database | None = None) -> pd.DataFrame:
+    """A row per line that was typed, in order of `position`."""
+    return _items("session_commands", days, database)
+
+
+def files(days: Days | str, database: Database | None = None) -> pd.DataFrame:
+    """A row per file that a session brought, or tried to."""
+    return _items("session_files", days, database)
+
+
+@contextmanager
+def _opened(database: Database | None) -> Iterator[Database]:
+    if database is not None:
+        yield database
+        return
+    settings = load_settings()
+    own = Database(settings.database_url.get_secret_value())
+    try:
+        require_current(own, embedded=settings.embedded_database)
+        yield own
+    finally:
+        own.close()
+
+
+def _table(table: Table, days: Days | str, database: Database | None) -> pd.DataFrame:
+    span = days if isinstance(days, Days) else Days.parse(days)
+    query = select(table).where(table.c.day.between(span.first, span.last)).order_by(*table.primary_key)
+    kinds = {column.name: _dtype(column.type.python_type) for column in table.columns if _is_plain(column)}
+    return _frame(query, {}, kinds, database)
+
+
+def _is_plain(column: Any) -> bool:
+    return column.type.python_type in (str, int, bool)
+
+
+def _dtype(kind: type) -> str:
+    return {str: _TEXT, int: _WHOLE, bool: _TRUTH}[kind]
+
+
+def _items(view: str, days: Days | str, database: Database | None) -> pd.DataFrame:
+    span = days if isinstance(days, Days) else Days.parse(days)
+    query = (
+        text(
+            f"SELECT * FROM {view} WHERE day BETWEEN :first AND :last "
+            "ORDER BY started_at, sensor, session_id, position"
+        )
+        .bindparams(bindparam("first", type_=Date), bindparam("last", type_=Date))
+        .columns(day=Date, started_at=UtcDateTime)
+    )
+    return _frame(query, {"first": span.first, "last": span.last}, _OF_ITEMS, database)
+
+
+def _frame(
+    query: Any, parameters: dict[str, Any], kinds: dict[str, str], database: Database | None
+) -> pd.DataFrame:
+    with _opened(database) as opened, opened.read() as connection:
+        found = connection.execute(query, parameters)
+        columns = list(found.keys())
+        frame: pd.DataFrame = pd.DataFrame([tuple(row) for row in found], columns=columns)
+    for name in columns:
+        if name in kinds:
+            frame[name] = frame[name].astype(kinds[name])
+        elif name == "day":
+            frame[name] = pd.to_datetime(frame[name])
+        elif name in _MOMENTS:
+            frame[name] = pd.to_datetime(frame[name], utc=True)
+    return frame
+
+
+_MOMENTS = frozenset({"started_at", "event_start", "event_end", "first_seen", "last_seen"})
