@@ -1,4 +1,4 @@
-"""What happens when something is new: log files -> their days; due lookups -> drain."""
+"""What happens by itself: new log files -> their days; due lookups -> drain; runs that died -> failed."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -26,6 +26,7 @@ from dagster._core.storage.tags import (
 
 from cowrie_enrich_dagster.defs.jobs import drain_lookups, enrich_day, how_far, index_logs
 from cowrie_enrich_dagster.defs.new_days import Cursor, Decision, decide
+from cowrie_enrich_dagster.defs.orphans import fail_orphans
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import EnricherResource
 from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays
@@ -208,4 +209,19 @@ def _ranges(days: Iterable[date]) -> Iterator[Days]:
             yield Days(part[0], part[-1])
 
 
-sensors = [new_log_files, due_lookups]
+@sensor(
+    minimum_interval_seconds=60,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Marks runs as failed that died with their code server (power cut, kill -9): Dagster would "
+    "take them for running for ever. run_retries in dagster.yaml starts them again.",
+)
+def orphaned_runs(context: SensorEvaluationContext) -> SkipReason:
+    """Fail the runs of this project's jobs whose process is gone. See `orphans`."""
+    ours = context.repository_def.job_names if context.repository_def else []
+    failed = fail_orphans(context.instance, ours, utc_now().timestamp())
+    if not failed:
+        return SkipReason("every run that is marked as started is at work")
+    return SkipReason(f"marked as failed, their process is gone: {', '.join(run[:8] for run in failed)}")
+
+
+sensors = [new_log_files, due_lookups, orphaned_runs]

@@ -227,7 +227,8 @@ class LookupQueue:
             WHERE service = :service AND {self._one_of.format(chosen)}
             RETURNING key, priority, value_class, is_refresh, last_day
         """
-        with self._database.write() as connection:
+        # A claim that a crash undoes costs nothing: `still_mine` decides before anything is asked.
+        with self._database.write(lasting=False) as connection:
             now = self._database.now(connection)
             since = now - self._woke_at.get(service, now - WAKE_EVERY)
             if abs(since) >= WAKE_EVERY:  # a clock may be set back

@@ -57,7 +57,7 @@ class Engine:
         self._config = config
         self._lock = threading.Lock()
         self._wall_offset = time.time() - time.monotonic()
-        self._latest = 0.0
+        self._latest: dict[str, float] = {}
         self._limiters: dict[str, Limiter] = {}
         self._faults: dict[str, FaultPlan] = {}
         self._records: list[RequestRecord] = []
@@ -94,7 +94,7 @@ class Engine:
     def records(self) -> list[RequestRecord]:
         """Every request since the start or the last reset, in the order of arrival."""
         with self._lock:
-            return self._records.copy()
+            return sorted(self._records, key=lambda record: record.t)
 
     def handle(self, service: str, request: Request, arrived: float, client_port: int) -> Outcome:
         """Decide a request by its arrival (monotonic seconds); it is recorded before it is answered."""
@@ -103,8 +103,8 @@ class Engine:
         refusal = page.refusal(request)
         proper = refusal or page.reply(request, keys)
         with self._lock:
-            # Threads may reach the lock in another order than their requests arrived, by microseconds.
-            arrived = self._latest = max(arrived, self._latest)
+            # Threads may reach the lock in another order than their requests arrived.
+            arrived = self._latest[service] = max(arrived, self._latest.get(service, arrived))
             wall = arrived + self._wall_offset
             limiter = None if refusal else self._limiters.get(service)
             verdict = limiter.decide(arrived) if limiter else ADMITTED

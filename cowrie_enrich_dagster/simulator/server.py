@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 import socketserver
 import sys
 import threading
-import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +18,7 @@ import orjson
 from pydantic import ValidationError
 
 from cowrie_enrich_dagster.simulator import pages
+from cowrie_enrich_dagster.simulator.arrival import TimedReader, tell_arrivals
 from cowrie_enrich_dagster.simulator.engine import Engine, Outcome
 from cowrie_enrich_dagster.simulator.model import Control, SimulatorConfig
 from cowrie_enrich_dagster.simulator.pages import Reply, Request
@@ -61,6 +62,7 @@ class SimulatorServer(ThreadingHTTPServer):
     def server_bind(self) -> None:
         # HTTPServer's own asks the resolver for the host's name, which can take seconds.
         socketserver.TCPServer.server_bind(self)
+        tell_arrivals(self.socket)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -92,8 +94,14 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def setup(self) -> None:
+        super().setup()
+        self._timed = TimedReader(self.connection)
+        self.rfile.close()
+        self.rfile = io.BufferedReader(self._timed)
+
     def parse_request(self) -> bool:
-        self._arrived = time.monotonic()
+        self._arrived = self._timed.arrived
         return super().parse_request()
 
     def do_GET(self) -> None:

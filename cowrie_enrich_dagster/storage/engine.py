@@ -25,6 +25,7 @@ from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 SQLITE_BUSY_TIMEOUT_S = 60.0
 OUTAGE_PATIENCE_S = 60.0
 _IMMEDIATE = "cowrie_enrich_begin_immediate"
+_LASTING = "cowrie_enrich_lasting"
 
 
 class DatabaseUnusable(Exception):
@@ -274,8 +275,14 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
-            immediate = connection.get_execution_options().get(_IMMEDIATE, False)
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+            options = connection.get_execution_options()
+            if options.get(_IMMEDIATE, False):
+                # Of this connection, until it is said otherwise; not to be changed within a transaction.
+                level = "FULL" if options[_LASTING] else "NORMAL"
+                connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql("BEGIN")
 
         return engine
 
@@ -286,9 +293,16 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that writes; on SQLite it waits for the write lock before its first statement."""
-        with self.engine.connect().execution_options(**{_IMMEDIATE: True}) as connection, connection.begin():
+    def write(self, *, lasting: bool = True) -> Iterator[Connection]:
+        """A transaction that writes; on SQLite it waits for the write lock before its first statement.
+
+        One that is not `lasting` does not wait for the disk: should the server (SQLite: the machine) crash
+        within the next second, it may never have been.
+        """
+        options = {_IMMEDIATE: True, _LASTING: lasting}
+        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+            if not (lasting or self.is_sqlite):
+                connection.execute(text("SET LOCAL synchronous_commit = off"))
             yield connection
 
     def now(self, connection: Connection) -> datetime:

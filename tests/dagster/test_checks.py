@@ -29,10 +29,10 @@ def of_rows(report: JoinReport, sessions: int | None = None) -> dict[str, AssetC
 
 @pytest.mark.parametrize(("answered", "passes"), [(95, True), (94, False)])
 def test_coverage_is_of_sessions_that_may_be_asked_about(answered: int, passes: bool) -> None:
-    """95 % of the sessions from routable addresses; private ones do not count."""
+    """95 % of the sessions whose turn has come: neither private addresses nor those still to wait count."""
     report = joined(
-        {"found": 1, "deferred": 1, "skipped_policy": 9},
-        {"found": answered, "deferred": 100 - answered, "skipped_policy": 900},
+        {"found": 1, "unavailable": 1, "deferred": 5, "skipped_policy": 9},
+        {"found": answered, "unavailable": 100 - answered, "deferred": 500, "skipped_policy": 900},
     )
     assert of_rows(report)["coverage"].passed is passes
 

@@ -93,7 +93,8 @@ def migrated(server: PostgresServer) -> str:
 def rows_of(url: str) -> dict[Any, dict[str, Any]]:
     """Every session's row, without what depends on when it was asked."""
     query = text("""
-        SELECT s.sensor, s.session_id, s.started_at, s.day, s.event_count, s.src_ip, s.username, s.file_hashes, e.source_ip,
+        SELECT s.sensor, s.session_id, s.started_at, s.day, s.event_count, s.src_ip, s.username,
+            s.file_hashes, e.source_ip,
             e.source_as_number, e.source_as_organization_name, e.source_geo_country_iso_code,
             e.source_abuse_score, e.source_reports, e.source_is_proxy, e.file_malicious, e.file_label,
             e.passwords_breached, e.passwords_novel, e.intel

@@ -28,8 +28,19 @@ def is_answered(record: RequestRecord) -> bool:
 
 
 def over_limit(log: Iterable[RequestRecord]) -> list[str]:
-    """Requests that a limit refused."""
-    return [f"{record.service} {record.keys} at {record.t:.3f}" for record in log if record.over_limit]
+    """Requests that a limit refused, each with how long after the one before it came."""
+    last: dict[str, RequestRecord] = {}
+    over = []
+    for record in log:
+        before = last.get(record.service, record)
+        if record.over_limit:
+            after_ms = 1000 * (record.t - before.t)
+            ports = f"ports {before.client_port}, {record.client_port}"
+            over.append(
+                f"{record.service} {record.keys} at {record.t:.3f}, after {after_ms:.1f} ms ({ports})"
+            )
+        last[record.service] = record
+    return over
 
 
 def asked_again(log: Iterable[RequestRecord], kills: Sequence[Kill]) -> list[str]:

@@ -25,7 +25,7 @@ BY_BYTE = [bytes([byte]) for byte in HEAD + b"Content-Length: 9\r\n\r\n123456789
 DAWDLERS: dict[str, Callable[[], Iterator[bytes]]] = {
     "drips a status line": lambda: (bytes([byte]) for byte in b"HTTP/1.1 200 " + b"O" * 9000),
     "drips headers": lambda: chain([HEAD], repeat(b"X-A: b\r\n")),
-    "drips a body": lambda: chain([HEAD + b"Content-Length: 90000\r\n\r\n"], repeat(b"1")),
+    "drips a body": lambda: chain([HEAD + b"Content-Length: 90000000\r\n\r\n"], repeat(b"1")),
     "drips chunks": lambda: chain([CHUNKED], repeat(b"1\r\n1\r\n")),
     "drips a chunk's line": lambda: chain([CHUNKED + b"1;"], repeat(b"x")),
     "says 100 Continue for ever": lambda: repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
