@@ -107,7 +107,9 @@ def one_by_one(setup: Setup, status_file: Path) -> int:
     with Enricher(load_settings(setup.settings)) as enricher:
         insert = (sqlite if enricher.database.is_sqlite else postgresql).insert(_ENRICHED)
         changed = {column.name: insert.excluded[column.name] for column in _ENRICHED.columns}
-        upsert = insert.on_conflict_do_update(index_elements=["sensor", "session_id"], set_=changed)
+        upsert = insert.on_conflict_do_update(
+            index_elements=["sensor", "session_id", "event_start"], set_=changed
+        )
         with enricher.database.read() as connection:
             sessions = connection.execute(select(_SESSIONS).limit(ONE_BY_ONE)).all()
         started = time.perf_counter()

@@ -15,6 +15,7 @@ from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import orjson
 from backports import zstd
@@ -25,10 +26,11 @@ from cowrie_enrich_dagster.cowrie.events import Event, InvalidEvent, parse_event
 from cowrie_enrich_dagster.cowrie.feed import reader_of
 from cowrie_enrich_dagster.cowrie.forms import Form
 from cowrie_enrich_dagster.cowrie.sessioniser import Sessioniser
+from cowrie_enrich_dagster.vocabulary import Days
 from tests.fuzz.log_lines import log_of_lines
 from tests.fuzz.mutate import bytes_mutated
 from tests.fuzz.target import SCRATCH, Seeds, Target
-from tests.unit.cowrie.logs import read
+from tests.unit.cowrie.logs import joined, read
 from tests.unit.cowrie.test_line_counts import non_blank_lines
 
 FIRST_DAY, LAST_DAY = date(2025, 11, 1), date(2025, 11, 3)
@@ -37,7 +39,8 @@ LINES_PER_LOG = 400
 LINES_PER_FILE = 40
 LINES_PER_PACKED_FILE = 4
 _LONGEST_TEXT = {"session_id": 64, "sensor": 128, "src_ip": 64, "protocol": 16, "urls": 2048}
-_LONGEST_CODE = dict.fromkeys(("hassh", "arch", "ja4h", "file_hashes", "passwords_sha1"), 64)
+_LONGEST_CODE = dict.fromkeys(("hassh", "arch", "ja4h", "ja4", "file_hashes", "passwords_sha1"), 64)
+_DEEDS = {"logins": 200, "command_lines": 500, "files": 200, "tunnels": 200}
 _MOST_VALUES = {"file_hashes": 200, "urls": 200, "passwords_sha1": 1000}
 
 
@@ -57,17 +60,31 @@ class InMemory:
         self.report = ReadReport()
         self.quarantined: list[tuple[int, int, str, bytes]] = []
         self.identities: set[int] = set()
-        self._sessioniser = Sessioniser(*days, self.report)
+        self._events: list[Event] = []
         reader = reader_of(form, self._take, lambda *entry: self.quarantined.append(entry), self.report)
         for start in range(0, len(content), block):
             reader.feed(content[start : start + block])
         reader.end("the end")
-        self.sessions = list(self._sessioniser.finish_days_up_to(days[1]))
+        sessioniser = Sessioniser(*days, self.report)
+        self.report.events = 0
+        self._give(sessioniser)
+        pieces: list[Session] = []
+        for day in Days(*days):
+            if tangled := sessioniser.tangled(day):
+                again = Sessioniser(day, day, ReadReport(), tangled)
+                self._give(again)
+                sessioniser.replace(day, again)
+            pieces += [piece for of_id in sessioniser.finish(day) for piece in of_id]
+        self.sessions = joined(pieces)
 
     def _take(self, record: object) -> None:
         event = parse_event(record, "unknown")
         self.identities.add(event.identity)
-        self._sessioniser.add(event)
+        self._events.append(event)
+
+    def _give(self, sessioniser: Sessioniser) -> None:
+        for event in self._events:
+            sessioniser.add(event)
 
 
 def check_lines(content: bytes) -> Counter[str]:
@@ -127,6 +144,9 @@ def check_session(session: Session) -> None:
     """Every text is one that any database holds, and no longer than promised."""
     for field in fields(session):
         value = getattr(session, field.name)
+        if field.name in _DEEDS:
+            check_deeds(field.name, value)
+            continue
         texts = value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ()
         longest = _LONGEST_TEXT.get(field.name) or _LONGEST_CODE.get(field.name, 256)
         for text in texts:
@@ -139,8 +159,18 @@ def check_session(session: Session) -> None:
         elif isinstance(value, int):
             assert 0 <= value < 2**63, field.name
     assert session.day == session.started_at.date()
-    assert session.started_at <= session.ended_at < session.started_at + timedelta(days=2)
+    assert session.started_at <= session.ended_at < session.started_at + timedelta(days=3)
     assert session.event_count > 0
+
+
+def check_deeds(name: str, items: tuple[Any, ...]) -> None:
+    """Bounded lists of bounded values, as JSON and every database hold them."""
+    assert len(items) <= _DEEDS[name]
+    for item in items:
+        for value in item.values() if isinstance(item, dict) else [item]:
+            assert value is None or isinstance(value, (int, str))
+            assert not isinstance(value, str) or (len(value) <= 4096 and "\0" not in value)
+    orjson.dumps(items).decode()
 
 
 def _check_as(name: str, data: bytes, unpack: Callable[[bytes], bytes]) -> Counter[str]:

@@ -93,18 +93,20 @@ def migrated(server: PostgresServer) -> str:
 def rows_of(url: str) -> dict[Any, dict[str, Any]]:
     """Every session's row, without what depends on when it was asked."""
     query = text("""
-        SELECT s.sensor, s.session_id, s.day, s.event_count, s.src_ip, s.username, s.file_hashes, e.source_ip,
+        SELECT s.sensor, s.session_id, s.started_at, s.day, s.event_count, s.src_ip, s.username,
+            s.file_hashes, e.source_ip,
             e.source_as_number, e.source_as_organization_name, e.source_geo_country_iso_code,
             e.source_abuse_score, e.source_reports, e.source_is_proxy, e.file_malicious, e.file_label,
             e.passwords_breached, e.passwords_novel, e.intel
-        FROM sessions AS s LEFT JOIN enriched_sessions AS e USING (sensor, session_id)
+        FROM sessions AS s LEFT JOIN enriched_sessions AS e
+        ON e.sensor = s.sensor AND e.session_id = s.session_id AND e.event_start = s.started_at
     """)
     with closing(Database(url)) as database, database.read() as connection:
         found = {}
         for row in connection.execute(query).mappings():
             intel = row["intel"] or {}
             told = {f"{name} status": (intel.get(name) or {}).get("status") for name in RATES}
-            found[row["sensor"], row["session_id"]] = {**row, **told, "intel": None}
+            found[row["sensor"], row["session_id"], row["started_at"]] = {**row, **told, "intel": None}
     return found
 
 

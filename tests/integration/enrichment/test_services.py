@@ -234,7 +234,7 @@ def test_every_column_tells_who_filled_it(world: None, open_enricher: Open) -> N
     facts = [
         column.name
         for column in EnrichedSession.__table__.columns
-        if column.name.startswith(("source_as", "source_geo", "source_is", "file_", "passwords_"))
+        if column.name.startswith(("source_as", "source_geo", "source_is", "file_m", "file_l", "passwords_"))
         or column.name in ("source_abuse_score", "source_classification", "source_reports")
     ]
     assert len(facts) == 14
