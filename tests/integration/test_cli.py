@@ -342,8 +342,8 @@ def test_a_revision_that_is_not_there(cli: Cli, command: tuple[str, ...]) -> Non
     cli("db", "upgrade")
     result = cli("db", *command, answer="y\n")
     assert result.exit_code == 2
-    assert "base, v11, v12, v13, v14, v15" in the_error(result)
-    assert json.loads(cli("db", "current").stdout)["current"] == "v15"
+    assert "base, v11, v12, v13, v14, v15, v16" in the_error(result)
+    assert json.loads(cli("db", "current").stdout)["current"] == "v16"
 
 
 def test_downgrade_asks_what_may_go(cli: Cli) -> None:
@@ -352,7 +352,7 @@ def test_downgrade_asks_what_may_go(cli: Cli) -> None:
     for answer in ("", "\n", "n\n"):
         result = cli("db", "downgrade", "v12", answer=answer)
         assert result.exit_code == 1
-        assert json.loads(cli("db", "current").stdout)["current"] == "v15"
+        assert json.loads(cli("db", "current").stdout)["current"] == "v16"
     asked = result.stdout + result.stderr
     assert "observations" in asked
     assert "service_limits" in asked
