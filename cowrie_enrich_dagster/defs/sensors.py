@@ -282,7 +282,9 @@ def freshness(
         metadata=told.metadata,
         severity=told.severity,
     )
-    return SensorResult(asset_events=[evaluation])
+    return SensorResult(
+        asset_events=[evaluation], skip_reason=f"the newest session began at {newest:%F %H:%M} UTC"
+    )
 
 
 sensors = [new_log_files, due_lookups, freshness]
