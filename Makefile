@@ -16,7 +16,7 @@ $(READY): pyproject.toml
 demo: setup
 	$(BIN)/python -m cowrie_enrich_dagster.demo run
 
-dev: setup
+dev: setup # PORT=3001: at that port
 	$(BIN)/python -m cowrie_enrich_dagster.demo dev
 
 test: setup

@@ -34,7 +34,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 
@@ -174,7 +174,8 @@ def _check_output(output: Path | None) -> None:
 
 
 def _table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
-    table = Table(*columns, title=title, title_justify="left")
+    # Folded, not cut: a path or a sentence is of use only whole.
+    table = Table(*(Column(name, overflow="fold") for name in columns), title=title, title_justify="left")
     for row in rows:
         table.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
     out.print(table)

@@ -203,6 +203,24 @@ def _of_last_runs(connection: Connection) -> Iterator[Metric]:
         "last_run_pending_lookups", "Lookups the latest run left to later ones.", "kind",
         [([kind], row.report["pending"]) for kind, row in runs.items()],
     )  # fmt: skip
+    rates = {kind: row.report.get("hit_rates", {}) for kind, row in runs.items()}
+    tiers = [(kind, tier, of[tier]) for kind, of in rates.items() for tier in ("cache", "l1") if tier in of]
+    yield _gauge(
+        "last_run_hit_ratio", "Share answered of the keys that the cache, or Redis (l1), should have had.",
+        "kind tier", [([kind, tier], rate["hit_rate"]) for kind, tier, rate in tiers],
+    )  # fmt: skip
+    yield _gauge(
+        "last_run_hits_expected", "Keys that the cache, or Redis (l1), should have had.",
+        "kind tier", [([kind, tier], rate["expected"]) for kind, tier, rate in tiers],
+    )  # fmt: skip
+    yield _gauge(
+        "last_run_sessions_without_call_ratio", "1 - calls / answered sessions.", "kind service",
+        [
+            ([kind, service], one["hit_rate"])
+            for kind, of in rates.items()
+            for service, one in of.get("sessions_without_call", {}).items()
+        ],
+    )  # fmt: skip
     for name, text, labels, part in (
         ("last_run_cache_hits", "Keys of the latest run answered by each tier.", "kind tier", "hits"),
         ("last_run_api_calls", "Requests of the latest run.", "kind service", "api_calls"),

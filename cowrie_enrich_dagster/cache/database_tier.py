@@ -78,7 +78,7 @@ class DatabaseCache:
 
     def __init__(self, database: Database, *, versions: Mapping[str, int] | None = None) -> None:
         self.metrics = CacheMetrics()
-        self._database = database
+        self.database = database
         self.versions = versions or {}
         self._dialect = "sqlite" if database.is_sqlite else "postgresql"
         self._hits: dict[str, Counter[str]] = {}
@@ -124,12 +124,12 @@ class DatabaseCache:
     def _rows(self, service: str, keys: list[str], columns: str) -> list[Any]:
         # Plain columns, decoded one by one above: a typed result would fail as a whole on one broken row.
         query = text(f"SELECT cache_key, {columns} FROM enrichment_cache WHERE {_OF_KEYS[self._dialect]}")
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return list(connection.execute(query, self._keys_of(service, keys)))
 
     def _keys_of(self, service: str, keys: list[str]) -> dict[str, Any]:
         name = versioned(service, self.versions)
-        return {"service": name, "keys": orjson.dumps(keys).decode() if self._database.is_sqlite else keys}
+        return {"service": name, "keys": orjson.dumps(keys).decode() if self.database.is_sqlite else keys}
 
     def set(self, entry: CacheEntry) -> None:
         """Keep one entry, as `set_many` does."""
@@ -143,7 +143,7 @@ class DatabaseCache:
     def _set_all(self, entries: list[CacheEntry]) -> int:
         if not entries:
             return 0
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             return self.store(connection, entries)
 
     def store(self, connection: Connection, entries: Iterable[CacheEntry]) -> int:
@@ -153,7 +153,7 @@ class DatabaseCache:
         `accessed_at` and `hit_count`. An entry whose payload cannot be stored counts as dropped. Rows are
         locked in the order of (service, key); a caller who stores twice in one transaction should keep it.
         """
-        now = self._database.now(connection)
+        now = self.database.now(connection)
         rows = []
         stores: Counter[str] = Counter()
         for entry in newest(entries):
@@ -189,7 +189,7 @@ class DatabaseCache:
             parameters = self._keys_of(service, storable(keys))
         elif service is not None:
             doomed = doomed.where(_TABLE.c.service == versioned(service, self.versions))
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             gone = connection.execute(delete(_TABLE).where(_TABLE.c.id.in_(doomed)), parameters)
             return gone.rowcount
 
@@ -200,8 +200,8 @@ class DatabaseCache:
         """
         gone: Counter[str] = Counter()
         if dry_run:
-            with self._database.read() as connection:
-                expired = _TABLE.c.expires_at < self._database.now(connection) - grace
+            with self.database.read() as connection:
+                expired = _TABLE.c.expires_at < self.database.now(connection) - grace
                 query = select(_TABLE.c.service, func.count()).where(expired).group_by(_TABLE.c.service)
                 return {row[0]: row[1] for row in connection.execute(query)}
         while batch := self._delete_expired(grace):
@@ -210,8 +210,8 @@ class DatabaseCache:
 
     @survives_outage
     def _delete_expired(self, grace: timedelta) -> Counter[str]:
-        with self._database.write() as connection:
-            limit = self._database.now(connection) - grace
+        with self.database.write() as connection:
+            limit = self.database.now(connection) - grace
             expired: Select[Any] = (
                 select(_TABLE.c.id, _TABLE.c.service)
                 .where(_TABLE.c.expires_at < limit)
@@ -239,7 +239,7 @@ class DatabaseCache:
         written = 0
         try:
             for batch in chunks(pending, BATCH_ROWS):
-                with self._database.write() as connection:
+                with self.database.write() as connection:
                     self._add_hits(connection, batch)
                 written += len(batch)
         finally:
@@ -249,8 +249,8 @@ class DatabaseCache:
         return written
 
     def _add_hits(self, connection: Connection, batch: list[dict[str, Any]]) -> None:
-        now = self._database.now(connection)
-        if self._database.is_sqlite:
+        now = self.database.now(connection)
+        if self.database.is_sqlite:
             connection.execute(_ADD_HITS["sqlite"], [{**row, "now": now} for row in batch])
         else:
             connection.execute(_ADD_HITS["postgresql"], {"hits": orjson.dumps(batch).decode(), "now": now})
@@ -267,8 +267,8 @@ class DatabaseCache:
                    coalesce(sum({_PAYLOAD_BYTES[self._dialect]}), 0), min(fetched_at), max(fetched_at)
             FROM enrichment_cache GROUP BY service ORDER BY service
         """).bindparams(_NOW)
-        with self._database.read() as connection:
-            rows = connection.execute(query, {"now": self._database.now(connection)}).all()
+        with self.database.read() as connection:
+            rows = connection.execute(query, {"now": self.database.now(connection)}).all()
         return {
             service: {
                 "entries": entries,

@@ -10,12 +10,14 @@ from cowrie_enrich_dagster.cache.database_tier import DatabaseCache
 from cowrie_enrich_dagster.cache.entry import CacheEntry
 from cowrie_enrich_dagster.cache.filesystem_tier import FilesystemCache
 from cowrie_enrich_dagster.cache.flights import SingleFlight
+from cowrie_enrich_dagster.cache.given import GivenToRedis
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
 from cowrie_enrich_dagster.cache.redis_tier import RedisCache
 from cowrie_enrich_dagster.cache.tiers import CacheTier, storable
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 API = "api"
+_MAX_SEEN = 1_000_000
 
 Fetch = Callable[[str, Sequence[str]], Mapping[str, CacheEntry]]
 """Asks a service about keys: (service, keys) -> the entries of those that it answered.
@@ -23,6 +25,10 @@ Fetch = Callable[[str, Sequence[str]], Mapping[str, CacheEntry]]
 What is left out (limited, failed, deferred) is not cached. Across processes it is the function's business
 that a key is asked once; within this process no two calls for the same key are under way at a time.
 """
+
+
+Vouch = Callable[[CacheEntry], bool]
+"""Whether the service itself would have said this about the key: of what stands in Redis alone."""
 
 
 class Hit(NamedTuple):
@@ -36,9 +42,10 @@ class Hit(NamedTuple):
 class HybridEnrichmentCache:
     """Asks the tiers in order, and copies what a lower one had into those above it, its age kept.
 
-    Lookups take many keys at once: each tier is asked once, about what the tiers above did not have. The file
-    tier is only read. Errors of the database are raised; Redis and the files cannot fail, only be missed.
-    The tiers count into `metrics` from now on. Thread-safe.
+    Lookups take many keys at once: each tier is asked once, about what the tiers above did not have. What
+    Redis has and the database lacks is written there too, if `vouch` says that it is an answer; if not, it is
+    none. The file tier is only read. Errors of the database are raised; Redis and the files cannot fail, only
+    be missed. The tiers count into `metrics` from now on. Thread-safe.
     """
 
     def __init__(
@@ -48,14 +55,18 @@ class HybridEnrichmentCache:
         filesystem: FilesystemCache | None = None,
         *,
         fetch: Fetch | None = None,
+        vouch: Vouch = lambda entry: True,
         clock: Clock = utc_now,
     ) -> None:
         self.redis = redis
         self.database = database
+        self.given = GivenToRedis(database.database, redis, clock) if redis else None
         self.filesystem = filesystem
         self.metrics = CacheMetrics()
         self._fetch = fetch
+        self._vouch = vouch
         self._clock = clock
+        self._in_database: set[tuple[str, str]] = set()
         self._flights: SingleFlight[Hit] = SingleFlight()
         self._tiers: list[CacheTier] = [tier for tier in (redis, database, filesystem) if tier is not None]
         for tier in self._tiers:
@@ -143,7 +154,9 @@ class HybridEnrichmentCache:
 
     def remember(self, entries: Iterable[CacheEntry]) -> None:
         """Keep entries in Redis alone: for those that the caller has stored in the database itself."""
+        entries = list(entries)
         if self.redis is not None:
+            self._saw_in_database((entry.service, entry.key) for entry in entries)
             self.redis.replace_many(entries)
 
     def purge(self, service: str | None = None, keys: Collection[str] | None = None) -> dict[str, int]:
@@ -151,8 +164,13 @@ class HybridEnrichmentCache:
 
         Raises `ValueError` for keys without a service.
         """
-        # From the bottom up: what is gone below cannot be copied up again by a lookup meanwhile.
-        return {tier.name: tier.delete(service, keys) for tier in reversed(self._tiers)}
+        self._in_database.clear()
+        # From the bottom up: what is gone below cannot be copied up again by a lookup meanwhile. A lookup may
+        # have written through what Redis still had.
+        gone = {tier.name: tier.delete(service, keys) for tier in reversed(self._tiers)}
+        if self.redis is not None:
+            self.database.delete(service, keys)
+        return gone
 
     def _look_up(self, service: str, keys: list[str]) -> tuple[dict[str, Hit], dict[str, Hit]]:
         """The fresh answers, and for the other keys the latest expired ones."""
@@ -168,10 +186,14 @@ class HybridEnrichmentCache:
             entries = tier.get_many(service, missing)
             elapsed = time.perf_counter() - started
             now = self._clock()
+            succeeded = tier is not self.redis or self.redis.available
+            if tier is self.redis:
+                self._write_through(service, entries)
             hits = {key: Hit(entry, tier.name) for key, entry in entries.items() if entry.is_fresh(now)}
-            self.metrics.looked_up(
-                tier.name, service, hits=len(hits), misses=len(missing) - len(hits), seconds=elapsed
-            )
+            if succeeded:  # a call that failed is an error of the tier, and has told nothing of the keys
+                self.metrics.looked_up(
+                    tier.name, service, hits=len(hits), misses=len(missing) - len(hits), seconds=elapsed
+                )
             for key, entry in entries.items():
                 held = stale.get(key)
                 if key not in hits and (held is None or held.entry.fetched_at < entry.fetched_at):
@@ -182,6 +204,33 @@ class HybridEnrichmentCache:
             fresh |= hits
             missing = [key for key in missing if key not in fresh]
         return fresh, stale
+
+    def _write_through(self, service: str, entries: dict[str, CacheEntry]) -> None:
+        """Store what Redis answered and the database lacks; take out what is no answer of the service."""
+        unsure = [key for key in entries if (service, key) not in self._in_database]
+        if not unsure:
+            return
+        held = self.database.fetched_at(service, unsure)
+        alone = [entries[key] for key in unsure if key not in held]
+        for entry in alone:
+            if not self._vouch(entry):
+                del entries[entry.key]
+        refused = [entry.key for entry in alone if entry.key not in entries]
+        if refused and self.redis is not None:
+            self.metrics.dropped(self.redis.name, service, len(refused))
+            self.redis.delete(service, refused)
+        self.database.set_many(entry for entry in alone if entry.key in entries)
+        self._saw_in_database((service, key) for key in unsure if key in entries)
+
+    def _saw_in_database(self, identities: Iterable[tuple[str, str]]) -> None:
+        if len(self._in_database) < _MAX_SEEN:
+            self._in_database.update(identities)
+
+    def flush(self) -> None:
+        """Write down what was counted and given: for the end of a run."""
+        self.database.flush_hits()
+        if self.given is not None:
+            self.given.flush()
 
     def _count(
         self, service: str, keys: Collection[str], cached: Mapping[str, Hit], answered: Mapping[str, Hit]

@@ -21,8 +21,8 @@ class CacheMetrics:
 
     Per tier and service: `hits` (an entry that could be served), `misses`, `stores`, `errors` (faults of the
     tier), `dropped` (entries that could not be read, or were refused), and latency per key: the time of a
-    bulk call divided by its keys. Per service: keys `asked`, those answered from a `cached` tier, `repeats`
-    (keys asked before in this batch) and `repeat_hits` (repeats that cost no call to the service).
+    bulk call that succeeded divided by its keys. Per service: keys `asked`, those answered from a `cached`
+    tier, `repeats` (keys asked before in this batch) and `repeat_hits` (repeats that cost no call to it).
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class CacheMetrics:
         self._seen: set[int] = set()
 
     def looked_up(self, tier: str, service: str, *, hits: int, misses: int, seconds: float) -> None:
-        """Record one lookup of `hits + misses` keys that took `seconds` in all."""
+        """Record one lookup of `hits + misses` keys that succeeded, and took `seconds` in all."""
         keys = hits + misses
         if not keys:
             return

@@ -118,6 +118,10 @@ class RedisCache:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = CacheMetrics()
+        self.place = f"{host}:{port}/{db}"
+        """Which Redis this is."""
+        self.on_given: Callable[[list[tuple[CacheEntry, int]]], None] = lambda entries: None
+        """Told what Redis took, each with its life there in milliseconds."""
         self._ttl_ms = max(1, round(ttl_s * 1000))
         self._versions = versions or {}
         self._clock = clock
@@ -209,6 +213,7 @@ class RedisCache:
             return False
         for service, number in Counter(entry.service for entry, _, _ in chunk).items():
             self.metrics.stored(self.name, service, number)
+        self.on_given([(entry, life_ms) for entry, life_ms, _ in chunk])
         if self._hidden:
             with self._hidden_lock:
                 for entry, _, _ in chunk:

@@ -6,8 +6,8 @@ project promises never happens; WARN is for what outsiders do, or what the next 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
@@ -15,13 +15,20 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
 from cowrie_enrich_dagster.cache import RedisCache
 from cowrie_enrich_dagster.defs.metadata import escape
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
+from cowrie_enrich_dagster.enrichment.hit_rates import (
+    MIN_SESSIONS_AN_ADDRESS,
+    HitRates,
+    SessionsWithoutCall,
+)
 from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 MIN_COVERAGE = 0.95
-MIN_REPEATS_FROM_CACHE = 0.80
+MIN_HIT_RATE = 0.80
+MAX_SILENCE = timedelta(hours=26)
 MAX_L1_P50_MS = 1.0
+_OFF = {"redis": "off"}
 
 LIMITS_OBEYED = AssetCheckSpec(
     "no_rate_limit_failures",
@@ -52,11 +59,29 @@ COVERAGE = AssetCheckSpec(
     description=f"Of the sessions whose turn has come, each asked service has answered for at least "
     f"{MIN_COVERAGE:.0%} (warning). What its pace or quota did not allow yet is counted apart, as deferred.",
 )
-REPEATS = AssetCheckSpec(
-    "repeats_from_cache",
+CACHE_HIT_RATE = AssetCheckSpec(
+    "cache_hit_rate",
+    asset="enrichment_cache",
+    description="Of the run's keys that an earlier run had answered, unexpired, a tier of the cache gave "
+    f"at least {MIN_HIT_RATE:.0%} (warning: what was paid for was lost, and is asked again).",
+)
+L1_HIT_RATE = AssetCheckSpec(
+    "l1_hit_rate",
+    asset="enrichment_cache",
+    description=f"Of the keys that Redis was given within its TTL, it gave back at least {MIN_HIT_RATE:.0%}, "
+    "if it is turned on (warning: it was emptied or restarted, is away, or has too little memory).",
+)
+WITHOUT_CALL = AssetCheckSpec(
+    "sessions_without_call",
     asset="enriched_sessions",
-    description=f"More than {MIN_REPEATS_FROM_CACHE:.0%} of the sessions from an address that the days have "
-    "already seen are answered from the cache, for each asked service that has such (warning).",
+    description=f"At least {MIN_HIT_RATE:.0%} of the answered sessions cost no call, for each service that "
+    f"answered {MIN_SESSIONS_AN_ADDRESS} sessions a key or more (warning).",
+)
+NEWEST_SESSION = AssetCheckSpec(
+    "newest_session",
+    asset="enriched_sessions",
+    description=f"The newest session is less than {MAX_SILENCE.total_seconds() / 3600:.0f} hours old "
+    "(warning): sensors on the Internet are attacked all the time. Looked at hourly, with or without a run.",
 )
 L1_REACHABLE = AssetCheckSpec(
     "l1_reachable",
@@ -71,8 +96,15 @@ L1_LATENCY = AssetCheckSpec(
 )
 
 
-def of_answers(fetched: Sequence[FetchReport]) -> Iterator[AssetCheckResult]:
-    """The checks of `enrichment_cache`, from what asking each service came to."""
+def of_answers(
+    fetched: Sequence[FetchReport], rates: HitRates, *, redis_is_on: bool
+) -> Iterator[AssetCheckResult]:
+    """The checks of `enrichment_cache`, from what the cache gave and what asking each service came to."""
+    yield _hit_rate(CACHE_HIT_RATE, rates.expected, rates.answered, rates.cache)
+    if redis_is_on:
+        yield _hit_rate(L1_HIT_RATE, rates.l1_expected, rates.l1_answered, rates.l1)
+    else:
+        yield _result(L1_HIT_RATE, True, AssetCheckSeverity.WARN, _OFF)
     for spec, status in (
         (LIMITS_OBEYED, LookupStatus.RATE_LIMITED),
         (ANSWERS_VALID, LookupStatus.INVALID_RESPONSE),
@@ -81,6 +113,12 @@ def of_answers(fetched: Sequence[FetchReport]) -> Iterator[AssetCheckResult]:
         yield _result(spec, not any(by_service.values()), AssetCheckSeverity.WARN, by_service)
     refused = {part.service: _setting_to_mend(part.service) for part in fetched if _is_refused(part)}
     yield _result(KEYS_ACCEPTED, not refused, AssetCheckSeverity.WARN, refused)
+
+
+def _hit_rate(spec: AssetCheckSpec, expected: int, answered: int, rate: float | None) -> AssetCheckResult:
+    share = {} if rate is None else {"hit_rate": round(rate, 4)}
+    figures = {"expected": expected, "answered": answered, **share}
+    return _result(spec, rate is None or rate >= MIN_HIT_RATE, AssetCheckSeverity.WARN, figures)
 
 
 def _is_refused(part: FetchReport) -> bool:
@@ -95,13 +133,16 @@ def _setting_to_mend(service: str) -> str:
 
 
 def of_rows(
-    report: JoinReport, sessions: int, cache: Mapping[str, Any], redis: RedisCache | None
+    report: JoinReport,
+    sessions: int,
+    cache: Mapping[str, Any],
+    redis: RedisCache | None,
+    without_call: Mapping[str, SessionsWithoutCall],
 ) -> list[AssetCheckResult]:
-    """The checks of `enriched_sessions`, from the join, the number of sessions and the cache's metrics."""
+    """The checks of `enriched_sessions`: the join, the number of sessions, the cache's metrics, the calls."""
     asked = [service for service in report.lookups if report.is_asked(service)]
     allowed = {service: report.allowed_coverage(service) for service in asked}
     deferred = {f"deferred_{service}": report.deferred(service) for service in asked}
-    repeats = {service: _repeats_from_cache(report, service) for service in asked}
     counts = {"sessions": sessions, "enriched": report.sessions}
     return [
         _result(COMPLETE, report.sessions == sessions, AssetCheckSeverity.ERROR, counts),
@@ -111,12 +152,7 @@ def of_rows(
             AssetCheckSeverity.WARN,
             _plotted({**allowed, **deferred}),
         ),
-        _result(
-            REPEATS,
-            all(share is None or share > MIN_REPEATS_FROM_CACHE for share in repeats.values()),
-            AssetCheckSeverity.WARN,
-            _plotted(repeats),
-        ),
+        _without_call(without_call),
         *_of_redis(cache["totals"].get(RedisCache.name, {}), redis),
     ]
 
@@ -126,26 +162,39 @@ def _plotted(shares: Mapping[str, float | None]) -> dict[str, Any]:
     return {service: "–" if share is None else round(share, 4) for service, share in shares.items()}
 
 
-def _repeats_from_cache(report: JoinReport, service: str) -> float | None:
-    """Of the sessions after an address's first, the share that has an answer; None without such sessions."""
-    repeats = Counter(report.sessions_by_status[service])
-    repeats.subtract(report.lookups[service])
-    del repeats[LookupStatus.SKIPPED_POLICY.value]
-    answered = sum(repeats[status.value] for status in LookupStatus if status.is_answer)
-    return answered / repeats.total() if repeats.total() else None
+def _without_call(services: Mapping[str, SessionsWithoutCall]) -> AssetCheckResult:
+    shares = {name: one.share for name, one in services.items() if one.share is not None}
+    sessions = sum(one.sessions for one in services.values())
+    together = SessionsWithoutCall(sessions, 0, sum(one.calls for one in services.values())).share
+    bad = [name for name, share in shares.items() if services[name].is_judged and share < MIN_HIT_RATE]
+    figures = {name: round(share, 4) for name, share in shares.items()}
+    total = {} if together is None else {"hit_rate": round(together, 4)}
+    return _result(WITHOUT_CALL, not bad, AssetCheckSeverity.WARN, {**figures, **total})
+
+
+def of_newest_session(newest: datetime | None, now: datetime) -> AssetCheckResult:
+    """How long nothing was seen, whenever it was enriched last."""
+    if newest is None:
+        return _result(NEWEST_SESSION, False, AssetCheckSeverity.WARN, {"newest_session": "there is none"})
+    age = now - newest
+    figures = {"newest_session": newest.isoformat(), "age_hours": round(age.total_seconds() / 3600, 1)}
+    return _result(NEWEST_SESSION, age <= MAX_SILENCE, AssetCheckSeverity.WARN, figures)
 
 
 def _of_redis(seen: Mapping[str, Any], redis: RedisCache | None) -> Iterator[AssetCheckResult]:
     if redis is None:
-        off = {"redis": "turned off"}
-        yield _result(L1_REACHABLE, True, AssetCheckSeverity.WARN, off)
-        yield _result(L1_LATENCY, True, AssetCheckSeverity.WARN, off)
+        yield _result(L1_REACHABLE, True, AssetCheckSeverity.WARN, _OFF)
+        yield _result(L1_LATENCY, True, AssetCheckSeverity.WARN, _OFF)
         return
     status, p50 = redis.status(), seen.get("p50_ms")
     state = {"redis": "answers" if status.reachable else escape(status.reason)}
     yield _result(L1_REACHABLE, status.reachable, AssetCheckSeverity.WARN, state)
-    latency = {"redis": "was not asked"} if p50 is None else {"p50_ms": p50, "p99_ms": seen["p99_ms"]}
-    yield _result(L1_LATENCY, p50 is None or p50 < MAX_L1_P50_MS, AssetCheckSeverity.WARN, latency)
+    if p50 is None:
+        why = "was not asked" if status.reachable else "no call succeeded"
+        yield _result(L1_LATENCY, status.reachable, AssetCheckSeverity.WARN, {"redis": why})
+    else:
+        latency = {"p50_ms": p50, "p99_ms": seen["p99_ms"]}
+        yield _result(L1_LATENCY, p50 < MAX_L1_P50_MS, AssetCheckSeverity.WARN, latency)
 
 
 def _result(

@@ -1,6 +1,6 @@
 """Jobs: the assets as one selection, and the upkeep of queue and cache."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from time import monotonic
 
@@ -8,6 +8,7 @@ from dagster import (
     AssetMaterialization,
     AssetSelection,
     Config,
+    Failure,
     OpExecutionContext,
     ResourceParam,
     define_asset_job,
@@ -16,6 +17,8 @@ from dagster import (
 )
 from pydantic import Field
 
+from cowrie_enrich_dagster.defs.assets.enriched_sessions import rows_of_day
+from cowrie_enrich_dagster.defs.assets.enrichment_cache import answers_of_day
 from cowrie_enrich_dagster.defs.budget import end_of_run
 from cowrie_enrich_dagster.defs.history import Pruned, prune_runs
 from cowrie_enrich_dagster.defs.metadata import counts_table, eta_metadata, table
@@ -24,6 +27,7 @@ from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsRes
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.fetch import Progress
+from cowrie_enrich_dagster.enrichment.hit_rates import HitRates
 from cowrie_enrich_dagster.enrichment.learned import days_to_say, note_said
 from cowrie_enrich_dagster.enrichment.report import DrainReport
 from cowrie_enrich_dagster.settings import load_settings
@@ -33,7 +37,7 @@ PROGRESS_SECONDS = 10.0
 
 enrich_day = define_asset_job(
     "enrich_day",
-    selection=AssetSelection.groups("logs", "feeds", "enrichment"),
+    selection=AssetSelection.groups("sessions", "feeds", "answers", "enriched"),
     description="Logs of the chosen days -> enriched sessions.",
 )
 
@@ -107,13 +111,17 @@ def _tell(context: OpExecutionContext, pipeline: Enricher, report: DrainReport) 
     days = days_to_say(pipeline.database, every)
     for day in days:
         if daily.has_partition_key(str(day)):
-            rows = pipeline.count_sessions(Days(day, day))
-            context.log_event(
-                AssetMaterialization(
-                    "enriched_sessions", partition=str(day), metadata={"dagster/row_count": rows}
-                )
-            )
+            _say(context, pipeline, day)
     note_said(pipeline.database, days)
+
+
+def _say(context: OpExecutionContext, pipeline: Enricher, day: date) -> None:
+    """Materialise what a drain improved: the answers about the day, and the rows that have them."""
+    span = Days(day, day)
+    answers = answers_of_day(pipeline.answers_by_day(span)[day], HitRates())
+    rows = rows_of_day(pipeline, day, pipeline.reports_by_day(span)[day])
+    for asset, metadata in (("enrichment_cache", answers), ("enriched_sessions", rows)):
+        context.log_event(AssetMaterialization(asset, partition=str(day), metadata=metadata))
 
 
 @job(description="Ask the lookups that are due, for five minutes at most; the days they improve are said.")
@@ -184,6 +192,8 @@ def import_files(
     context: OpExecutionContext, database: ResourceParam[DatabaseResource], config: ImportConfig
 ) -> None:
     """Move a filesystem cache into the database, ages kept."""
+    if not Path(config.folder).is_dir():
+        raise Failure(f"{config.folder} is not a folder", allow_retries=False)
     with opened(database) as pipeline:
         report = pipeline.import_files(Path(config.folder))
     context.add_output_metadata(report.as_dict())

@@ -38,7 +38,9 @@ class _Checked(ConfigScalar):
     @property
     def field(self) -> str:
         """What the launchpad calls it."""
-        return self.dotted.rpartition(".")[2]
+        return {"database_url": "url", "max_wait_s": "max_wait_seconds"}.get(
+            self.dotted, self.dotted.rpartition(".")[2]
+        )
 
     def post_process(self, value: Any) -> Any:
         """The value as it is used; Dagster calls this when a run is asked for, and again when it starts."""
@@ -92,7 +94,12 @@ def database_for_a_run(settings: Settings, text: str) -> SecretStr:
 
     Raises `ConfigError` for a URL with a password, or with parameters that could hold one or lead elsewhere.
     """
-    typed = make_url(checked("database_url", text, "url").get_secret_value())
+    try:
+        typed = make_url(checked("database_url", text, "url").get_secret_value())
+    except ConfigError:  # whose words tell how to write a password, too
+        raise ConfigError(
+            "url is not accepted; accepted: postgresql://user@host/name or sqlite:////file"
+        ) from None
     if typed.password is not None or set(typed.query) - set(_HARMLESS):
         raise ConfigError(
             f"url holds a password, or parameters other than {' and '.join(_HARMLESS)}; leave them out: the "

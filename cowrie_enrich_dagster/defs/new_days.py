@@ -22,8 +22,8 @@ from cowrie_enrich_dagster.enrichment.ingest import DayMark
 
 CROSSING = timedelta(hours=1)
 _DAY = timedelta(days=1)
-_SHORT = 8  # hex digits: of a day that is settled one change in 4,000,000,000 is taken for none
-_NOTHING = "-" * _SHORT
+SHORT = 8  # hex digits: of a day that is settled one change in 4,000,000,000 is taken for none
+_NOTHING = "-" * SHORT
 
 
 class Asked(NamedTuple):
@@ -52,12 +52,12 @@ class Cursor:
         try:
             plain = json.loads(text or "{}")
             if "settled" not in plain:
-                return cls({date.fromisoformat(day): mark[:_SHORT] for day, mark in plain.items()})
+                return cls({date.fromisoformat(day): mark[:SHORT] for day, mark in plain.items()})
             settled = {
                 date.fromisoformat(f"{month}-{number + 1:02}"): mark
                 for month, marks in plain["settled"].items()
-                for number in range(len(marks) // _SHORT)
-                if (mark := marks[number * _SHORT : (number + 1) * _SHORT]) != _NOTHING
+                for number in range(len(marks) // SHORT)
+                if (mark := marks[number * SHORT : (number + 1) * SHORT]) != _NOTHING
             }
             recent = {date.fromisoformat(day): Asked(*asked) for day, asked in plain["recent"].items()}
             return cls(settled, recent, set(map(date.fromisoformat, plain["owed"])))
@@ -124,7 +124,7 @@ def _judge(
     end = begin + _DAY
     asked = known.recent.get(day)
     if asked is None:
-        is_due = now < end or known.settled.get(day) != mark.extent[:_SHORT]
+        is_due = now < end or known.settled.get(day) != mark.extent[:SHORT]
         return is_due, is_due
     asked_at = datetime.fromtimestamp(asked.at, timezone.utc)
     has_grown = mark.extent != asked.extent
@@ -148,4 +148,4 @@ def _settle(cursor: Cursor, now: datetime, every: timedelta) -> None:
         at = datetime.fromtimestamp(asked.at, timezone.utc)
         if datetime.combine(day + _DAY, time(), timezone.utc) <= at <= now - every:
             del cursor.recent[day]
-            cursor.settled[day] = asked.extent[:_SHORT]
+            cursor.settled[day] = asked.extent[:SHORT]

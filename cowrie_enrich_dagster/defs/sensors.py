@@ -2,15 +2,19 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from hashlib import sha256
 from itertools import groupby
 
 from dagster import (
+    AssetCheckEvaluation,
+    AssetKey,
+    AssetRecordsFilter,
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
     DefaultSensorStatus,
+    Failure,
     ResourceParam,
     RunRequest,
     RunsFilter,
@@ -25,8 +29,10 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
+from cowrie_enrich_dagster.defs.assets.cowrie_sessions import LOG_MARK
+from cowrie_enrich_dagster.defs.checks import NEWEST_SESSION, of_newest_session
 from cowrie_enrich_dagster.defs.jobs import drain_lookups, enrich_day, how_far, index_logs
-from cowrie_enrich_dagster.defs.new_days import Cursor, Decision, decide
+from cowrie_enrich_dagster.defs.new_days import SHORT, Cursor, Decision, decide
 from cowrie_enrich_dagster.defs.orphans import fail_orphans
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
@@ -43,6 +49,7 @@ _UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 MAX_DAYS_PER_RUN = 31
+MAX_RECORDS = 10_000
 LOOK_SECONDS = 5.0
 """How long one tick reads logs that are new to it; Dagster ends a tick after 60 seconds."""
 _MATERIALISED_BY_HAND = "__ASSET_JOB"  # what Dagster calls a run or backfill of assets from the UI
@@ -67,15 +74,19 @@ def new_log_files(
     """
     indexing = _unfinished(context.instance, index_logs.name)
     reads_on = [run for run in indexing if run.status is DagsterRunStatus.STARTED]
-    with opened(database) as pipeline:
-        settings = pipeline.settings
-        look = pipeline.log_days(0 if reads_on else LOOK_SECONDS)
+    try:
+        with opened(database) as pipeline:
+            settings = pipeline.settings
+            look = pipeline.log_days(0 if reads_on else LOOK_SECONDS)
+    except Failure as problem:
+        return _until_mended(problem)
     if not look.complete:
         return _have_it_read(context, look, indexing)
     now, every = utc_now(), timedelta(minutes=settings.every_minutes)
     found, left_out = _in_partitions(look.days, settings, now.date())
     at_work = _days_at_work(context.instance)
-    decision = decide(found, Cursor.parse(context.cursor), now, every, set(at_work))
+    asked = Cursor.parse(context.cursor) if context.cursor else _read_before(context.instance, found, now)
+    decision = decide(found, asked, now, every, set(at_work))
     words = [*_why_days_wait(decision, at_work, settings), *left_out]
     if not decision.ask:
         reason = "; ".join(words if decision.waiting or decision.busy else [_NOTHING_NEW, *left_out])
@@ -95,6 +106,27 @@ def new_log_files(
         for days in _ranges(decision.ask)
     ]
     return SensorResult(run_requests=requests, cursor=decision.cursor.dump())
+
+
+def _read_before(instance: DagsterInstance, found: Mapping[date, DayMark], now: datetime) -> Cursor:
+    """Where the sensor begins: days that are over and were read as they are now need not be read again."""
+    over = [day for day in found if day < now.date() - timedelta(days=1)]
+    if not over:
+        return Cursor()
+    wanted = AssetRecordsFilter(AssetKey("cowrie_sessions"), asset_partitions=[str(day) for day in over])
+    marks: dict[str, object] = {}
+    for record in instance.fetch_materializations(wanted, limit=MAX_RECORDS).records:  # newest first
+        told = record.asset_materialization
+        mark = told.metadata.get(LOG_MARK) if told else None
+        marks.setdefault(str(record.partition_key), mark.value if mark else None)
+    return Cursor(
+        {day: found[day].extent[:SHORT] for day in over if marks.get(str(day)) == found[day].extent}
+    )
+
+
+def _until_mended(problem: Failure) -> SkipReason:
+    """What only a setting can mend is no fault of the tick, which names the setting."""
+    return SkipReason(problem.description)
 
 
 _NOTHING_NEW = "no log file is new or has grown"
@@ -157,7 +189,13 @@ def _list(days: Collection[date]) -> str:
     return str(min(days)) if len(days) == 1 else f"{len(days)} days from {min(days)} to {max(days)}"
 
 
-@sensor(job=drain_lookups, minimum_interval_seconds=15, default_status=DefaultSensorStatus.RUNNING)
+@sensor(
+    job=drain_lookups,
+    minimum_interval_seconds=15,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Asks deferred lookups as soon as they are due and their service may be asked, five minutes "
+    "at a time. A tick that asks nothing says until when.",
+)
 def due_lookups(
     context: SensorEvaluationContext,
     database: ResourceParam[DatabaseResource],
@@ -168,10 +206,13 @@ def due_lookups(
     for name in (drain_lookups.name, enrich_day.name, _MATERIALISED_BY_HAND):
         if running := _unfinished(context.instance, name):
             return SkipReason(f"run {running[0].run_id[:8]} is not finished; it works on the same queue")
-    with opened(database, redis, rate_limits) as pipeline:
-        askable = pipeline.askable(at_once=True)
-        if not askable:
-            return SkipReason(_why_nothing_is_asked(pipeline.ledger()))
+    try:
+        with opened(database, redis, rate_limits) as pipeline:
+            askable = pipeline.askable(at_once=True)
+            if not askable:
+                return SkipReason(_why_nothing_is_asked(pipeline.ledger()))
+    except Failure as problem:
+        return _until_mended(problem)
     context.log.info("due: %s", askable)
     return RunRequest()
 
@@ -232,4 +273,34 @@ def orphaned_runs(context: SensorEvaluationContext) -> SkipReason:
     return SkipReason(f"marked as failed, their process is gone: {', '.join(run[:8] for run in failed)}")
 
 
-sensors = [new_log_files, due_lookups, orphaned_runs]
+@sensor(
+    minimum_interval_seconds=3600,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Looks every hour at how old the newest session is, and says it as the check newest_session: "
+    "where no log arrives there is no run that could say it.",
+)
+def freshness(
+    context: SensorEvaluationContext, database: ResourceParam[DatabaseResource]
+) -> SensorResult | SkipReason:
+    """Evaluate the check without a run."""
+    try:
+        with opened(database) as pipeline:
+            newest, now = pipeline.newest_session()
+    except Failure as problem:
+        return _until_mended(problem)
+    if newest is None:
+        return SkipReason("there is no session yet")
+    told = of_newest_session(newest, now)
+    evaluation = AssetCheckEvaluation(
+        asset_key=told.asset_key or AssetKey("enriched_sessions"),
+        check_name=NEWEST_SESSION.name,
+        passed=told.passed,
+        metadata=told.metadata,
+        severity=told.severity,
+    )
+    return SensorResult(
+        asset_events=[evaluation], skip_reason=f"the newest session began at {newest:%F %H:%M} UTC"
+    )
+
+
+sensors = [new_log_files, due_lookups, orphaned_runs, freshness]

@@ -12,6 +12,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from cowrie_enrich_dagster.cache import RedisStatus
 from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.ingest import survey_logs
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
@@ -110,7 +111,7 @@ def _database(enricher: Enricher) -> tuple[Part, bool]:
         return Part("database", "failed", f"{setting}: {_first_line(problem)}"), False
     if have == want:
         return Part("database", "ok", f"schema {have}"), True
-    if enricher.settings.embedded_database:
+    if enricher.database.is_sqlite:
         detail = f"schema {have or 'not created yet'}; the next run upgrades it to {want}"
         return Part("database", "ok", detail), False
     detail = f"schema {have or 'missing'}, needed {want}: cowrie-enrich db upgrade"
@@ -124,10 +125,30 @@ def _redis(enricher: Enricher) -> Part:
     status = tier.status()
     if not status.reachable:
         return Part("redis", "warning", f"{status.reason}; runs go on without it")
-    used, limit = status.used_memory, status.maxmemory
-    return Part(
-        "redis", "ok", f"{used} bytes used of {limit or 'unlimited'}, eviction {status.eviction_policy}"
-    )
+    detail = f"{status.used_memory} bytes used of {status.maxmemory or 'unlimited'}"
+    detail += f", eviction {status.eviction_policy}"
+    warnings = list(_memory_warnings(status, enricher.settings.redis.max_memory))
+    return Part("redis", "warning" if warnings else "ok", "; ".join([detail, *warnings]))
+
+
+def _memory_warnings(status: RedisStatus, expected: str | None) -> Iterator[str]:
+    """What will go wrong when Redis is full, and what is not as [enrichment.cache] says."""
+    if status.maxmemory == 0:
+        yield "it may use all memory of its machine: set maxmemory"
+    elif status.eviction_policy == "noeviction":
+        yield "full, it takes no more answers: set maxmemory-policy allkeys-lru"
+    if expected and status.maxmemory is not None and bytes_of(expected) != status.maxmemory:
+        yield f"redis_max_memory says {expected}"
+
+
+def bytes_of(size: str) -> int:
+    """A size as Redis writes it: `1k` is 1000 bytes, `1kb` 1024, and so on."""
+    digits = size.rstrip("bBkKmMgG")
+    unit = size[len(digits) :].lower()
+    powers = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3}
+    base: int = 1024 if len(unit) == 2 else 1000
+    power: int = powers[unit[:1]]
+    return int(digits) * int(base**power)
 
 
 def _filesystem(settings: Settings) -> Part:

@@ -10,15 +10,17 @@ import logging
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -42,6 +44,7 @@ from cowrie_enrich_dagster.enrichment.addresses import (
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
 from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
+from cowrie_enrich_dagster.enrichment.hit_rates import AnswersOfDay, SessionsWithoutCall, Tally
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, LogDays, ingest_days, log_days
 from cowrie_enrich_dagster.enrichment.join import JoinReport, enrich_sessions
 from cowrie_enrich_dagster.enrichment.keys import (
@@ -65,7 +68,7 @@ from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
-from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE, Plan, Take, plan_service
+from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE, Plan, ServicePlan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.queue import Among, LookupQueue, OpenLookups, Wanted
 from cowrie_enrich_dagster.enrichment.report import DrainReport, RunReport
 from cowrie_enrich_dagster.pacing import (
@@ -77,7 +80,7 @@ from cowrie_enrich_dagster.pacing import (
     SlowerRateLimiter,
     fingerprint,
 )
-from cowrie_enrich_dagster.services import Service, ServiceConfig
+from cowrie_enrich_dagster.services import InvalidAnswer, Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import ConfigError, RedisSettings, ServiceSettings, Settings
 from cowrie_enrich_dagster.settings.values import Network
@@ -87,6 +90,7 @@ from cowrie_enrich_dagster.storage.tables import (
     EnrichedSession,
     EnrichmentCache,
     EnrichmentRun,
+    Observation,
     SessionIp,
     SessionRecord,
     table_of,
@@ -102,6 +106,7 @@ _SESSIONS = table_of(SessionRecord)
 _ENRICHED = table_of(EnrichedSession)
 _ADDRESSES = table_of(SessionIp)
 _CACHE = table_of(EnrichmentCache)
+_OBSERVATIONS = table_of(Observation)
 
 
 class Enricher:
@@ -119,7 +124,7 @@ class Enricher:
         self.queue = LookupQueue(self.database)
 
     def __enter__(self) -> Enricher:
-        require_current(self.database, embedded=self.settings.embedded_database)
+        require_current(self.database, embedded=self.database.is_sqlite)
         return self
 
     def __exit__(
@@ -130,7 +135,7 @@ class Enricher:
     def close(self) -> None:
         """Write down what the cache counted and close every connection."""
         with suppress(Exception):  # statistics must not hide the error that ends the run
-            self.cache.database.flush_hits()
+            self.cache.flush()
         self.database.close()
 
     @cached_property
@@ -153,7 +158,19 @@ class Enricher:
             DatabaseCache(self.database),
             reference_files(folder, self.database) if folder else None,
             fetch=self._fetch_entries,
+            vouch=self._vouch,
         )
+
+    @staticmethod
+    def _vouch(entry: CacheEntry) -> bool:
+        """Whether the service itself would take what stands in Redis alone for its answer about the key."""
+        service = service_registry.ALL.get(entry.service)
+        if service is None or entry.payload is None:
+            return service is not None
+        try:
+            return service.check(entry.key, entry.payload).status is entry.status
+        except (InvalidAnswer, ValueError):
+            return False
 
     def _fetch_entries(self, service: str, keys: Sequence[str]) -> dict[str, CacheEntry]:
         self.fetch(service, map(Wanted, keys))
@@ -308,13 +325,16 @@ class Enricher:
         listed = self.settings.scanners_file
         return self.settings.all_own_networks(), listed.networks if listed else ()
 
-    def plan(self, days: Days, take: Take | None = None) -> Plan:
-        """What would be asked for `days`; spends nothing. `take` is given the keys, lot by lot."""
+    def plan(self, days: Days, take: Take | None = None, *, by_day: bool = False) -> Plan:
+        """What would be asked for `days`; spends nothing. `take` is given the keys, lot by lot.
+
+        With `by_day` the hit rates of each day are told, too.
+        """
 
         def told_then(service: Service, addresses: Sequence[str]) -> Mapping[str, str]:
             return told_in_time(self.database, service, addresses, days)
 
-        plans = {}
+        plans, tallies = {}, {name: Tally(self.database, self.cache, name) for name in self.services}
         for name, service in self.services.items():
             with self.database.read() as connection:
                 plans[name] = plan_service(
@@ -325,12 +345,31 @@ class Enricher:
                     self.source(name).limiter.snapshot(),
                     has_key=self.has_key(name),
                     take=take,
+                    count=tallies[name].count,
                 )
+            plans[name].rates = tallies[name].rates
+        if by_day:
+            self._rates_by_day(days, plans, tallies)
         return Plan(days, self._count_addresses(days), plans)
 
-    def plan_and_open(self, days: Days) -> Plan:
+    def _rates_by_day(
+        self, days: Days, plans: Mapping[str, ServicePlan], tallies: Mapping[str, Tally]
+    ) -> None:
+        for day in days:
+            for subject, keys in self._keys_of_days(Days(day, day)).items():
+                sent = [key.value for key in keys if key.may_be_sent]
+                for name, service in self.services.items():
+                    if service.subject is subject:
+                        plans[name].rates_by_day[day] = tallies[name].of_some(sent)
+
+    def _keys_of_days(self, days: Days) -> dict[Subject, list[Key]]:
+        chosen = Chosen.of_days(days)
+        with self.database.read() as connection:
+            return {s: list(keys_of(self.database, connection, chosen, s)) for s in self._subjects}
+
+    def plan_and_open(self, days: Days, *, by_day: bool = False) -> Plan:
         """Plan `days`, and open a lookup for all that is wanted."""
-        plan = self.plan(days, self.open)
+        plan = self.plan(days, self.open, by_day=by_day)
         self.queue.counts.fold()
         return plan
 
@@ -408,13 +447,30 @@ class Enricher:
                     fetcher.stop()
                 raise
 
-    def enrich(self, days: Days) -> JoinReport:
-        """Everything known -> `enriched_sessions`."""
-        chosen = Chosen.of_days(days)
+    def enrich(self, days: Days, by_day: dict[date, JoinReport] | None = None) -> JoinReport:
+        """Everything known -> `enriched_sessions`. `by_day` is given the same report for each day alone."""
+        keys = self._keys_of_days(days)
         with self.database.read() as connection:
-            keys = {s: list(keys_of(self.database, connection, chosen, s)) for s in self._subjects}
+            chosen = Chosen.of_days(days)
             passwords = password_hashes(self.database, connection, chosen) if self._asks_passwords else []
-        return enrich_sessions(self.database, days, keys[Subject.IP], self._knowledge_of(keys), passwords)
+        knowledge = self._knowledge_of(keys)
+        report = enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords)
+        if by_day is not None:
+            by_day.update(self._reports_by_day(days, knowledge))
+        return report
+
+    def reports_by_day(self, days: Days) -> dict[date, JoinReport]:
+        """What the rows of each day say: sessions, and how many of them each service has answered."""
+        return self._reports_by_day(days, self._knowledge_of(self._keys_of_days(days)))
+
+    def _reports_by_day(self, days: Days, knowledge: Sequence[Knowledge]) -> dict[date, JoinReport]:
+        sessions = self.sessions_by_day(days)
+        reports = {day: JoinReport(sessions=sessions.get(day, 0)) for day in days}
+        for day, report in reports.items():
+            keys = self._keys_of_days(Days(day, day))
+            for known in knowledge:
+                report.count(replace(known, keys=keys[known.asked.service.subject], tiers=Counter()))
+        return reports
 
     def write_news(self) -> Learned:
         """Write what was learned since into the rows it concerns, whatever their day."""
@@ -458,6 +514,24 @@ class Enricher:
         with self.database.read() as connection:
             return connection.execute(query).scalar_one()
 
+    def sessions_by_day(self, days: Days) -> dict[date, int]:
+        """How many sessions started on each of the days that have any."""
+        return self._by_day(_SESSIONS.c.day, days)
+
+    def addresses_by_day(self, days: Days) -> dict[date, int]:
+        """How many addresses were seen on each of the days that have any."""
+        return self._by_day(_ADDRESSES.c.day, days)
+
+    def told_by_feed(self, feed: str, days: Days) -> dict[date, int]:
+        """About how many addresses of each day a feed has told."""
+        told = select(_OBSERVATIONS.c.key).where(_OBSERVATIONS.c.feed == feed)
+        return self._by_day(_ADDRESSES.c.day, days, _ADDRESSES.c.src_ip.in_(told))
+
+    def _by_day(self, day: Any, days: Days, *conditions: Any) -> dict[date, int]:
+        query = select(day, func.count()).where(day.between(*days.ends), *conditions).group_by(day)
+        with self.database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def top_sources(self, days: Days) -> tuple[list[tuple[int, str, int]], list[tuple[str, int]]]:
         """The ten networks (AS number, organization, sessions) and ten countries with the most sessions."""
         span = _ENRICHED.c.day.between(days.first, days.last)
@@ -497,6 +571,7 @@ class Enricher:
         report.feeds = {feed.feed: feed.as_dict() for feed in self.fetch_feeds(days, until=until)}
         plan = self.plan_and_open(days)
         report.hits.update(plan.hits())
+        report.rates = plan.rates()
         joined = self.enrich(days)
         goals = {name: self._goal(name, days) for name, service in plan.services.items() if service.wanted}
         if goals:
@@ -674,10 +749,12 @@ class Enricher:
         return [(source, source.limiter.snapshot(), backlog.get(source.service.name)) for source in sources]
 
     @survives_outage
-    def begin_run(self, kind: str, days: Days | None) -> str:
-        """Write a row into `enrichment_runs`; returns its id."""
-        run_id = uuid.uuid4().hex
+    def begin_run(self, kind: str, days: Days | None, run_id: str | None = None) -> str:
+        """Write a row into `enrichment_runs`; returns its id. One that is given may be begun again."""
+        again, run_id = run_id is not None, run_id or uuid.uuid4().hex
         with self.database.write() as connection:
+            if again:
+                connection.execute(_RUNS.delete().where(_RUNS.c.run_id == run_id))
             row = {
                 "run_id": run_id,
                 "kind": kind,
@@ -688,6 +765,49 @@ class Enricher:
             }
             connection.execute(_RUNS.insert(), row)
         return run_id
+
+    @survives_outage
+    def complete_run(self, run_id: str, joined: JoinReport) -> dict[str, SessionsWithoutCall]:
+        """Add what the rows came to, to the report of a run that ended before; what its calls spared."""
+        with self.database.write() as connection:
+            of_run = _RUNS.c.run_id == run_id
+            before = connection.execute(select(_RUNS.c.report).where(of_run)).scalar_one_or_none()
+            report = RunReport.for_services(self.services, None)
+            report.api_calls.update((before or {}).get("api_calls", {}))
+            report.add_join(joined)
+            if before is not None:
+                after = report.as_dict()
+                rates = {
+                    **before["hit_rates"],
+                    "sessions_without_call": after["hit_rates"]["sessions_without_call"],
+                }
+                told = {name: after[name] for name in ("sessions", "lookups", "coverage")}
+                connection.execute(
+                    _RUNS.update().where(of_run), {"report": {**before, **told, "hit_rates": rates}}
+                )
+        return report.without_call
+
+    @survives_outage
+    def newest_session(self) -> tuple[datetime | None, datetime]:
+        """When the newest session began (None: there is none), and what time it is now."""
+        with self.database.read() as connection:
+            return connection.execute(
+                select(func.max(_SESSIONS.c.started_at))
+            ).scalar_one(), self.database.now(connection)
+
+    def answers_by_day(self, days: Days) -> dict[date, AnswersOfDay]:
+        """For each day how many answers about its keys the cache has, and the sessions that they cover."""
+        sessions = self.sessions_by_day(days)
+        told = {}
+        for day in days:
+            keys = self._keys_of_days(Days(day, day))
+            answers = AnswersOfDay(sessions.get(day, 0))
+            for name, service in self.services.items():
+                sent = [key for key in keys[service.subject] if key.may_be_sent]
+                held = self.cache.database.fetched_at(name, [key.value for key in sent])
+                answers.count(name, sent, held.keys())
+            told[day] = answers
+        return told
 
     @survives_outage
     def end_run(self, run_id: str, report: RunReport) -> None:

@@ -29,6 +29,7 @@ from sqlalchemy import (
     text,
 )
 
+from cowrie_enrich_dagster.enrichment.hit_rates import SessionsWithoutCall
 from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, TOUCHED, Chosen, Key, touch
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge, Observed
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -202,6 +203,14 @@ class JoinReport:
         counts = self.sessions_by_status.get(service, Counter())
         sent = sum(counts.values()) - counts[LookupStatus.SKIPPED_POLICY.value]
         return counts[LookupStatus.DEFERRED.value] / sent if sent else 0.0
+
+    def without_call(self, service: str, calls: int) -> SessionsWithoutCall:
+        """How many of the sessions with an answer cost no call, when the run made so many."""
+        keys, sessions = self.lookups.get(service, Counter()), self.sessions_by_status.get(service, Counter())
+        answers = [status.value for status in LookupStatus if status.is_answer]
+        return SessionsWithoutCall(
+            sum(sessions[status] for status in answers), sum(keys[status] for status in answers), calls
+        )
 
     def is_asked(self, service: str) -> bool:
         """Whether the service takes part at all (and is not skipped for want of a key)."""

@@ -7,11 +7,14 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from itertools import islice
 
 import numpy as np
 
-from cowrie_enrich_dagster.cache import HybridEnrichmentCache
+from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
+from cowrie_enrich_dagster.enrichment.hit_rates import HitRates
+from cowrie_enrich_dagster.enrichment.hit_rates import total as total_rates
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.queue import Wanted
 from cowrie_enrich_dagster.pacing import QuotaStatus, eta_seconds
@@ -22,6 +25,8 @@ ToldThen = Callable[[Service, Sequence[str]], Mapping[str, str]]
 """The addresses that were answered when their days were current, each with what had the answer."""
 Take = Callable[[str, Sequence[Wanted]], None]
 """Takes what a service is to be asked about, some thousand keys at a time, in the order of asking."""
+Count = Callable[[Sequence[str], Mapping[str, Hit]], None]
+"""Told of each lot of keys what the tiers gave, before anything is opened (see `hit_rates.Tally`)."""
 KEYS_AT_ONCE = 5_000
 SHARES_OF_CALLS = (0.0, 0.1, 0.2, 0.5, 1.0)
 
@@ -48,6 +53,7 @@ class ServicePlan:
     `skipped` counts keys by why they are never sent; `calls` is how many requests the wanted ones take, and
     `eta_s` how long, at the pace in effect now. `quota_left` is how many requests the service's day or month
     has left (None: it has no such limit); `coverage` tells what that and some shares of the calls are worth.
+    `rates` tells what the cache should have known and did.
     """
 
     service: str
@@ -59,6 +65,8 @@ class ServicePlan:
     eta_s: float | None = None
     quota_left: int | None = None
     coverage: list[Coverage] = field(default_factory=list)
+    rates: HitRates = field(default_factory=HitRates)
+    rates_by_day: dict[date, HitRates] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """The JSON form."""
@@ -88,6 +96,10 @@ class Plan:
         for service in self.services.values():
             total.update(service.cached)
         return total
+
+    def rates(self) -> HitRates:
+        """What the cache should have known and did, over all services."""
+        return total_rates(service.rates for service in self.services.values())
 
 
 def calls_for(service: Service, keys: int) -> int:
@@ -129,6 +141,7 @@ def plan_service(
     *,
     has_key: bool,
     take: Take | None = None,
+    count: Count | None = None,
 ) -> ServicePlan:
     """Look every key that may be sent up in the cache; the rest is wanted, and given to `take`.
 
@@ -145,6 +158,8 @@ def plan_service(
             plan.skipped[LookupStatus.SKIPPED_POLICY.value] += len(lot) - len(sent)
         hits = cache.get_many(service.name, list(sent))
         plan.cached.update(hit.tier for hit in hits.values())
+        if count:
+            count(list(sent), hits)
         missing = [key for value, key in sent.items() if value not in hits]
         if service.subject is Subject.IP and missing:
             told = told_then(service, [key.value for key in missing])

@@ -10,6 +10,7 @@ from typing import Any
 
 from cowrie_enrich_dagster.cowrie import PassedOver
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
+from cowrie_enrich_dagster.enrichment.hit_rates import HitRates, SessionsWithoutCall
 from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
@@ -39,6 +40,8 @@ class RunReport:
     lookups: dict[str, Counter[str]] = field(default_factory=dict)
     api_calls: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
+    rates: HitRates = field(default_factory=HitRates)
+    without_call: dict[str, SessionsWithoutCall] = field(default_factory=dict)
     coverage: dict[str, float | None] = field(default_factory=dict)
     pending_by_service: dict[str, int] = field(default_factory=dict)
     eta_by_service: dict[str, float | None] = field(default_factory=dict)
@@ -98,6 +101,9 @@ class RunReport:
         self.sessions = joined.sessions
         self.lookups = joined.lookups
         self.coverage = {service: joined.coverage(service) for service in joined.lookups}
+        self.without_call = {
+            service: joined.without_call(service, self.api_calls[service]) for service in joined.lookups
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form (`cowrie-enrich run --json`); the names are contract."""
@@ -110,6 +116,10 @@ class RunReport:
             "lookups": {service: dict(counts) for service, counts in self.lookups.items()},
             "api_calls": dict(self.api_calls),
             "hits": dict(self.hits),
+            "hit_rates": {
+                **self.rates.as_dict(),
+                "sessions_without_call": {name: one.as_dict() for name, one in self.without_call.items()},
+            },
             "coverage": self.coverage,
             "pending": self.pending,
             "pending_by_service": {name: n for name, n in self.pending_by_service.items() if n},

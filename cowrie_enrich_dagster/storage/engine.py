@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
@@ -327,6 +327,16 @@ class Database:
         if self.is_sqlite:
             return f"{column} IN (SELECT value FROM json_each(:keys))"
         return f"{column} IN (SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)))"
+
+    def copy_beside(self, name: str) -> Path:
+        """A copy of the SQLite file as it is now, beside it and for nobody else to read; where it is."""
+        path = Path(f"{self.url.database}.{name}.bak")
+        path.unlink(missing_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        with closing(sqlite3.connect(path)) as copy, self.read() as connection:
+            held: Any = connection.connection.driver_connection
+            held.backup(copy)
+        return path
 
     def keep_private(self) -> None:
         """Let nobody but us read the SQLite file that is ours: it holds passwords that people typed."""

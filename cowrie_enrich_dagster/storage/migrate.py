@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
 from cowrie_enrich_dagster.storage.engine import Database, waits_for_turn
+
+logger = logging.getLogger(__name__)
 
 _alembic_lock = threading.Lock()  # Alembic keeps its environment in module globals
 
@@ -34,6 +37,7 @@ _DROPPED = {
     "v13": "lookups and service_limits: the queue, and bans in force are forgotten",
     "v14": "observations (answers of old days), the file and password columns of enriched_sessions",
     "v15": "the order, states and counts of the queue; open lookups stay",
+    "v16": "which answers Redis was given; all answers stay",
     "v17": "what was done in each session; of an id used again all sessions but the first",
 }
 """What taking a revision back drops."""
@@ -109,9 +113,10 @@ def _reachable(database: Database, revision: str) -> Iterator[None]:
 
 
 def require_current(database: Database, *, embedded: bool) -> None:
-    """Make sure the schema is current. The `embedded` default database is upgraded on the spot.
+    """Make sure the schema is current. An `embedded` one, a SQLite file, is made and upgraded on the spot.
 
-    Raises `SchemaOutdated` for any other database: changing a shared schema is the operator's decision.
+    That is said, and what it held before an upgrade is copied beside it. Raises `SchemaOutdated` for any
+    other database: changing a shared schema is the operator's decision.
     """
     have, want = waits_for_turn(current)(database), head(database)
     if have is not None:
@@ -119,6 +124,13 @@ def require_current(database: Database, *, embedded: bool) -> None:
     if have == want:
         return
     if embedded:
+        if have is None:
+            logger.warning("a new database is made: %s", database.url.database)
+        else:
+            copy = database.copy_beside(have)
+            logger.warning(
+                "%s goes from schema %s to %s; a copy is %s", database.url.database, have, want, copy
+            )
         upgrade(database)
         return
     state = "has no tables yet" if have is None else f"is at schema {have}"

@@ -163,7 +163,10 @@ class SessionIp(Base):
 
 
 class EnrichmentCache(Base):
-    """L2: the latest answer of one service about one key. Age counts from `fetched_at`, in every tier."""
+    """L2: the latest answer of one service about one key. Age counts from `fetched_at`, in every tier.
+
+    Redis at `l1_place` was given it, to be kept until `l1_until`.
+    """
 
     __tablename__ = "enrichment_cache"
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
@@ -176,6 +179,8 @@ class EnrichmentCache(Base):
     accessed_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     hit_count: Mapped[int] = mapped_column(BigInteger, default=0)
+    l1_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    l1_place: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         UniqueConstraint("service", "cache_key", name="uq_enrichment_cache_service_key"),

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "v17"
-down_revision = "v15"
+down_revision = "v16"
 branch_labels = None
 depends_on = None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, ExecuteInProcessResult
+from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
 from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
@@ -64,8 +64,10 @@ def instance(environment: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
 def materialise(instance: DagsterInstance) -> Materialise:
     """Runs `enrich_day` over a range of days in this process."""
 
-    def run(first: str, last: str | None = None, *, succeed: bool = True) -> ExecuteInProcessResult:
-        return defs.resolve_job_def("enrich_day").execute_in_process(
+    def run(
+        first: str, last: str | None = None, *, succeed: bool = True, definitions: Definitions = defs
+    ) -> ExecuteInProcessResult:
+        return definitions.resolve_job_def("enrich_day").execute_in_process(
             instance=instance,
             tags={
                 "dagster/asset_partition_range_start": first,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from dagster import AssetKey, Definitions
+from dagster import Definitions
 
 from cowrie_enrich_dagster.definitions import defs
 
@@ -42,10 +42,43 @@ def test_every_asset_of_a_day_is_backfilled_in_one_run() -> None:
         assert policy.max_partitions_per_run is None, key
 
 
-def test_stale_rows_are_noticed() -> None:
-    """`enriched_sessions` has a freshness policy."""
-    spec = defs.resolve_asset_graph().get(AssetKey("enriched_sessions"))
-    assert spec.freshness_policy is not None
+def test_the_groups_follow_the_flow() -> None:
+    """No asset is upstream of one whose group comes before its own."""
+    stages = ["logs", "sessions", "feeds", "answers", "enriched"]
+    graph = defs.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        for parent in node.parent_keys:
+            assert stages.index(graph.get(parent).group_name) <= stages.index(node.group_name)
+
+
+def test_every_table_says_what_is_in_it() -> None:
+    """Name, columns and the place in the code; where each enriched column comes from is a column there is."""
+    graph = defs.resolve_asset_graph()
+    metadata = {key.to_user_string(): graph.get(key).metadata for key in graph.materializable_asset_keys}
+    columns = {
+        name: {column.name for column in told["dagster/column_schema"].value.columns}
+        for name, told in metadata.items()
+    }
+    assert {name: told["dagster/table_name"] for name, told in metadata.items()} == {
+        "cowrie_sessions": "sessions",
+        "session_ips": "session_ips",
+        "enrichment_cache": "enrichment_cache",
+        "enriched_sessions": "enriched_sessions",
+    }
+    assert all("dagster/code_references" in told for told in metadata.values())
+    lineage = metadata["enriched_sessions"]["dagster/column_lineage"].deps_by_column
+    assert lineage.keys() == columns["enriched_sessions"]
+    for column, deps in lineage.items():
+        assert deps, column
+        for dep in deps:
+            assert dep.column_name in columns[dep.asset_key.to_user_string()], (column, dep)
+
+
+def test_everything_automatic_is_described() -> None:
+    """Sensors and schedules say in the UI what they do."""
+    for definition in [*defs.sensors, *defs.schedules]:
+        assert definition.description, definition.name
 
 
 def test_loading_warns_of_nothing() -> None:

@@ -127,8 +127,8 @@ def test_a_slower_run_forgets_nothing_that_was_learned(
 @pytest.mark.parametrize(
     ("resource", "config", "words"),
     [
-        ("database", {"url": "mysql://host/name"}, "neither PostgreSQL nor SQLite"),
-        ("database", {"url": "nonsense"}, "not a database URL"),
+        ("database", {"url": "mysql://host/name"}, "accepted: postgresql://user@host/name"),
+        ("database", {"url": "nonsense"}, "accepted: postgresql://user@host/name"),
         ("database", {"url": "postgresql://u:hunter2@h/n"}, "holds a password"),
         ("database", {"url": "postgresql://u@h/n?passfile=/etc/x"}, "holds a password, or parameters"),
         ("database", {"url": {"env": "DATABASE_URL"}}, "Invalid scalar"),

@@ -6,13 +6,34 @@ import json
 from pathlib import Path
 
 import pytest
-from dagster import AssetCheckSeverity
+from dagster import AssetCheckSeverity, AssetKey, DagsterInstance, Definitions
 
+from cowrie_enrich_dagster.definitions import defs
+from cowrie_enrich_dagster.defs.assets import (
+    cowrie_logs,
+    cowrie_sessions,
+    enriched_sessions,
+    enrichment_cache,
+    session_ips,
+)
+from cowrie_enrich_dagster.defs.assets.feeds import feed_asset
+from cowrie_enrich_dagster.defs.jobs import enrich_day
+from cowrie_enrich_dagster.defs.resources import resources
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.simulator.pages import REFUSED_KEY
 from tests.all_services import hashes, write_attacks
 from tests.dagster.conftest import Materialise
 from tests.logs import routable_ips
+
+
+def with_feeds() -> Definitions:
+    """What Dagster loads with the settings there are now: which feeds are on is decided then."""
+    feeds = [
+        feed_asset("dshield_feed", "dshield_sources", "-"),
+        feed_asset("abuseipdb_feed", "abuseipdb_blacklist", "-"),
+    ]
+    others = [cowrie_logs, cowrie_sessions, session_ips, enrichment_cache, enriched_sessions]
+    return Definitions(assets=[*others, *feeds], jobs=[enrich_day], resources=resources)
 
 
 def test_a_bad_key_is_a_failed_check_that_names_the_setting(
@@ -50,13 +71,25 @@ def test_a_feed_is_read_before_anything_is_asked(
     environment.setenv("ENRICH_FEEDS", "dshield")
     listed = json.dumps([{"ip": ip, "count": 7} for ip in ips[:6]])
     simulator.set_fault("dshield", Fault(kind="reply", status=200, body=listed, times=1))
-    result = materialise("2025-11-01")
+    result = materialise("2025-11-01", definitions=with_feeds())
     assert result.success
     told = result.asset_materializations_for_node("dshield_feed")[0].metadata
-    assert (told["requests"].value, told["answered"].value, told["share_answered"].value) == (1, 6, "75.0%")
+    run = [told[f"run_{name}"].value for name in ("requests", "answered", "share_answered")]
+    assert run == [1, 6, "75.0%"]
+    assert told["dagster/row_count"].value == 6
     assert set(simulator.calls_per_key("dshield")) == set(ips[6:])
-    off = result.asset_materializations_for_node("abuseipdb_feed")[0].metadata
-    assert off["feed"].value == "turned off"
+
+
+def test_a_feed_that_is_off_says_so_and_does_not_look_read(
+    materialise: Materialise, instance: DagsterInstance
+) -> None:
+    """Nothing materialises it, and a reader of the lineage sees why."""
+    assert materialise("2025-11-01").success
+    for name in ("dshield_feed", "abuseipdb_feed"):
+        assert instance.get_latest_materialization_event(AssetKey(name)) is None
+        spec = defs.resolve_asset_graph().get(AssetKey(name))
+        assert not spec.is_materializable
+        assert "Off" in (spec.description or "")
 
 
 def test_a_failing_feed_is_a_warning(
@@ -67,9 +100,9 @@ def test_a_failing_feed_is_a_warning(
     environment.setenv("COWRIE_LOG_DIR", str(write_attacks(tmp_path / "attacks", ips)))
     environment.setenv("ENRICH_FEEDS", "dshield")
     simulator.set_fault("dshield", Fault(kind="html", times=1))
-    result = materialise("2025-11-01")
+    result = materialise("2025-11-01", definitions=with_feeds())
     assert result.success
     failed = {check.check_name: check for check in result.get_asset_check_evaluations() if not check.passed}
-    assert set(failed) == {"dshield_feed_read"}
+    assert set(failed) == {"dshield_feed_read", "newest_session"}
     assert failed["dshield_feed_read"].severity is AssetCheckSeverity.WARN
     assert set(simulator.calls_per_key("dshield")) == set(ips)

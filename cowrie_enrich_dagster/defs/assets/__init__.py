@@ -1,6 +1,6 @@
 """The assets, in the order of the lineage."""
 
-from dagster import AssetsDefinition, AssetSpec
+from dagster import with_source_code_references
 
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_logs, cowrie_sessions
 from cowrie_enrich_dagster.defs.assets.enriched_sessions import enriched_sessions
@@ -8,12 +8,15 @@ from cowrie_enrich_dagster.defs.assets.enrichment_cache import enrichment_cache
 from cowrie_enrich_dagster.defs.assets.feeds import abuseipdb_feed, dshield_feed
 from cowrie_enrich_dagster.defs.assets.session_ips import session_ips
 
-assets: list[AssetsDefinition | AssetSpec] = [
-    cowrie_logs,
-    cowrie_sessions,
-    session_ips,
-    dshield_feed,
-    abuseipdb_feed,
-    enrichment_cache,
-    enriched_sessions,
-]
+assets = with_source_code_references(
+    [
+        cowrie_logs,
+        cowrie_sessions,
+        session_ips,
+        dshield_feed,
+        abuseipdb_feed,
+        enrichment_cache,
+        enriched_sessions,
+    ]
+)
+"""Each with the place in the code where it is defined."""

@@ -14,6 +14,7 @@ from dagster import (
     asset,
 )
 
+from cowrie_enrich_dagster.defs.columns import described, sample
 from cowrie_enrich_dagster.defs.metadata import table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
@@ -21,6 +22,7 @@ from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport
 from cowrie_enrich_dagster.enrichment.learned import note_said
+from cowrie_enrich_dagster.storage.tables import SessionRecord
 from cowrie_enrich_dagster.vocabulary import Days
 
 cowrie_logs = AssetSpec(
@@ -40,37 +42,51 @@ _READABLE = AssetCheckSpec(
     description="At most 1 % of the lines had to be quarantined, and no file was broken (warning).",
 )
 MAX_QUARANTINED = 0.01
+LOG_MARK = "log_mark"
+"""The fingerprint of the day's part of the logs, by which the sensor knows a day again that was read."""
 
 
 @asset(
-    group_name="logs",
+    group_name="sessions",
     partitions_def=daily,
     backfill_policy=single_run,
     retry_policy=retry,
     deps=[cowrie_logs],
     check_specs=[_LINES, _READABLE],
     kinds={"sql"},
+    metadata=described(SessionRecord),
 )
 def cowrie_sessions(
     context: AssetExecutionContext, database: ResourceParam[DatabaseResource]
 ) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per session that started on the day, from every log file that touches it."""
+    days = days_of(context)
     with opened(database) as pipeline:
-        report = pipeline.ingest(days_of(context))
+        marks = pipeline.log_days().days
+        report = pipeline.ingest(days)
         _say_moved(context, pipeline, report.moved_days)
-    for day, number in report.sessions_by_day.items():
-        context.add_asset_metadata({"dagster/row_count": number}, partition_key=str(day))
+        sessions = pipeline.sessions_by_day(days)
+        for day in days:
+            number = sessions.get(day, 0)
+            figures = {
+                "dagster/row_count": number,
+                "sessions": number,
+                "sample": sample(pipeline.database, SessionRecord, day),
+            }
+            if day in marks:
+                figures[LOG_MARK] = marks[day].extent
+            context.add_asset_metadata(figures, partition_key=str(day))
     read = report.read
     return MaterializeResult(
         metadata={
-            "sessions": report.sessions,
-            "events": read.events,
-            "files": read.files,
-            "lines_in": read.lines_in,
-            "lines_quarantined": read.lines_quarantined,
-            "duplicate_events": read.duplicate_events,
-            "sessions_by_day": table(["day", "sessions"], sorted(report.sessions_by_day.items())),
-            "moved_days": [str(day) for day in report.moved_days],
+            "run_sessions": report.sessions,
+            "run_events": read.events,
+            "run_files": read.files,
+            "run_lines_in": read.lines_in,
+            "run_lines_quarantined": read.lines_quarantined,
+            "run_duplicate_events": read.duplicate_events,
+            "run_sessions_by_day": table(["day", "sessions"], sorted(report.sessions_by_day.items())),
+            "run_moved_days": [str(day) for day in report.moved_days],
         },
         check_results=[_accounted(report), _readable(report)],
     )

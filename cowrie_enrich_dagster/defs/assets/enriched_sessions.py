@@ -1,22 +1,26 @@
 """`sessions` x answers -> `enriched_sessions`."""
 
-from datetime import timedelta
+from datetime import date
+from typing import Any
 
-from dagster import AssetExecutionContext, FreshnessPolicy, MaterializeResult, ResourceParam, asset
+from dagster import AssetExecutionContext, MaterializeResult, ResourceParam, asset
 
 from cowrie_enrich_dagster.defs import checks
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
 from cowrie_enrich_dagster.defs.assets.enrichment_cache import enrichment_cache
+from cowrie_enrich_dagster.defs.columns import described, enriched_lineage, sample
 from cowrie_enrich_dagster.defs.metadata import counts_table, percent, table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.enrichment.learned import note_said
-from cowrie_enrich_dagster.vocabulary import Days
+from cowrie_enrich_dagster.storage.tables import EnrichedSession
 
 
 @asset(
-    group_name="enrichment",
+    group_name="enriched",
     partitions_def=daily,
     backfill_policy=single_run,
     retry_policy=retry,
@@ -24,15 +28,13 @@ from cowrie_enrich_dagster.vocabulary import Days
     check_specs=[
         checks.COMPLETE,
         checks.COVERAGE,
-        checks.REPEATS,
+        checks.WITHOUT_CALL,
         checks.L1_REACHABLE,
         checks.L1_LATENCY,
+        checks.NEWEST_SESSION,
     ],
-    # Sensors on the Internet are attacked all the time: a day without a new row means that no log arrives.
-    freshness_policy=FreshnessPolicy.time_window(
-        warn_window=timedelta(hours=26), fail_window=timedelta(hours=50)
-    ),
     kinds={"sql"},
+    metadata=described(EnrichedSession, **{"dagster/column_lineage": enriched_lineage()}),
 )
 def enriched_sessions(
     context: AssetExecutionContext,
@@ -41,34 +43,53 @@ def enriched_sessions(
     rate_limits: ResourceParam[RateLimitsResource],
 ) -> MaterializeResult:  # type: ignore[type-arg]
     """One row per session with what is known of its source, when that was learned, and what is not known."""
-    days = days_of(context)
+    days, by_day = days_of(context), dict[date, JoinReport]()
     with opened(database, redis, rate_limits) as pipeline:
         pipeline.write_news()  # of other days, too: the queue is asked in one order over all
-        report = pipeline.enrich(days)
+        report = pipeline.enrich(days, by_day)
         note_said(pipeline.database, list(days))
-        sessions = {str(day): pipeline.count_sessions(Days(day, day)) for day in days}
+        without_call = pipeline.complete_run(context.run_id, report)
+        for day, of_day in by_day.items():
+            context.add_asset_metadata(rows_of_day(pipeline, day, of_day), partition_key=str(day))
         networks, countries = pipeline.top_sources(days)
         cache = pipeline.cache.metrics.as_dict()
-        check_results = checks.of_rows(report, sum(sessions.values()), cache, pipeline.cache.redis)
-    for day, number in sessions.items():
-        context.add_asset_metadata({"dagster/row_count": number}, partition_key=day)
+        sessions = sum(of_day.sessions for of_day in by_day.values())
+        check_results = [
+            *checks.of_rows(report, sessions, cache, pipeline.cache.redis, without_call),
+            checks.of_newest_session(*pipeline.newest_session()),
+        ]
     coverage = {service: report.coverage(service) for service in report.lookups}
     return MaterializeResult(
         metadata={
-            "sessions": report.sessions,
-            "coverage": table(["service", "sessions"], [(name, percent(c)) for name, c in coverage.items()]),
-            "lookups": counts_table("service", report.lookups),
-            "stale_answers": report.stale,
-            "hits": table(["tier", "keys"], sorted(report.hits.items())),
-            "cache": table(
+            "dagster/column_lineage": enriched_lineage(),
+            "run_sessions": report.sessions,
+            "run_coverage": table(
+                ["service", "sessions"], [(name, percent(c)) for name, c in coverage.items()]
+            ),
+            "run_lookups": counts_table("service", report.lookups),
+            "run_stale_answers": report.stale,
+            "run_hits": table(["tier", "keys"], sorted(report.hits.items())),
+            "run_cache": table(
                 ["tier", "hit rate", "p50 ms", "p99 ms", "errors"],
                 [
                     (tier, percent(t["hit_rate"]), t["p50_ms"], t["p99_ms"], t["errors"])
                     for tier, t in cache["totals"].items()
                 ],
             ),
-            "top_networks": table(["AS", "organization", "sessions"], networks),
-            "top_countries": table(["country", "sessions"], countries),
+            "run_top_networks": table(["AS", "organization", "sessions"], networks),
+            "run_top_countries": table(["country", "sessions"], countries),
         },
         check_results=check_results,
     )
+
+
+def rows_of_day(pipeline: Enricher, day: date, report: JoinReport) -> dict[str, Any]:
+    """What the rows of one day say, for its partition: in numbers, of which the UI draws a plot by day."""
+    coverage = {service: report.coverage(service) for service in report.lookups}
+    return {
+        "dagster/row_count": report.sessions,
+        "sessions": report.sessions,
+        "stale_answers": report.stale,
+        **{f"coverage_{name}": round(share, 4) for name, share in coverage.items() if share is not None},
+        "sample": sample(pipeline.database, EnrichedSession, day),
+    }

@@ -1,10 +1,12 @@
 """`session_ips` -> answers in `enrichment_cache`: plan, ask each service, summarise; each step retryable."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from dagster import (
     AssetCheckResult,
+    AssetExecutionContext,
     AssetIn,
     DynamicOut,
     DynamicOutput,
@@ -20,14 +22,17 @@ from dagster import (
 
 from cowrie_enrich_dagster.defs import checks
 from cowrie_enrich_dagster.defs.budget import end_of_run
+from cowrie_enrich_dagster.defs.columns import described, sample_of_answers
 from cowrie_enrich_dagster.defs.metadata import bars, counts_table, duration, eta_metadata, percent, table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
+from cowrie_enrich_dagster.enrichment.hit_rates import AnswersOfDay, HitRates, total
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.plan import ServicePlan
 from cowrie_enrich_dagster.enrichment.report import RunReport
+from cowrie_enrich_dagster.storage.tables import EnrichmentCache
 
 
 @op(ins={"start": In(Nothing)}, out=DynamicOut(ServicePlan), retry_policy=retry)
@@ -43,7 +48,7 @@ def plan(
     """
     days = days_of(context)
     with opened(database, redis, rate_limits) as pipeline:
-        found = pipeline.plan_and_open(days)
+        found = pipeline.plan_and_open(days, by_day=True)
         rows = pipeline.enrich(days).sessions
     context.log.info("%d sessions have their rows", rows)
     for name, service in found.services.items():
@@ -54,6 +59,8 @@ def plan(
             metadata={
                 "wanted": service.wanted,
                 "calls": service.calls,
+                "cache_hit_rate": percent(service.rates.cache),
+                "l1_hit_rate": percent(service.rates.l1),
                 "cached": table(["tier", "keys"], sorted(service.cached.items())),
                 "eta_seconds": service.eta_s or 0.0,
                 "sessions_covered": table(
@@ -64,6 +71,14 @@ def plan(
         )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What one service was planned to be asked, and what came of it."""
+
+    plan: ServicePlan
+    report: FetchReport
+
+
 @op(retry_policy=retry, pool="fetch")
 def fetch(
     context: OpExecutionContext,
@@ -71,7 +86,7 @@ def fetch(
     redis: ResourceParam[RedisResource],
     rate_limits: ResourceParam[RateLimitsResource],
     plan: ServicePlan,
-) -> FetchReport:
+) -> Asked:
     """Ask one service at the pace its limiter allows, most valuable keys of all days first.
 
     Until the keys of the days are answered or the run's time is over; the rest is deferred.
@@ -83,56 +98,75 @@ def fetch(
     days = days_of(context)
     with opened(database, redis, rate_limits) as pipeline:
         if not plan.wanted:
-            return FetchReport(plan.service, cached=plan.cached)
+            return Asked(plan, FetchReport(plan.service, cached=plan.cached))
         report = pipeline.ask(plan.service, days, end_of_run(context, pipeline.settings), progress)
     report.cached.update(plan.cached)
     context.log.info("%s: %d calls, %d pending", plan.service, report.api_calls, report.pending)
     if report.stopped_because:
         context.log.warning("%s: stopped: %s", plan.service, report.stopped_because)
-    return report
+    return Asked(plan, report)
 
 
-@op(
-    out={
-        "result": Out(Nothing),
-        checks.LIMITS_OBEYED.name: Out(Nothing),
-        checks.ANSWERS_VALID.name: Out(Nothing),
-        checks.KEYS_ACCEPTED.name: Out(Nothing),
-    },
-    retry_policy=retry,
+_CHECKS = (
+    checks.CACHE_HIT_RATE,
+    checks.L1_HIT_RATE,
+    checks.LIMITS_OBEYED,
+    checks.ANSWERS_VALID,
+    checks.KEYS_ACCEPTED,
 )
+
+
+@op(out={"result": Out(Nothing), **{check.name: Out(Nothing) for check in _CHECKS}}, retry_policy=retry)
 def summarise(
-    context: OpExecutionContext,
+    context: AssetExecutionContext,
     database: ResourceParam[DatabaseResource],
     redis: ResourceParam[RedisResource],
     rate_limits: ResourceParam[RateLimitsResource],
-    fetched: list[FetchReport],
+    asked: list[Asked],
 ) -> Iterator[Output[None] | AssetCheckResult]:
     """Put the reports of all services together and write them down."""
-    days = days_of(context)
+    days, fetched = days_of(context), [part.report for part in asked]
     report = RunReport.for_services([part.service for part in fetched], days)
     report.add_fetches(fetched)
+    report.rates = total(part.plan.rates for part in asked)
     with opened(database, redis, rate_limits) as pipeline:
         ledger = pipeline.ledger()
         report.foresee(ledger)
-        pipeline.end_run(pipeline.begin_run("enrichment_cache", days), report)
+        pipeline.end_run(pipeline.begin_run("enrichment_cache", days, context.run_id), report)
+        for day, answers in pipeline.answers_by_day(days).items():
+            rates = total(part.plan.rates_by_day.get(day, HitRates()) for part in asked)
+            figures = {**answers_of_day(answers, rates), "sample": sample_of_answers(pipeline.database, day)}
+            context.add_asset_metadata(figures, partition_key=str(day))
+        check_results = checks.of_answers(fetched, report.rates, redis_is_on=pipeline.settings.redis.enabled)
     calls = sum(report.api_calls.values())
     yield Output(
         None,
         "result",
         metadata={
-            "status": report.status,
-            "api_calls": calls,
-            "pending": report.pending,
-            **eta_metadata(report),
-            "worker_seconds_waited": round(sum(part.waited_s for part in fetched), 1),
-            "hits": table(["tier", "keys"], sorted(report.hits.items())),
-            "answered_by": bars({**report.hits, "service": calls, "pending": report.pending}),
-            "asked": counts_table("service", {part.service: part.statuses for part in fetched}),
-            "quota": table(_QUOTA_COLUMNS, map(_quota_row, ledger)),
+            "run_status": report.status,
+            "run_api_calls": calls,
+            "run_pending": report.pending,
+            **{f"run_{name}": value for name, value in eta_metadata(report).items()},
+            "run_worker_seconds_waited": round(sum(part.waited_s for part in fetched), 1),
+            "run_hits": table(["tier", "keys"], sorted(report.hits.items())),
+            "run_answered_by": bars({**report.hits, "service": calls, "pending": report.pending}),
+            "run_asked": counts_table("service", {part.service: part.statuses for part in fetched}),
+            "run_quota": table(_QUOTA_COLUMNS, map(_quota_row, ledger)),
         },
     )
-    yield from checks.of_answers(fetched)
+    yield from check_results
+
+
+def answers_of_day(answers: AnswersOfDay, rates: HitRates) -> dict[str, Any]:
+    """What the cache has for one day, for its partition: in numbers, of which the UI draws a plot by day."""
+    shares = {"cache_hit_rate": rates.cache, "l1_hit_rate": rates.l1}
+    shares |= {f"coverage_{name}": share for name, share in answers.coverage.items()}
+    return {
+        "dagster/row_count": answers.answers,
+        "sessions": answers.sessions,
+        "cache_expected": rates.expected,
+        **{name: round(share, 4) for name, share in shares.items() if share is not None},
+    }
 
 
 _QUOTA_COLUMNS = [
@@ -151,21 +185,18 @@ def _quota_row(entry: LedgerEntry) -> list[object]:
 
 
 @graph_asset(
-    group_name="enrichment",
+    group_name="answers",
     partitions_def=daily,
     backfill_policy=single_run,
     ins={name: AssetIn(dagster_type=Nothing) for name in ("session_ips", "dshield_feed", "abuseipdb_feed")},
-    check_specs=[checks.LIMITS_OBEYED, checks.ANSWERS_VALID, checks.KEYS_ACCEPTED],
+    check_specs=_CHECKS,
     kinds={"sql", "redis"},
+    metadata=described(EnrichmentCache),
 )
 def enrichment_cache(session_ips: None, dshield_feed: None, abuseipdb_feed: None) -> dict[str, Any]:
     """Every routable address of the day answered by every service: from the cache, or asked once."""
-    result, limits_obeyed, answers_valid, keys_accepted = summarise(
+    result, *of_checks = summarise(
         plan(start=[session_ips, dshield_feed, abuseipdb_feed]).map(fetch).collect()
     )
-    return {
-        "result": result,
-        checks.LIMITS_OBEYED.get_python_identifier(): limits_obeyed,
-        checks.ANSWERS_VALID.get_python_identifier(): answers_valid,
-        checks.KEYS_ACCEPTED.get_python_identifier(): keys_accepted,
-    }
+    names = [check.get_python_identifier() for check in _CHECKS]
+    return {"result": result, **dict(zip(names, of_checks, strict=True))}

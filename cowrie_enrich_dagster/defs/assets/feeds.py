@@ -6,26 +6,46 @@ from dagster import (
     AssetCheckSpec,
     AssetExecutionContext,
     AssetsDefinition,
+    AssetSpec,
     MaterializeResult,
     ResourceParam,
     asset,
 )
 
 from cowrie_enrich_dagster.defs.assets.session_ips import session_ips
+from cowrie_enrich_dagster.defs.columns import described
 from cowrie_enrich_dagster.defs.metadata import escape, percent
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.services.feeds import FEEDS
+from cowrie_enrich_dagster.settings import load_settings
+from cowrie_enrich_dagster.storage.tables import Observation
 
 _FIGURES = ("requests", "lists", "entries", "dropped", "wanted", "answered", "left")
 
 
-def _feed_asset(name: str, feed: str, description: str) -> AssetsDefinition:
+def is_on(feed: str) -> bool:
+    """Whether the settings have this feed read."""
+    return feed in Enricher(load_settings()).feeds
+
+
+def feed_asset(name: str, feed: str, description: str) -> AssetsDefinition | AssetSpec:
+    """The asset of a feed; of one that is off only its name and that it is, so that nothing can look read."""
+    kept = described(Observation)
+    if not is_on(feed):
+        base = FEEDS[feed].service
+        off = f"**Off**: {description} ENRICH_FEEDS and the key of {base} turn it on, at the next start."
+        return AssetSpec(
+            name, deps=[session_ips], group_name="feeds", description=off, kinds={"sql"},
+            metadata={**kept, "feed": "off"},
+        )  # fmt: skip
     read = AssetCheckSpec(
         f"{name}_read",
         asset=name,
-        description="Every list that could save calls was read, if the feed is turned on (warning: the "
-        "addresses are asked about one by one instead).",
+        description="Every list that could save calls was read (warning: the addresses are asked about one "
+        "by one instead).",
     )
 
     @asset(
@@ -39,27 +59,29 @@ def _feed_asset(name: str, feed: str, description: str) -> AssetsDefinition:
         pool="fetch",
         kinds={"sql"},
         description=description,
+        metadata=kept,
     )
-    def feed_asset(
+    def read_feed(
         context: AssetExecutionContext,
         database: ResourceParam[DatabaseResource],
         redis: ResourceParam[RedisResource],
         rate_limits: ResourceParam[RateLimitsResource],
     ) -> MaterializeResult:  # type: ignore[type-arg]
+        days = days_of(context)
         with opened(database, redis, rate_limits) as pipeline:
-            report = pipeline.fetch_feed(feed, days_of(context)) if feed in pipeline.feeds else None
-        if report is None:
-            passed = AssetCheckResult(check_name=read.name, passed=True, metadata={"feed": "turned off"})
-            return MaterializeResult(metadata={"feed": "turned off"}, check_results=[passed])
+            report = pipeline.fetch_feed(feed, days)
+            rows, sessions = pipeline.told_by_feed(feed, days), pipeline.sessions_by_day(days)
+        for day in days:
+            figures = {"dagster/row_count": rows.get(day, 0), "sessions": sessions.get(day, 0)}
+            context.add_asset_metadata(figures, partition_key=str(day))
         if report.problem:
             context.log.warning("%s: %s", feed, report.problem)
-        figures = report.as_dict()
+        figures_of_run = report.as_dict()
         return MaterializeResult(
             metadata={
-                "feed": "read",
-                **{name: figures[name] for name in _FIGURES},
-                "share_answered": percent(figures["share_answered"]),
-                "problem": escape(report.problem),
+                **{f"run_{name}": figures_of_run[name] for name in _FIGURES},
+                "run_share_answered": percent(figures_of_run["share_answered"]),
+                "run_problem": escape(report.problem),
             },
             check_results=[
                 AssetCheckResult(
@@ -71,13 +93,13 @@ def _feed_asset(name: str, feed: str, description: str) -> AssetsDefinition:
             ],
         )
 
-    return feed_asset
+    return read_feed
 
 
-dshield_feed = _feed_asset(
+dshield_feed = feed_asset(
     "dshield_feed", "dshield_sources", "DShield's worst attackers of each day: what was known of ours then."
 )
-abuseipdb_feed = _feed_asset(
+abuseipdb_feed = feed_asset(
     "abuseipdb_feed",
     "abuseipdb_blacklist",
     "AbuseIPDB's blacklist as it is now, for the days it still is about.",

@@ -3,30 +3,41 @@
 from dagster import AssetExecutionContext, MaterializeResult, ResourceParam, asset
 
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
+from cowrie_enrich_dagster.defs.columns import described, sample
 from cowrie_enrich_dagster.defs.metadata import table
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.storage.tables import SessionIp
 
 
 @asset(
-    group_name="enrichment",
+    group_name="sessions",
     partitions_def=daily,
     backfill_policy=single_run,
     retry_policy=retry,
     deps=[cowrie_sessions],
     kinds={"sql"},
+    metadata=described(SessionIp),
 )
 def session_ips(
     context: AssetExecutionContext, database: ResourceParam[DatabaseResource]
 ) -> MaterializeResult:  # type: ignore[type-arg]
     """The day's source addresses: how active each was, whether it may be asked about, what it is worth."""
+    days = days_of(context)
     with opened(database) as pipeline:
-        report = pipeline.summarise_addresses(days_of(context))
+        report = pipeline.summarise_addresses(days)
+        addresses, sessions = pipeline.addresses_by_day(days), pipeline.sessions_by_day(days)
+        for day in days:
+            figures = {
+                "dagster/row_count": addresses.get(day, 0),
+                "sessions": sessions.get(day, 0),
+                "sample": sample(pipeline.database, SessionIp, day),
+            }
+            context.add_asset_metadata(figures, partition_key=str(day))
     return MaterializeResult(
         metadata={
-            "rows": report.rows,
-            "addresses": report.distinct,
-            "by_scope": table(["scope", "addresses"], sorted(report.by_scope.items())),
+            "run_addresses": report.distinct,
+            "run_by_scope": table(["scope", "addresses"], sorted(report.by_scope.items())),
         }
     )

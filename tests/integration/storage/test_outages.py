@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from cowrie_enrich_dagster.enrichment import ingest
+from cowrie_enrich_dagster.enrichment import ingest, pieces
 from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.migrate import current, require_current, upgrade
 from cowrie_enrich_dagster.vocabulary import Days
@@ -92,7 +92,7 @@ def test_a_backend_that_ends_while_logs_are_read_costs_nothing(
 ) -> None:
     """The step is done again: every session is there once."""
     killed: list[int] = []
-    plain = ingest.upsert_rows
+    plain = pieces.insert_rows
 
     def write(connection: Any, *arguments: Any, **options: Any) -> int:
         if not killed:
@@ -101,7 +101,7 @@ def test_a_backend_that_ends_while_logs_are_read_costs_nothing(
             administer(url, f"SELECT pg_terminate_backend({backend})")
         return plain(connection, *arguments, **options)
 
-    monkeypatch.setattr(ingest, "upsert_rows", write)
+    monkeypatch.setattr(pieces, "insert_rows", write)
     report = ingest.ingest_days(database, sample_logs, DAYS)
     assert killed
     assert report.sessions == 1400

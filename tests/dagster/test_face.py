@@ -1,0 +1,107 @@
+"""What an operator meets first: settings that are missing, a wrong folder, a refresh, a log that was read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from dagster import AssetKey, DagsterEventType, DagsterInstance
+from sqlalchemy import text
+
+from cowrie_enrich_dagster.definitions import defs
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.settings import load_settings
+from cowrie_enrich_dagster.storage.migrate import downgrade
+from tests.dagster.conftest import Materialise
+from tests.dagster.test_sensors import tick
+
+
+@pytest.mark.parametrize("sensor", ["new_log_files", "due_lookups", "freshness"])
+def test_a_sensor_names_the_setting_that_is_missing(
+    sensor: str, instance: DagsterInstance, environment: pytest.MonkeyPatch
+) -> None:
+    """What only a setting can mend is a skip, not a failure every thirty seconds."""
+    environment.delenv("COWRIE_LOG_DIR")
+    if sensor != "new_log_files":
+        environment.setenv("DATABASE_URL", "sqlite:////proc/nowhere/x.db")
+    told = tick(instance, sensor)
+    assert not told.run_requests
+    words = "COWRIE_LOG_DIR is not set" if sensor == "new_log_files" else "/proc/nowhere"
+    assert words in (told.skip_message or "")
+
+
+def test_a_log_that_was_read_by_hand_is_not_read_again_by_the_sensor(
+    materialise: Materialise, instance: DagsterInstance, logs: Path
+) -> None:
+    """The sensor's first tick asks for what no run has read as it is now, and for nothing else."""
+
+    def asked() -> list[str]:
+        told = tick(instance, "new_log_files")
+        return [request.tags["dagster/asset_partition_range_start"] for request in told.run_requests or []]
+
+    assert asked() == ["2025-11-01"]
+    materialise("2025-11-01", "2025-11-04")
+    assert asked() == []
+    shutil.copy(logs / "hp-sensor-a" / "cowrie.json.2025-11-04.gz", logs / "late.json.gz")
+    assert asked() == ["2025-11-03"]
+
+
+def test_the_newest_session_is_told_without_a_run(
+    materialise: Materialise, instance: DagsterInstance
+) -> None:
+    """The sensor says the check; rows that were written a moment ago do not make old sessions new."""
+    materialise("2025-11-01")
+    (told,) = tick(instance, "freshness").asset_events
+    assert (told.check_name, told.passed) == ("newest_session", False)
+
+
+def test_a_wrong_folder_fails_once_in_a_sentence(instance: DagsterInstance) -> None:
+    """The import says what is wrong with the folder and is not tried again."""
+    result = defs.resolve_job_def("import_filesystem_cache").execute_in_process(
+        instance=instance,
+        run_config={"ops": {"import_files": {"config": {"folder": "/no/such/folder"}}}},
+        raise_on_error=False,
+    )
+    assert not [e for e in result.all_events if e.event_type is DagsterEventType.STEP_UP_FOR_RETRY]
+    failure = result.failure_data_for_node("import_files")
+    assert failure is not None
+    assert failure.error is not None
+    assert "/no/such/folder is not a folder" in failure.error.message
+
+
+def test_a_refresh_materialises_what_it_improved(
+    materialise: Materialise, instance: DagsterInstance, enricher: Enricher
+) -> None:
+    """Both assets, for the day whose rows it wrote, with that day's figures."""
+    materialise("2025-11-01")
+    with enricher.database.write() as connection:
+        connection.execute(text("UPDATE enrichment_cache SET expires_at = '2025-12-01 00:00:00+00:00'"))
+    job = defs.resolve_job_def("refresh_stale")
+    config = {"ops": {"refresh": {"config": {"active_days": 4000}}}}
+    result = job.execute_in_process(instance=instance, run_config=config)
+    assert result.success
+    for asset in ("enrichment_cache", "enriched_sessions"):
+        latest = instance.get_latest_materialization_event(AssetKey(asset))
+        assert latest is not None
+        assert latest.run_id == result.run_id
+        assert latest.asset_materialization is not None
+        assert latest.asset_materialization.partition == "2025-11-01"
+        figures = {name: value.value for name, value in latest.asset_materialization.metadata.items()}
+        assert (figures["sessions"], figures["coverage_dshield"]) == (447, 1.0)
+
+
+def test_a_sqlite_file_that_is_named_is_made_like_the_default(
+    materialise: Materialise, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Made by the run, for nobody else to read; an older one is copied before it is upgraded."""
+    path = tmp_path / "named.db"
+    environment.setenv("DATABASE_URL", f"sqlite:///{path}")
+    assert materialise("2025-11-01").success
+    assert path.stat().st_mode & 0o777 == 0o600
+    with Enricher(load_settings()) as opened:
+        downgrade(opened.database, "v15")
+    with Enricher(load_settings()):
+        copy = tmp_path / "named.db.v15.bak"
+        assert copy.stat().st_mode & 0o777 == 0o600
+        assert copy.stat().st_size > 100_000
