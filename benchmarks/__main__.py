@@ -15,7 +15,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ALL = ("cache", "enrichment", "queue", "pipeline", "dagster_overhead", "services", "pacing", "week")
+ALL = (
+    "cache",
+    "enrichment",
+    "queue",
+    "pipeline",
+    "dagster_overhead",
+    "services",
+    "pacing",
+    "redis_pays",
+    "week",
+)
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from cowrie_enrich_dagster.cache.tiers import CacheTier, storable
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 API = "api"
+UNSURE_AT_ONCE = 1_000
 _MAX_SEEN = 1_000_000
 
 Fetch = Callable[[str, Sequence[str]], Mapping[str, CacheEntry]]
@@ -43,9 +45,9 @@ class HybridEnrichmentCache:
     """Asks the tiers in order, and copies what a lower one had into those above it, its age kept.
 
     Lookups take many keys at once: each tier is asked once, about what the tiers above did not have. What
-    Redis has and the database lacks is written there too, if `vouch` says that it is an answer; if not, it is
-    none. The file tier is only read. Errors of the database are raised; Redis and the files cannot fail, only
-    be missed. The tiers count into `metrics` from now on. Thread-safe.
+    Redis has and the database lacks is written there too (by `flush` at the latest), if `vouch` says that it
+    is an answer; if not, it is none. The file tier is only read. Errors of the database are raised; Redis and
+    the files cannot fail, only be missed. The tiers count into `metrics` from now on. Thread-safe.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class HybridEnrichmentCache:
         self._vouch = vouch
         self._clock = clock
         self._in_database: set[tuple[str, str]] = set()
+        self._unsure: dict[tuple[str, str], CacheEntry] = {}
+        self._lock = threading.Lock()
         self._flights: SingleFlight[Hit] = SingleFlight()
         self._tiers: list[CacheTier] = [tier for tier in (redis, database, filesystem) if tier is not None]
         for tier in self._tiers:
@@ -164,7 +168,9 @@ class HybridEnrichmentCache:
 
         Raises `ValueError` for keys without a service.
         """
-        self._in_database.clear()
+        with self._lock:
+            self._in_database.clear()
+            self._unsure.clear()
         # From the bottom up: what is gone below cannot be copied up again by a lookup meanwhile. A lookup may
         # have written through what Redis still had.
         gone = {tier.name: tier.delete(service, keys) for tier in reversed(self._tiers)}
@@ -206,28 +212,40 @@ class HybridEnrichmentCache:
         return fresh, stale
 
     def _write_through(self, service: str, entries: dict[str, CacheEntry]) -> None:
-        """Store what Redis answered and the database lacks; take out what is no answer of the service."""
-        unsure = [key for key in entries if (service, key) not in self._in_database]
-        if not unsure:
-            return
-        held = self.database.fetched_at(service, unsure)
-        alone = [entries[key] for key in unsure if key not in held]
-        for entry in alone:
-            if not self._vouch(entry):
-                del entries[entry.key]
-        refused = [entry.key for entry in alone if entry.key not in entries]
+        """Take out what is no answer of the service, and note the rest: the database may lack it."""
+        unsure = {key: entry for key, entry in entries.items() if (service, key) not in self._in_database}
+        refused = [key for key, entry in unsure.items() if not self._vouch(entry)]
+        for key in refused:
+            del entries[key], unsure[key]
         if refused and self.redis is not None:
             self.metrics.dropped(self.redis.name, service, len(refused))
             self.redis.delete(service, refused)
-        self.database.set_many(entry for entry in alone if entry.key in entries)
-        self._saw_in_database((service, key) for key in unsure if key in entries)
+        with self._lock:
+            for key, entry in unsure.items():
+                self._unsure[service, key] = entry
+            self._saw_in_database((service, key) for key in unsure)
+            is_much = len(self._unsure) >= UNSURE_AT_ONCE
+        if is_much:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Store what Redis answered and the database lacks: not at each lookup, which would cost a query."""
+        with self._lock:
+            noted, self._unsure = self._unsure, {}
+        by_service: dict[str, dict[str, CacheEntry]] = {}
+        for (service, key), entry in noted.items():
+            by_service.setdefault(service, {})[key] = entry
+        for service, entries in by_service.items():
+            held = self.database.fetched_at(service, entries)
+            self.database.set_many(entry for key, entry in entries.items() if key not in held)
 
     def _saw_in_database(self, identities: Iterable[tuple[str, str]]) -> None:
         if len(self._in_database) < _MAX_SEEN:
             self._in_database.update(identities)
 
     def flush(self) -> None:
-        """Write down what was counted and given: for the end of a run."""
+        """Write down what was counted, given, and found in Redis alone: for the end of a run."""
+        self._settle()
         self.database.flush_hits()
         if self.given is not None:
             self.given.flush()

@@ -87,7 +87,7 @@ def database_cache(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> 
     """The database tier, on each engine in turn."""
     cache = open_cache(request.param, request, tmp_path, now)
     yield cache
-    cache._database.close()
+    cache.database.close()
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def sqlite_cache(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> It
     """The database tier on SQLite, beside `database_cache` or for tests that are about something else."""
     cache = open_cache("second", request, tmp_path, now)
     yield cache
-    cache._database.close()
+    cache.database.close()
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def postgres_cache(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> 
     """The database tier on PostgreSQL, for what only it can do."""
     cache = open_cache("postgresql", request, tmp_path, now)
     yield cache
-    cache._database.close()
+    cache.database.close()
 
 
 @pytest.fixture(params=["redis", "sqlite", "postgresql", "filesystem"])
@@ -118,4 +118,4 @@ def tier(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> Iterator[T
     else:
         cache = open_cache(request.param, request, tmp_path, now)
         yield Tier(cache, now)
-        cache._database.close()
+        cache.database.close()

@@ -17,7 +17,7 @@ TABLE = EnrichmentCache.__table__
 
 
 def rows(cache: DatabaseCache) -> dict[str, Any]:
-    with cache._database.read() as connection:
+    with cache.database.read() as connection:
         found = connection.execute(select(TABLE).order_by(TABLE.c.cache_key)).mappings().all()
     return {row["cache_key"]: row for row in found}
 
@@ -25,7 +25,7 @@ def rows(cache: DatabaseCache) -> dict[str, Any]:
 def statements(cache: DatabaseCache) -> list[str]:
     seen: list[str] = []
 
-    @event.listens_for(cache._database.engine, "before_cursor_execute")
+    @event.listens_for(cache.database.engine, "before_cursor_execute")
     def record(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         seen.append(statement)
 
@@ -45,7 +45,7 @@ def test_the_row_is_what_the_adr_describes(database_cache: DatabaseCache, now: N
     assert (first["fetched_at"], first["expires_at"]) == (found.fetched_at, found.expires_at)
     assert (first["created_at"], first["accessed_at"], first["hit_count"]) == (now(), now(), 0)
     assert (second["status"], second["cache_value"]) == ("not_found", None)
-    with database_cache._database.read() as connection:
+    with database_cache.database.read() as connection:
         inside = "cache_value -> 'ip' ->> 'number'"
         number = connection.execute(
             text(f"SELECT {inside} FROM enrichment_cache WHERE status = 'found'")
@@ -88,11 +88,11 @@ def test_hits_are_kept_when_the_database_fails(sqlite_cache: DatabaseCache, now:
     """A flush that fails loses no counts; the next one writes them."""
     sqlite_cache.set(answer("a", now()))
     sqlite_cache.get(SERVICE, "a")
-    with sqlite_cache._database.write() as connection:
+    with sqlite_cache.database.write() as connection:
         connection.execute(text("ALTER TABLE enrichment_cache RENAME TO away"))
     with pytest.raises(Exception, match="no such table"):
         sqlite_cache.flush_hits()
-    with sqlite_cache._database.write() as connection:
+    with sqlite_cache.database.write() as connection:
         connection.execute(text("ALTER TABLE away RENAME TO enrichment_cache"))
     assert sqlite_cache.flush_hits() == 1
     assert rows(sqlite_cache)["a"]["hit_count"] == 1
@@ -104,14 +104,14 @@ def test_an_answer_is_stored_with_what_else_happens_or_not_at_all(
     """`store` belongs to the caller's transaction: rolled back, nothing is left."""
 
     def finish_a_lookup() -> None:
-        with database_cache._database.write() as connection:
+        with database_cache.database.write() as connection:
             assert database_cache.store(connection, [answer("a", now())]) == 1
             raise RuntimeError("something else went wrong")
 
     with pytest.raises(RuntimeError, match="something else"):
         finish_a_lookup()
     assert rows(database_cache) == {}
-    with database_cache._database.write() as connection:
+    with database_cache.database.write() as connection:
         database_cache.store(connection, [answer("a", now())])
     assert rows(database_cache).keys() == {"a"}
 
@@ -140,7 +140,7 @@ def test_cleanup_leaves_out_what_is_being_refreshed(postgres_cache: DatabaseCach
     postgres_cache.set_many([answer(key, now() - 2 * WEEK) for key in ("a", "b")])
     counts: list[dict[str, int]] = []
     cleaner = threading.Thread(target=lambda: counts.append(postgres_cache.cleanup_expired()))
-    with postgres_cache._database.write() as connection:
+    with postgres_cache.database.write() as connection:
         postgres_cache.store(connection, [answer("a", now())])
         cleaner.start()
         cleaner.join(1.0)
@@ -183,7 +183,7 @@ def test_a_row_that_is_no_entry_is_not_there_until_it_is_replaced(
 ) -> None:
     """It is counted, costs none of its neighbours, and gives way to the next answer."""
     database_cache.set_many([answer("good", now()), answer("bad", now() - timedelta(days=1))])
-    with database_cache._database.write() as connection:
+    with database_cache.database.write() as connection:
         connection.execute(update(TABLE).where(TABLE.c.cache_key == "bad").values(**POISON[poison]))
     assert database_cache.get_many(SERVICE, ["good", "bad"]).keys() == {"good"}
     assert database_cache.metrics.as_dict()["totals"]["database"]["dropped"] == 1
@@ -195,7 +195,7 @@ def test_a_row_that_is_no_entry_is_not_there_until_it_is_replaced(
 def test_sqlite_text_that_cannot_be_parsed(column: str, sqlite_cache: DatabaseCache, now: Now) -> None:
     """SQLite keeps any text in any column: such a row is dropped and replaced like the others."""
     sqlite_cache.set_many([answer("good", now()), answer("bad", now() - timedelta(days=1))])
-    with sqlite_cache._database.write() as connection:
+    with sqlite_cache.database.write() as connection:
         connection.execute(text(f"UPDATE enrichment_cache SET {column} = 'zzz{{' WHERE cache_key = 'bad'"))
     assert sqlite_cache.get_many(SERVICE, ["good", "bad"]).keys() == {"good"}
     assert "good" in sqlite_cache.fetched_at(SERVICE, ["good", "bad"])
@@ -214,7 +214,7 @@ def test_an_answer_from_the_future_gives_way(database_cache: DatabaseCache, now:
 
 def test_a_changed_answer_format_hides_the_old_entries(database_cache: DatabaseCache, now: Now) -> None:
     """Both formats live side by side in the table, each seen by those who understand it."""
-    new = DatabaseCache(database_cache._database, versions={SERVICE: 2})
+    new = DatabaseCache(database_cache.database, versions={SERVICE: 2})
     database_cache.set(answer("a", now(), {"format": 1}))
     assert new.get(SERVICE, "a") is None
     new.set(answer("a", now(), {"format": 2}))

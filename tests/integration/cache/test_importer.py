@@ -109,7 +109,7 @@ def test_files_in_an_older_answer_format_are_not_imported(
 ) -> None:
     """They are reported, not filed under the format that the service has now."""
     put(tmp_path / "files/dshield/198/51/100/7.json", {"v": 1}, now().timestamp())
-    newer = DatabaseCache(sqlite_cache._database, versions={SERVICE: 2})
+    newer = DatabaseCache(sqlite_cache.database, versions={SERVICE: 2})
     report = import_directory(
         FilesystemCache(tmp_path / "files", TTLS, versions=newer.versions, clock=now), newer, clock=now
     )
