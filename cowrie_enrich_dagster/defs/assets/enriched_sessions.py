@@ -48,7 +48,7 @@ def enriched_sessions(
         pipeline.write_news()  # of other days, too: the queue is asked in one order over all
         report = pipeline.enrich(days, by_day)
         note_said(pipeline.database, list(days))
-        without_call = pipeline.complete_run(context.run_id, report)
+        without_call = pipeline.complete_run(context.run.run_id, report)
         for day, of_day in by_day.items():
             context.add_asset_metadata(rows_of_day(pipeline, day, of_day), partition_key=str(day))
         networks, countries = pipeline.top_sources(days)

@@ -132,7 +132,7 @@ def summarise(
     with opened(database, redis, rate_limits) as pipeline:
         ledger = pipeline.ledger()
         report.foresee(ledger)
-        pipeline.end_run(pipeline.begin_run("enrichment_cache", days, context.run_id), report)
+        pipeline.end_run(pipeline.begin_run("enrichment_cache", days, context.run.run_id), report)
         for day, answers in pipeline.answers_by_day(days).items():
             rates = total(part.plan.rates_by_day.get(day, HitRates()) for part in asked)
             figures = {**answers_of_day(answers, rates), "sample": sample_of_answers(pipeline.database, day)}
