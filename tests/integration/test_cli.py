@@ -364,8 +364,8 @@ def test_downgrade_asks_what_may_go(cli: Cli) -> None:
 def test_downgrade_in_a_script(cli: Cli) -> None:
     """With --yes nothing is asked; nor is it where nothing would go."""
     cli("db", "upgrade")
-    assert json.loads(cli("db", "downgrade", "v15").stdout) == {"current": "v15"}
-    assert json.loads(cli("db", "downgrade", "--yes", "--", "-1").stdout) == {"current": "v14"}
+    assert json.loads(cli("db", "downgrade", "v16").stdout) == {"current": "v16"}
+    assert json.loads(cli("db", "downgrade", "--yes", "--", "-1").stdout) == {"current": "v15"}
     assert json.loads(cli("db", "downgrade", "--yes", "base").stdout) == {"current": None}
 
 
