@@ -280,6 +280,9 @@ def test_a_run_needs_a_log_folder_and_a_current_schema(open_enricher: Open) -> N
         open_enricher(COWRIE_LOG_DIR="").run(SAMPLE_DAYS)
     enricher = open_enricher()
     downgrade(enricher.database, "v11")
+    if enricher.database.is_sqlite:  # a file is brought up to date, with a copy of it beside it
+        assert open_enricher().run(SAMPLE_DAYS).sessions == 1400
+        return
     with pytest.raises(SchemaOutdated, match="cowrie-enrich db upgrade"):
         open_enricher()
 
