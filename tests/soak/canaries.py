@@ -1,4 +1,7 @@
-"""A canary in every secret: none sings in an output, a table, Dagster's storage, or a request not its own."""
+"""`pytest tests/soak/canaries.py`: a canary in every secret; none may sing in what is not its own.
+
+Outputs, tables, Redis, Dagster's storage, requests. Many processes: takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +37,11 @@ OVER_HTTP = [name for name in SIMULATED if name != "cymru"]
 COMMANDS = [
     ("doctor",),
     ("doctor", "--json"),
-    ("plan", "--days", DAY),
     ("run", "--days", DAY),
-    ("run", "--days", DAY, "--json"),
-    ("drain",),
     ("quota",),
     ("metrics",),
-    *[("export", "--days", DAY, "--format", form) for form in ("csv", "json", "stix")],
+    ("export", "--days", DAY, "--format", "json"),
     ("cache", "stats"),
-    ("cache", "purge", "--help"),
-    ("db", "current"),
-    ("db", "upgrade"),
 ]
 IN_DAGSTER = """
 from dagster import DagsterInstance
@@ -228,24 +225,23 @@ def test_no_canary_sings(environment: dict[str, str], simulator: Simulator, prox
     for state, fault in {
         "refused": Fault(kind="reply", status=403),
         "rubbish": Fault(kind="html"),
-        "limited": Fault(kind="reply", status=429, body="{}", retry_after_s=1000),
     }.items():
         for name in OVER_HTTP:
             simulator.set_fault(name, fault)
         with closing(Database(environment["DATABASE_URL"])) as database, database.write() as connection:
             for table in ("enrichment_cache", "lookups", "service_limits"):
                 connection.execute(text(f"DELETE FROM {table}"))
-        call(state, *cli, "cache", "purge", "--yes")
-        for command in (("doctor",), ("run", "--days", DAY), ("quota",)):
+        with redis.Redis(port=int(environment["REDIS_PORT"]), password=SECRETS["REDIS_PASSWORD"]) as client:
+            client.flushall()
+        for command in (("doctor",), ("run", "--days", DAY)):
             call(state, *cli, *command)
-        call(state, "-c", IN_DAGSTER)
     gone = environment["DATABASE_URL"].replace(str(urlsplit(environment["DATABASE_URL"]).port), "1")
     for changes in (
         {"DATABASE_URL": gone},
         {"REDIS_PORT": "1"},
         {"DATABASE_URL": gone + "?no_such=parameter"},
     ):
-        for command in (("doctor",), ("db", "current"), ("quota",)):
+        for command in (("doctor",), ("quota",)):
             call(str(changes), *cli, *command, **changes)
     call("no database", "-c", IN_DAGSTER, DATABASE_URL=gone)
     assert not sung, sung

@@ -1,4 +1,7 @@
-"""PostgreSQL fails while a run or a drain is at work, in each phase: nothing lost, nothing asked twice."""
+"""`pytest tests/soak/outages.py`: PostgreSQL fails while a run or a drain is at work, in each phase.
+
+Nothing may be lost, nothing asked twice. Takes minutes, and a machine that is not overloaded.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from sqlalchemy import Engine, event, text
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.settings import load_settings
-from cowrie_enrich_dagster.simulator import Simulator
+from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.vocabulary import Days
@@ -183,6 +186,12 @@ def rows(enricher: Enricher) -> int:
     )
     with enricher.database.read() as connection:
         return int(connection.execute(query).scalar_one())
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with Simulator(SimulatorConfig()) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
