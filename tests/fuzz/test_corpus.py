@@ -86,7 +86,7 @@ def test_an_event_hidden_by_its_neighbour_is_found(monkeypatch: pytest.MonkeyPat
 def test_text_that_no_database_takes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions and facts with NULs left in them."""
     monkeypatch.setattr(
-        "cowrie_enrich_dagster.cowrie.sessionday.text_field", lambda fields, name, *_: fields.get(name)
+        "cowrie_enrich_dagster.cowrie.kinds.text_field", lambda fields, name, *_: fields.get(name)
     )
     line = b'{"eventid":"cowrie.login.failed","session":"a","timestamp":"2025-11-02T10:00:00Z"'
     line += b',"username":"\\u0000"}'
