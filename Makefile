@@ -20,7 +20,7 @@ dev: setup # PORT=3001: at that port
 	$(BIN)/python -m cowrie_enrich_dagster.demo dev
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
