@@ -261,8 +261,10 @@ def test_an_interrupted_run_leaves_no_claims(
     wait_for(lambda: any(record.status == 429 for record in simulator.requests("dshield")))
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=10) == 1
+    answered = sum(record.status == 200 for record in simulator.requests("dshield"))
     left = start("run", "--days", DAY, "--json", ENRICH_MAX_WAIT_SECONDS="1").report(timeout=15)
     assert left["status"] == "partial"
     counts = left["lookups"]["dshield"]
-    assert counts["found"] + counts.get("not_found", 0) >= 10
-    assert left["pending"] == 60 - counts["found"] - counts.get("not_found", 0)
+    stored = counts.get("found", 0) + counts.get("not_found", 0)
+    assert stored >= max(1, answered - 2)  # what was under way when the signal came may be cut off
+    assert left["pending"] == 60 - stored
