@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -100,6 +100,8 @@ from cowrie_enrich_dagster.vocabulary import LAST_DAY, Days, Subject
 logger = logging.getLogger(__name__)
 
 ANONYMOUS = "DSHIELD_EMAIL is not set: DShield's operators refuse anonymous clients"
+
+_LOOK_UP_SECONDS = 0.5
 
 _RUNS = table_of(EnrichmentRun)
 _SESSIONS = table_of(SessionRecord)
@@ -441,6 +443,10 @@ class Enricher:
         with ThreadPoolExecutor(max(1, len(work))) as pool:
             try:
                 futures = [pool.submit(fetcher.drain, goal) for fetcher, goal in work.items()]
+                # A signal may be delivered to any thread: one that waits without end would not notice.
+                while not any(future.done() and future.exception() for future in futures):
+                    if not wait(futures, timeout=_LOOK_UP_SECONDS, return_when=FIRST_EXCEPTION).not_done:
+                        break
                 return [future.result() for future in futures]
             except BaseException:  # an interrupt reaches this thread alone
                 for fetcher in work:
