@@ -443,10 +443,12 @@ class Enricher:
         with ThreadPoolExecutor(max(1, len(work))) as pool:
             try:
                 futures = [pool.submit(fetcher.drain, goal) for fetcher, goal in work.items()]
-                # A signal may be delivered to any thread: one that waits without end would not notice.
-                while not any(future.done() and future.exception() for future in futures):
-                    if not wait(futures, timeout=_LOOK_UP_SECONDS, return_when=FIRST_EXCEPTION).not_done:
-                        break
+                under_way = set(futures)
+                while under_way:
+                    # A signal may be delivered to any thread: one that waits without end would not notice.
+                    ended, under_way = wait(under_way, _LOOK_UP_SECONDS, FIRST_EXCEPTION)
+                    for future in ended:
+                        future.result()
                 return [future.result() for future in futures]
             except BaseException:  # an interrupt reaches this thread alone
                 for fetcher in work:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import threading
 
 import pytest
 from sqlalchemy import text
 
 from cowrie_enrich_dagster.enrichment.claims import ClaimLost, Claims
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.queue import ASKED_TTL, CLAIM_TTL, LookupQueue, Wanted
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.storage.engine import Database
@@ -132,3 +134,23 @@ def test_a_clock_that_was_wrong_does_not_lengthen_claims_for_ever(queue: LookupQ
     queue.renew("w")
     clock.tick(seconds=CLAIM_TTL.total_seconds() + 1)
     assert queue.claim("dshield", "other", 1) == ["a"]
+
+
+def test_a_service_that_fails_stops_the_others_at_once() -> None:
+    """Whichever of them it is: nobody waits for the others' budgets to hear of it."""
+    stopped = threading.Event()
+
+    class Asking:
+        def drain(self, goal: object) -> None:
+            assert stopped.wait(60)
+
+        def stop(self) -> None:
+            stopped.set()
+
+    class Failing(Asking):
+        def drain(self, goal: object) -> None:
+            raise ValueError("the database is gone")
+
+    with pytest.raises(ValueError, match="the database is gone"):
+        Enricher._all_at_once({Asking(): None, Failing(): None})  # type: ignore[dict-item]
+    assert stopped.is_set()
