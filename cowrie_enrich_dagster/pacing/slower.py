@@ -47,11 +47,10 @@ class SlowerRateLimiter(AdaptiveRateLimiter):
         super().__init__(
             database, policy, credential_fingerprint=credential_fingerprint, sleep=sleep, monotonic=monotonic
         )
-        self.pace = Pace(
-            min(pace.rate or policy.rate, policy.rate), min(pace.burst or policy.burst, policy.burst)
-        )
-        self._own_spacing = (1 + policy.margin) / (self.pace.rate or policy.rate)
-        self._tolerance = ((self.pace.burst or 1) - 1) * self._own_spacing
+        self._rate = min(pace.rate or policy.rate, policy.rate)
+        burst = min(pace.burst or policy.burst, policy.burst)
+        self._own_spacing = (1 + policy.margin) / self._rate
+        self._tolerance = (burst - 1) * self._own_spacing
         self._tat = 0.0
         self._turn = threading.Lock()
 
@@ -78,7 +77,7 @@ class SlowerRateLimiter(AdaptiveRateLimiter):
         own = max(0.0, self._tat - self._tolerance - self._monotonic())
         return replace(
             status,
-            effective_rate=min(status.effective_rate, self.pace.rate or status.effective_rate),
+            effective_rate=min(status.effective_rate, self._rate),
             spacing_s=max(status.spacing_s, self._own_spacing),
             next_slot_at=max(status.next_slot_at, status.as_of + timedelta(seconds=own)),
         )

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,17 +24,11 @@ from dagster._grpc.client import DagsterGrpcClient
 
 from cowrie_enrich_dagster.defs.orphans import fail_orphans
 from tests.dagster.test_sensors import tick
+from tests.integration.enrichment.test_processes import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 JOBS = ["enrich_day"]
 LONG_AFTER = 10 * 60
-
-
-def wait(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that in time"
-        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -46,7 +40,7 @@ def server(environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[su
     with subprocess.Popen([*command, "--socket", socket], cwd=REPOSITORY, start_new_session=True) as process:
         client = DagsterGrpcClient(socket=socket)
         try:
-            wait(lambda: process.poll() is None and _answers(client))
+            wait_for(lambda: process.poll() is None and _answers(client))
             yield process, socket
         finally:
             if process.poll() is None:
@@ -74,7 +68,7 @@ def start(instance: DagsterInstance, socket: str) -> str:
         status=DagsterRunStatus.STARTING,
     )
     DefaultRunLauncher.launch_run_from_grpc_client(instance, run, DagsterGrpcClient(socket=socket))
-    wait(lambda: status(instance, run.run_id) is not DagsterRunStatus.STARTING)
+    wait_for(lambda: status(instance, run.run_id) is not DagsterRunStatus.STARTING)
     return run.run_id
 
 
