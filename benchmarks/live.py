@@ -4,8 +4,9 @@
     python -m benchmarks.live backfill [--days 30] [--addresses 89000] [--minutes 4]
 
 `growing`: three sessions a second are added to today's log; files of other days (1,000 sessions of 250
-addresses) are dropped in every four minutes. Told: seconds from each drop until all have rows, runs by job,
-the words of the ticks, MiB of Dagster's history, and what the services saw.
+addresses) are dropped in every four minutes. Told: seconds from each drop until all have rows, the longest
+that a session of today waited for its row (ENRICH_EVERY_MINUTES of the environment, 15 when unset), runs by
+job, the words of the ticks, MiB of Dagster's history, and what the services saw.
 
 `backfill`: all addresses of all days in one backfill, launched as the UI does; DShield alone, 0.5 a second.
 Told: seconds until all sessions have rows, until the rows of a file dropped in meanwhile are there, and what
@@ -138,6 +139,12 @@ class Installation:
     def rows(self, day: date) -> int:
         return self.count("SELECT count(*) FROM enriched_sessions WHERE day = ?", str(day))
 
+    def rows_if_any(self, day: date) -> int:
+        try:
+            return self.rows(day)
+        except sqlite3.Error:
+            return 0  # the first run has not made the file yet
+
     def history_mib(self) -> float:
         files = [f for f in self.dagster_home.rglob("*") if f.is_file() and f.name != "dev.log"]
         return round(sum(f.stat().st_size for f in files) / 2**20, 1)
@@ -182,6 +189,8 @@ def growing(folder: Path, simulator: SimulatorProcess, minutes: float) -> None:
     begin, number, drops = time.monotonic(), 0, 0
     waiting: dict[date, float] = {}
     lags: list[float] = []
+    written: list[float] = []
+    oldest_without_row = 0.0
     with (here.logs / "cowrie.json").open("a") as log:
         while (elapsed := time.monotonic() - begin) < minutes * 60:
             for _ in range(3):
@@ -204,7 +213,10 @@ def growing(folder: Path, simulator: SimulatorProcess, minutes: float) -> None:
                         + "\n"
                     )
                 number += 1
+                written.append(time.monotonic())
             log.flush()
+            if (rows := here.rows_if_any(today)) < number:
+                oldest_without_row = max(oldest_without_row, time.monotonic() - written[rows])
             if elapsed > 120 + 240 * drops and elapsed < minutes * 60 - 240:
                 drops += 1
                 day = today - timedelta(days=drops)
@@ -219,13 +231,13 @@ def growing(folder: Path, simulator: SimulatorProcess, minutes: float) -> None:
                 waiting[day] = time.monotonic()
                 say(f"dropped a file of {day}")
             for day, since in list(waiting.items()):
-                with suppress(sqlite3.Error):
-                    if here.rows(day) == 1000:
-                        say(f"all rows of {day} after {time.monotonic() - since:.1f} s")
-                        lags.append(time.monotonic() - waiting.pop(day))
+                if here.rows_if_any(day) == 1000:
+                    say(f"all rows of {day} after {time.monotonic() - since:.1f} s")
+                    lags.append(time.monotonic() - waiting.pop(day))
             time.sleep(1)
     say(
-        f"{number} sessions written today, {here.rows(today)} in rows; "
+        f"{number} sessions written today, {here.rows(today)} in rows, "
+        f"the oldest that waited for its row: {oldest_without_row / 60:.1f} min; "
         f"late files: slowest {max(lags):.1f} s, without rows: {sorted(map(str, waiting))}"
     )
     with DagsterInstance.get() as instance:
