@@ -58,7 +58,8 @@ def described(model: type[tables.Base], **more: Any) -> dict[str, Any]:
 
 def _described(column: Column[Any]) -> TableColumn:
     constraints = TableColumnConstraints(nullable=bool(column.nullable), unique=bool(column.unique))
-    return TableColumn(column.name, type=str(column.type.compile()).lower(), constraints=constraints)
+    kind = str(column.type.compile()).lower()
+    return TableColumn(column.name, type=kind, description=column.doc, constraints=constraints)
 
 
 def enriched_lineage() -> TableColumnLineage:
