@@ -34,11 +34,11 @@ _SAMPLED = {
     ),
     "session_ips": ("src_ip", "sessions", "scope", "priority", "first_seen", "last_seen"),
     "enriched_sessions": (
-        *("event_start", "source_ip", "source_as_number", "source_as_organization_name"),
-        *("source_geo_country_iso_code", "knowledge"),
+        *("event_start", "source_ip", "knowledge"),
+        *("source_geo_country_iso_code", "source_as_organization_name"),
     ),
 }
-"""The columns of a sample. No passwords, and no user names: people type the one for the other."""
+"""The columns of a sample, wide ones last. No passwords, and no user names: people type one for the other."""
 _RENAMED = {
     "event_start": "started_at", "event_end": "ended_at", "event_duration_ms": "duration_ms",
     "source_ip": "src_ip", "source_port": "src_port", "destination_port": "dst_port",

@@ -90,6 +90,7 @@ def test_a_feed_that_is_off_says_so_and_does_not_look_read(
         spec = defs.resolve_asset_graph().get(AssetKey(name))
         assert not spec.is_materializable
         assert "Off" in (spec.description or "")
+        assert spec.kinds == {"off"}
 
 
 def test_a_failing_feed_is_a_warning(
