@@ -63,7 +63,10 @@ def _described(column: Column[Any]) -> TableColumn:
 
 
 def enriched_lineage() -> TableColumnLineage:
-    """Where each column of `enriched_sessions` comes from."""
+    """Where each column of `enriched_sessions` comes from.
+
+    Dagster+ draws it; the UI of open-source Dagster does not, its API tells it.
+    """
     recorded = set(tables.table_of(tables.SessionRecord).columns.keys())
     answer = [TableColumnDep("enrichment_cache", "cache_value")]
     deps: dict[str, list[TableColumnDep]] = {}

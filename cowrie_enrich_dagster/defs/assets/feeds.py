@@ -19,6 +19,7 @@ from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.tables import Observation
@@ -36,7 +37,8 @@ def feed_asset(name: str, feed: str, description: str) -> AssetsDefinition | Ass
     kept = described(Observation)
     if not is_on(feed):
         base = FEEDS[feed].service
-        off = f"**Off**: {description} ENRICH_FEEDS and the key of {base} turn it on, at the next start."
+        key = f" with {base.upper()}_API_KEY" if ALL[base].needs_key else ""
+        off = f"**Off**: {description} ENRICH_FEEDS turns it on{key}, at the next start."
         return AssetSpec(
             name, deps=[session_ips], group_name="feeds", description=off, kinds={"off"},
             metadata={**kept, "feed": "off"},
