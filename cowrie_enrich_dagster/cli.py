@@ -134,20 +134,23 @@ def _reported() -> Iterator[Settings]:
 
 
 @contextmanager
-def _enricher(*, asks: bool = False) -> Iterator[Enricher]:
-    """The pipeline; a command that `asks` services is told first what they will not like."""
+def _enricher(*, asks: bool = False, reads_logs: bool = False) -> Iterator[Enricher]:
+    """The pipeline; a command that `asks` services is told first what they will not like.
+
+    A SQLite file is made and upgraded for those that ask or read logs; others only look into it.
+    """
     with _reported() as settings:
         signal.signal(signal.SIGTERM, _interrupt)
-        with Enricher(settings) as enricher:
+        with Enricher(settings, makes_database=asks or reads_logs) as enricher:
             if asks and enricher.is_anonymous:
                 err.print(f"[yellow]warning:[/yellow] {escape(ANONYMOUS)}")
             yield enricher
 
 
 @contextmanager
-def _database() -> Iterator[Database]:
+def _database(*, makes_file: bool = False) -> Iterator[Database]:
     with _reported() as settings:
-        database = Database(settings.database_url.get_secret_value())
+        database = Database(settings.database_url.get_secret_value(), makes_file=makes_file)
         try:
             yield database
         finally:
@@ -299,7 +302,7 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
     Without COWRIE_LOG_DIR it plans for the addresses that were read before.
     """
     span = _days(days)
-    with _enricher() as enricher:
+    with _enricher(reads_logs=True) as enricher:
         logs = enricher.settings.log_dir
         if logs:
             enricher.ingest(span, _progress)
@@ -598,9 +601,12 @@ def db_current() -> None:
 
 @db_app.command("upgrade")
 def db_upgrade(revision: Annotated[str, typer.Argument()] = "head") -> None:
-    """Bring the schema up to a revision."""
-    with _database() as database:
-        migrate.upgrade(database, revision)
+    """Bring the schema up to a revision; a SQLite file is made, and copied before it goes to the newest."""
+    with _database(makes_file=True) as database:
+        if database.is_sqlite and revision == "head":
+            migrate.require_current(database, makes=True)
+        else:
+            migrate.upgrade(database, revision)
         _print_json({"current": migrate.current(database)})
 
 

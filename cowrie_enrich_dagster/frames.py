@@ -63,9 +63,9 @@ def _opened(database: Database | None) -> Iterator[Database]:
         yield database
         return
     settings = load_settings()
-    own = Database(settings.database_url.get_secret_value())
+    own = Database(settings.database_url.get_secret_value(), makes_file=False)
     try:
-        require_current(own, embedded=settings.embedded_database)
+        require_current(own, makes=False)
         yield own
     finally:
         own.close()

@@ -34,11 +34,11 @@ _SAMPLED = {
     ),
     "session_ips": ("src_ip", "sessions", "scope", "priority", "first_seen", "last_seen"),
     "enriched_sessions": (
-        *("event_start", "source_ip", "source_as_number", "source_as_organization_name"),
-        *("source_geo_country_iso_code", "knowledge"),
+        *("event_start", "source_ip", "knowledge"),
+        *("source_geo_country_iso_code", "source_as_organization_name"),
     ),
 }
-"""The columns of a sample. No passwords, and no user names: people type the one for the other."""
+"""The columns of a sample, wide ones last. No passwords, and no user names: people type one for the other."""
 _RENAMED = {
     "event_start": "started_at", "event_end": "ended_at", "event_duration_ms": "duration_ms",
     "source_ip": "src_ip", "source_port": "src_port", "destination_port": "dst_port",
@@ -58,11 +58,15 @@ def described(model: type[tables.Base], **more: Any) -> dict[str, Any]:
 
 def _described(column: Column[Any]) -> TableColumn:
     constraints = TableColumnConstraints(nullable=bool(column.nullable), unique=bool(column.unique))
-    return TableColumn(column.name, type=str(column.type.compile()).lower(), constraints=constraints)
+    kind = str(column.type.compile()).lower()
+    return TableColumn(column.name, type=kind, description=column.doc, constraints=constraints)
 
 
 def enriched_lineage() -> TableColumnLineage:
-    """Where each column of `enriched_sessions` comes from."""
+    """Where each column of `enriched_sessions` comes from.
+
+    Dagster+ draws it; the UI of open-source Dagster does not, its API tells it.
+    """
     recorded = set(tables.table_of(tables.SessionRecord).columns.keys())
     answer = [TableColumnDep("enrichment_cache", "cache_value")]
     deps: dict[str, list[TableColumnDep]] = {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from html import escape as html_escape
 from typing import Any
 
-from dagster import MetadataValue
+from dagster import AssetExecutionContext, MetadataValue
 
 from cowrie_enrich_dagster.enrichment.report import RunReport
 
@@ -18,8 +19,18 @@ _WORD_JOINER = "\N{WORD JOINER}"
 _MAX_CELL = 80
 
 
+def tell(
+    context: AssetExecutionContext, by_day: Mapping[date, Mapping[str, Any]], of_run: Mapping[str, Any]
+) -> None:
+    """Metadata of the partitions of these days: what is of the day, then what is of its whole run."""
+    for day, of_day in by_day.items():
+        context.add_asset_metadata({**of_day, **of_run}, partition_key=str(day))
+
+
 def escape(value: object) -> str:
     """One line of plain text that Markdown and HTML leave as it is, at most 80 characters of the original."""
+    if isinstance(value, datetime):  # UTC; wide tables are cut off
+        value = f"{value:%Y-%m-%d %H:%M:%S}"
     text = "" if value is None else str(value)
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:_MAX_CELL])
     # Renderers make links of bare addresses, even of escaped ones; none with an (invisible) gap in it.
@@ -29,7 +40,7 @@ def escape(value: object) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> MetadataValue[Any]:
-    """A Markdown table with every cell escaped."""
+    """A Markdown table with every cell escaped. Moments are UTC."""
     lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
     lines += [" | ".join(escape(cell) for cell in row) for row in rows]
     return MetadataValue.md("\n".join(f"| {line} |" for line in lines))

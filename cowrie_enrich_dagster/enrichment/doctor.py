@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,7 +21,7 @@ from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.services.maxmind import DatabaseUnreadable, database_types
 from cowrie_enrich_dagster.settings import EffectiveSetting, Settings, effective
 from cowrie_enrich_dagster.storage import migrate
-from cowrie_enrich_dagster.storage.engine import DatabaseUnusable
+from cowrie_enrich_dagster.storage.engine import DatabaseUnusable, NoDatabaseYet
 
 CONNECT_TIMEOUT_S = 3.0
 _NAMED_REASONS = 8
@@ -56,7 +58,7 @@ class Findings:
 
 def examine(settings: Settings) -> Findings:
     """Try every part once. Services are reached by a TCP connection only: a look must not cost a call."""
-    enricher = Enricher(settings)
+    enricher = Enricher(settings, makes_database=False)
     try:
         database, is_current = _database(enricher)
         parts = [
@@ -106,16 +108,30 @@ def _database(enricher: Enricher) -> tuple[Part, bool]:
         with enricher.database.read() as connection:
             connection.execute(text("SELECT 1"))
         have, want = migrate.current(enricher.database), migrate.head(enricher.database)
+    except NoDatabaseYet as problem:
+        return _no_database_yet(enricher, problem), False
     except (SQLAlchemyError, DatabaseUnusable) as problem:
         setting = database_setting(enricher.settings)
         return Part("database", "failed", f"{setting}: {_first_line(problem)}"), False
     if have == want:
         return Part("database", "ok", f"schema {have}"), True
     if enricher.database.is_sqlite:
-        detail = f"schema {have or 'not created yet'}; the next run upgrades it to {want}"
+        state = f"schema {have}" if have else "no tables yet"
+        detail = f"{state}; run, drain, Dagster or cowrie-enrich db upgrade bring it to {want}"
         return Part("database", "ok", detail), False
     detail = f"schema {have or 'missing'}, needed {want}: cowrie-enrich db upgrade"
     return Part("database", "failed", detail), False
+
+
+def _no_database_yet(enricher: Enricher, problem: NoDatabaseYet) -> Part:
+    """Fine before the first run, if that can make it; a look makes nothing."""
+    folder = Path(enricher.database.url.database or "").absolute().parent
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Part("database", "ok", str(problem))
+    setting = database_setting(enricher.settings)
+    why = f"the folder {folder} cannot be made" if there != folder else f"{folder} cannot be written to"
+    return Part("database", "failed", f"{setting}: {why}")
 
 
 def _redis(enricher: Enricher) -> Part:

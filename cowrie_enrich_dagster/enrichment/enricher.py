@@ -112,21 +112,34 @@ _OBSERVATIONS = table_of(Observation)
 
 
 class Enricher:
-    """The composition root. Use as a context manager; `open` checks the schema first.
+    """The composition root. Use as a context manager, which checks the schema first.
 
-    `paces` hold services below their configured rate or burst for as long as this is open.
+    `paces` hold services below their configured rate or burst for as long as this is open. With
+    `makes_database` a SQLite file is made or upgraded where need be; whoever only looks does not.
 
-    Raises `ConfigError` for settings that cannot work and `SchemaOutdated` for a database to be upgraded.
+    Raises `ConfigError` for settings that cannot work, `SchemaOutdated` for a database to be upgraded and
+    `DatabaseUnusable` for a SQLite file that is not there or cannot be.
     """
 
-    def __init__(self, settings: Settings, paces: Mapping[str, Pace] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        paces: Mapping[str, Pace] | None = None,
+        *,
+        makes_database: bool = True,
+    ) -> None:
         self.settings = settings
         self.paces = paces or {}
-        self.database = Database(settings.database_url.get_secret_value())
+        self.makes_database = makes_database
+        self.database = Database(settings.database_url.get_secret_value(), makes_file=makes_database)
         self.queue = LookupQueue(self.database)
 
     def __enter__(self) -> Enricher:
-        require_current(self.database, embedded=self.database.is_sqlite)
+        try:
+            require_current(self.database, makes=self.makes_database)
+        except BaseException:
+            self.database.close()  # a file that stays open leaves its -wal and -shm behind
+            raise
         return self
 
     def __exit__(

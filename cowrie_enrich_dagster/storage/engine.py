@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import psycopg2
@@ -31,6 +32,10 @@ _LASTING = "cowrie_enrich_lasting"
 
 class DatabaseUnusable(Exception):
     """The SQLite file cannot be opened or made, or the database is not ours; the message says why."""
+
+
+class NoDatabaseYet(DatabaseUnusable):
+    """There is no SQLite file, or an empty one, and whoever asks is not to make it."""
 
 
 _FOREIGN = "it is a database of cowrieprocessor, which is left as it is: name one of our own, an empty one"
@@ -207,9 +212,25 @@ def normalise_url(url: str) -> URL:
     raise ValueError(f"DATABASE_URL names {backend!r}; supported are postgresql and sqlite")
 
 
-def _open_sqlite(path: str | None, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
-    """A connection ready for use. The file's folder is made if need be, for nobody but us to look into."""
-    if path and path != ":memory:":
+def _is_there(path: str) -> bool:
+    """Whether there is something that connecting would not make; what is wrong with it, connecting tells."""
+    try:
+        found = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return found.st_size > 0 or not S_ISREG(found.st_mode)
+
+
+def _open_sqlite(
+    path: str | None, connect: Callable[[], sqlite3.Connection], *, makes: bool
+) -> sqlite3.Connection:
+    """A connection ready for use. If it `makes` the file, its folder too, for nobody but us to look into."""
+    if path and path != ":memory:" and not makes:
+        if not _is_there(path):
+            raise NoDatabaseYet(f"there is no database {path} yet; cowrie-enrich run makes it")
+    elif path and path != ":memory:":
         folder = Path(path).parent
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -249,14 +270,16 @@ def _options(url: URL) -> str:
 class Database:
     """A PostgreSQL or SQLite database.
 
-    `clock` replaces the database's own clock (tests). Safe to share between threads, not between forks.
+    `clock` replaces the database's own clock (tests). With `makes_file` False a SQLite file that is not there
+    is not made, but raises `NoDatabaseYet`. Safe to share between threads, not between forks.
     Whatever needs a connection raises `DatabaseUnusable` for a SQLite file that there cannot be.
     """
 
-    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None, makes_file: bool = True) -> None:
         self.url = normalise_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._clock = clock
+        self._makes_file = makes_file
         self.engine = self._sqlite_engine() if self.is_sqlite else self._postgres_engine()
 
     def _postgres_engine(self) -> Engine:
@@ -296,7 +319,11 @@ class Database:
 
         @event.listens_for(engine, "do_connect")
         def _connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> sqlite3.Connection:
-            return _open_sqlite(self.url.database, lambda: dialect.connect(*arguments, **parameters))
+            return _open_sqlite(
+                self.url.database,
+                lambda: dialect.connect(*arguments, **parameters),
+                makes=self._makes_file,
+            )
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:

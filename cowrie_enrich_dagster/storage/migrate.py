@@ -112,18 +112,18 @@ def _reachable(database: Database, revision: str) -> Iterator[None]:
         ) from problem
 
 
-def require_current(database: Database, *, embedded: bool) -> None:
-    """Make sure the schema is current. An `embedded` one, a SQLite file, is made and upgraded on the spot.
+def require_current(database: Database, *, makes: bool) -> None:
+    """Make sure the schema is current. Whoever `makes` SQLite files makes and upgrades them on the spot.
 
-    That is said, and what it held before an upgrade is copied beside it. Raises `SchemaOutdated` for any
-    other database: changing a shared schema is the operator's decision.
+    That is said, and what it held before an upgrade is copied beside it. Else, and for any other database,
+    raises `SchemaOutdated`: changing a shared schema is the operator's decision.
     """
     have, want = waits_for_turn(current)(database), head(database)
     if have is not None:
         database.keep_private()
     if have == want:
         return
-    if embedded:
+    if makes and database.is_sqlite:
         if have is None:
             logger.warning("a new database is made: %s", database.url.database)
         else:
@@ -134,4 +134,9 @@ def require_current(database: Database, *, embedded: bool) -> None:
         upgrade(database)
         return
     state = "has no tables yet" if have is None else f"is at schema {have}"
-    raise SchemaOutdated(f"The database {state}, this version works on {want}. Run: cowrie-enrich db upgrade")
+    which, others = "The database", ""
+    if database.is_sqlite:
+        which, others = f"{which} {database.url.database}", " (or run, drain, Dagster, which do it as well)"
+    raise SchemaOutdated(
+        f"{which} {state}, this version works on {want}. Run: cowrie-enrich db upgrade{others}"
+    )

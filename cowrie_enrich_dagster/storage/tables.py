@@ -69,48 +69,95 @@ def _partial(name: str, where: str, *columns: Any) -> Index:
 class _SessionColumns:
     """What a session and a piece of one have in common. Lists of deeds are null in rows of before v17."""
 
-    sensor: Mapped[str] = mapped_column(Text, primary_key=True)
-    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
-    started_at: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
-    day: Mapped[date] = mapped_column(Date, index=True)
-    src_ip: Mapped[str | None] = mapped_column(Text)
-    src_port: Mapped[int | None] = mapped_column(Integer)
-    dst_port: Mapped[int | None] = mapped_column(Integer)
-    protocol: Mapped[str | None] = mapped_column(Text)
-    ended_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    duration_ms: Mapped[int] = mapped_column(BigInteger)
-    has_connect: Mapped[bool]
-    has_closed: Mapped[bool]
-    event_count: Mapped[int] = mapped_column(Integer)
-    login_failures: Mapped[int] = mapped_column(Integer)
-    login_successes: Mapped[int] = mapped_column(Integer)
-    commands: Mapped[int] = mapped_column(Integer)
-    commands_failed: Mapped[int] = mapped_column(Integer)
-    downloads: Mapped[int] = mapped_column(Integer)
-    uploads: Mapped[int] = mapped_column(Integer)
-    tunnel_requests: Mapped[int] = mapped_column(Integer)
-    tunnel_data: Mapped[int] = mapped_column(Integer)
-    username: Mapped[str | None] = mapped_column(Text)
-    password: Mapped[str | None] = mapped_column(Text)
-    client_version: Mapped[str | None] = mapped_column(Text)
-    hassh: Mapped[str | None] = mapped_column(Text)
-    arch: Mapped[str | None] = mapped_column(Text)
-    terminal_width: Mapped[int | None] = mapped_column(Integer)
-    terminal_height: Mapped[int | None] = mapped_column(Integer)
-    ja4h: Mapped[str | None] = mapped_column(Text)
-    ja4: Mapped[str | None] = mapped_column(Text)
-    logins: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
-    logins_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
-    command_lines: Mapped[list[str] | None] = mapped_column(Json)
-    command_lines_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
-    files: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
-    files_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
-    tunnels: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
-    tunnels_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
-    file_hashes: Mapped[list[str] | None] = mapped_column(Json)
-    urls: Mapped[list[str] | None] = mapped_column(Json)
-    passwords_sha1: Mapped[list[str] | None] = mapped_column(Json)
+    sensor: Mapped[str] = mapped_column(
+        Text, primary_key=True, doc="Name of the sensor, from its events, else from the folder of its logs"
+    )
+    session_id: Mapped[str] = mapped_column(
+        Text, primary_key=True, doc="Cowrie's id of the session; an id that is used again is another row"
+    )
+    started_at: Mapped[datetime] = mapped_column(
+        UtcDateTime, primary_key=True, doc="When its first event was logged"
+    )
+    day: Mapped[date] = mapped_column(Date, index=True, doc="UTC day of `started_at`")
+    src_ip: Mapped[str | None] = mapped_column(
+        Text,
+        doc="Source address, IPv6 compressed, IPv4-mapped as IPv4; text that is no address as it was logged",
+    )
+    src_port: Mapped[int | None] = mapped_column(Integer, doc="Port of the source")
+    dst_port: Mapped[int | None] = mapped_column(Integer, doc="Port of the honeypot")
+    protocol: Mapped[str | None] = mapped_column(Text, doc="What it spoke: `ssh`, `telnet`, ...")
+    ended_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="When its last event was logged")
+    closed_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, doc="When it was first closed; more may have been logged after that"
+    )
+    duration_ms: Mapped[int] = mapped_column(
+        BigInteger, doc="Milliseconds, as Cowrie logged them at the close, else from first to last event"
+    )
+    has_connect: Mapped[bool] = mapped_column(doc="Whether its connect was seen")
+    has_closed: Mapped[bool] = mapped_column(doc="Whether its close was seen")
+    event_count: Mapped[int] = mapped_column(
+        Integer, doc="Distinct events; a line that is there twice counts once"
+    )
+    login_failures: Mapped[int] = mapped_column(Integer, doc="Logins that were refused")
+    login_successes: Mapped[int] = mapped_column(Integer, doc="Logins that succeeded")
+    commands: Mapped[int] = mapped_column(Integer, doc="Commands that were entered")
+    commands_failed: Mapped[int] = mapped_column(Integer, doc="Commands that Cowrie does not know")
+    downloads: Mapped[int] = mapped_column(Integer, doc="Files that the honeypot was made to fetch or write")
+    uploads: Mapped[int] = mapped_column(Integer, doc="Files that were sent to it")
+    tunnel_requests: Mapped[int] = mapped_column(
+        Integer, doc="Requests to be let through to another host (direct-tcpip)"
+    )
+    tunnel_data: Mapped[int] = mapped_column(
+        Integer, doc="Pieces of data that were sent through such tunnels"
+    )
+    username: Mapped[str | None] = mapped_column(
+        Text, doc="User name of the first login that succeeded, else of the first attempt"
+    )
+    password: Mapped[str | None] = mapped_column(Text, doc="Password of that login")
+    client_version: Mapped[str | None] = mapped_column(
+        Text, doc="What the client says it is, the first that was logged, in one spelling (`SSH-2.0-Go`)"
+    )
+    hassh: Mapped[str | None] = mapped_column(
+        Text, doc="Fingerprint of the SSH client's algorithms, the first that was logged"
+    )
+    arch: Mapped[str | None] = mapped_column(Text, doc="Architecture that the session was shown")
+    terminal_width: Mapped[int | None] = mapped_column(Integer, doc="Columns of its terminal")
+    terminal_height: Mapped[int | None] = mapped_column(Integer, doc="Lines of its terminal")
+    ja4h: Mapped[str | None] = mapped_column(
+        Text, doc="JA4H fingerprint of an HTTP request sent through a tunnel, the first that was logged"
+    )
+    ja4: Mapped[str | None] = mapped_column(
+        Text, doc="JA4 fingerprint of a TLS greeting sent through a tunnel, the first that was logged"
+    )
+    logins: Mapped[list[dict[str, Any]] | None] = mapped_column(
+        Json, doc="Each credential that was tried, `{username, password, key, success, attempts}`"
+    )
+    logins_left_out: Mapped[int] = mapped_column(
+        Integer, server_default="0", doc="Attempts that `logins` does not tell"
+    )
+    command_lines: Mapped[list[str] | None] = mapped_column(
+        Json, doc="The lines as they were typed, in order"
+    )
+    command_lines_left_out: Mapped[int] = mapped_column(
+        Integer, server_default="0", doc="Lines that `command_lines` does not tell"
+    )
+    files: Mapped[list[dict[str, Any]] | None] = mapped_column(
+        Json, doc="Files it brought or tried to bring, `{sha256, url, name, how}`"
+    )
+    files_left_out: Mapped[int] = mapped_column(
+        Integer, server_default="0", doc="Files that `files` does not tell"
+    )
+    tunnels: Mapped[list[dict[str, Any]] | None] = mapped_column(
+        Json, doc="Hosts it wanted to be let through to, `{host, port, requests}`"
+    )
+    tunnels_left_out: Mapped[int] = mapped_column(
+        Integer, server_default="0", doc="Requests that `tunnels` does not tell"
+    )
+    file_hashes: Mapped[list[str] | None] = mapped_column(Json, doc="The distinct SHA-256 in `files`, sorted")
+    urls: Mapped[list[str] | None] = mapped_column(Json, doc="The distinct URLs in `files`, sorted")
+    passwords_sha1: Mapped[list[str] | None] = mapped_column(
+        Json, doc="JSON list of SHA-1, upper case, of the passwords tried; at most 1,000"
+    )
 
 
 class SessionRecord(_SessionColumns, Base):
@@ -133,8 +180,12 @@ class MovedDay(Base):
     """A UTC day of which another one's logs changed a session: what follows from `sessions` does not yet."""
 
     __tablename__ = "moved_days"
-    day: Mapped[date] = mapped_column(Date, primary_key=True)
-    moved_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    day: Mapped[date] = mapped_column(
+        Date, primary_key=True, doc="A UTC day of which another one's logs changed a session"
+    )
+    moved_at: Mapped[datetime] = mapped_column(
+        UtcDateTime, doc="When; the row is gone once `session_ips` and `enriched_sessions` follow"
+    )
 
 
 class SessionIp(Base):
@@ -144,20 +195,29 @@ class SessionIp(Base):
     """
 
     __tablename__ = "session_ips"
-    day: Mapped[date] = mapped_column(Date, primary_key=True)
-    src_ip: Mapped[str] = mapped_column(Text, primary_key=True)
-    sessions: Mapped[int] = mapped_column(Integer)
-    sensors: Mapped[int] = mapped_column(Integer)
-    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
-    last_seen: Mapped[datetime] = mapped_column(UtcDateTime)
-    login_failures: Mapped[int] = mapped_column(Integer)
-    login_successes: Mapped[int] = mapped_column(Integer)
-    commands: Mapped[int] = mapped_column(Integer)
-    downloads: Mapped[int] = mapped_column(Integer)
-    uploads: Mapped[int] = mapped_column(Integer)
-    scope: Mapped[str] = mapped_column(String(16))
-    priority: Mapped[int] = mapped_column(Integer)
-    known_scanner: Mapped[bool] = mapped_column(server_default=false())
+    day: Mapped[date] = mapped_column(Date, primary_key=True, doc="UTC day on which the sessions began")
+    src_ip: Mapped[str] = mapped_column(Text, primary_key=True, doc="Source address, as in `sessions`")
+    sessions: Mapped[int] = mapped_column(Integer, doc="Sessions of the address that began on the day")
+    sensors: Mapped[int] = mapped_column(Integer, doc="Sensors that saw it on the day")
+    first_seen: Mapped[datetime] = mapped_column(UtcDateTime, doc="Earliest start of these sessions")
+    last_seen: Mapped[datetime] = mapped_column(UtcDateTime, doc="Latest end of these sessions")
+    login_failures: Mapped[int] = mapped_column(Integer, doc="Logins that were refused, in all of them")
+    login_successes: Mapped[int] = mapped_column(Integer, doc="Logins that succeeded, in all of them")
+    commands: Mapped[int] = mapped_column(Integer, doc="Commands that were entered, in all of them")
+    downloads: Mapped[int] = mapped_column(Integer, doc="Files that were fetched or written, in all of them")
+    uploads: Mapped[int] = mapped_column(Integer, doc="Files that were sent, in all of them")
+    scope: Mapped[str] = mapped_column(
+        String(16),
+        doc="`global`, or why nobody is asked about it: `private`, `loopback`, `reserved`, `own`, `invalid`",
+    )
+    priority: Mapped[int] = mapped_column(
+        Integer,
+        doc="What an answer is worth: 10,000 a login succeeded, 5,000 a file was left, 1 for each "
+        "session times the sensors that saw it (at most 4,999)",
+    )
+    known_scanner: Mapped[bool] = mapped_column(
+        server_default=false(), doc="On the operator's list of scanners: never asked about"
+    )
 
     __table_args__ = (Index("ix_session_ips_src_ip", "src_ip"),)
 
@@ -169,18 +229,32 @@ class EnrichmentCache(Base):
     """
 
     __tablename__ = "enrichment_cache"
-    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
-    service: Mapped[str] = mapped_column(String(64))
-    cache_key: Mapped[str] = mapped_column(Text)
-    cache_value: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    status: Mapped[str] = mapped_column(String(32))
-    fetched_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    accessed_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    hit_count: Mapped[int] = mapped_column(BigInteger, default=0)
-    l1_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    l1_place: Mapped[str | None] = mapped_column(Text)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True, doc="Number")
+    service: Mapped[str] = mapped_column(
+        String(64), doc="The service that answered, or the feed whose list it is"
+    )
+    cache_key: Mapped[str] = mapped_column(
+        Text,
+        doc="What it was asked about: an address, a SHA-256, 5 hexadecimal digits of a SHA-1, or a "
+        "feed's day",
+    )
+    cache_value: Mapped[dict[str, Any] | None] = mapped_column(
+        Json, doc="The service's own JSON; null for `not_found`"
+    )
+    status: Mapped[str] = mapped_column(String(32), doc="`found` or `not_found`")
+    fetched_at: Mapped[datetime] = mapped_column(
+        UtcDateTime, doc="When the service said it: age counts from here, in every tier"
+    )
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="When the row was first written")
+    accessed_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="When it last served")
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="`fetched_at` and the service's TTL")
+    hit_count: Mapped[int] = mapped_column(
+        BigInteger, default=0, doc="How often it served, written at the end of runs"
+    )
+    l1_until: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, doc="Until when Redis was given it to keep; null: it was not"
+    )
+    l1_place: Mapped[str | None] = mapped_column(Text, doc="Which Redis that is: `host:port/db`")
 
     __table_args__ = (
         UniqueConstraint("service", "cache_key", name="uq_enrichment_cache_service_key"),
@@ -197,14 +271,31 @@ class Observation(Base):
     """
 
     __tablename__ = "observations"
-    service: Mapped[str] = mapped_column(String(64), primary_key=True)
-    key: Mapped[str] = mapped_column(Text, primary_key=True)
-    fetched_at: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
-    status: Mapped[str] = mapped_column(String(32))
-    payload: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    feed: Mapped[str | None] = mapped_column(String(64))
-    told_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    told_at: Mapped[list[str] | None] = mapped_column(Json)
+    service: Mapped[str] = mapped_column(String(64), primary_key=True, doc="The service whose answer it is")
+    key: Mapped[str] = mapped_column(
+        Text, primary_key=True, doc="What it is about, as `cache_key` in `enrichment_cache`"
+    )
+    fetched_at: Mapped[datetime] = mapped_column(
+        UtcDateTime, primary_key=True, doc="When the service said it; of a list, its day"
+    )
+    status: Mapped[str] = mapped_column(String(32), doc="`found` or `not_found`")
+    payload: Mapped[dict[str, Any] | None] = mapped_column(
+        Json, doc="The service's own JSON; null for `not_found`"
+    )
+    feed: Mapped[str | None] = mapped_column(
+        String(64), doc="The list it was read off, where it is no answer to a lookup"
+    )
+    told_until: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, doc="The last of the moments in `told_at`"
+    )
+    told_at: Mapped[list[str] | None] = mapped_column(
+        Json, doc="JSON list of the later moments (UTC) at which the same was told again"
+    )
+
+
+def _told(column: str) -> str | None:
+    """What `sessions` says of its column, for the one that is copied from it."""
+    return table_of(SessionRecord).columns[column].doc
 
 
 class EnrichedSession(Base):
@@ -224,55 +315,101 @@ class EnrichedSession(Base):
     """
 
     __tablename__ = "enriched_sessions"
-    sensor: Mapped[str] = mapped_column(Text, primary_key=True)
-    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
-    event_start: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
-    day: Mapped[date] = mapped_column(Date, index=True)
-    event_end: Mapped[datetime] = mapped_column(UtcDateTime)
-    event_duration_ms: Mapped[int] = mapped_column(BigInteger)
-    network_protocol: Mapped[str | None] = mapped_column(Text)
-    source_ip: Mapped[str | None] = mapped_column(Text, index=True)
-    source_port: Mapped[int | None] = mapped_column(Integer)
-    destination_port: Mapped[int | None] = mapped_column(Integer)
-    user_name: Mapped[str | None] = mapped_column(Text)
-    login_failures: Mapped[int] = mapped_column(Integer)
-    login_successes: Mapped[int] = mapped_column(Integer)
-    commands: Mapped[int] = mapped_column(Integer)
-    downloads: Mapped[int] = mapped_column(Integer)
-    uploads: Mapped[int] = mapped_column(Integer)
-    password: Mapped[str | None] = mapped_column(Text)
-    client_version: Mapped[str | None] = mapped_column(Text)
-    hassh: Mapped[str | None] = mapped_column(Text)
-    ja4h: Mapped[str | None] = mapped_column(Text)
-    ja4: Mapped[str | None] = mapped_column(Text)
-    logins: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
-    logins_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
-    command_lines: Mapped[list[str] | None] = mapped_column(Json)
-    command_lines_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
-    files: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
-    files_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
-    file_hashes: Mapped[list[str] | None] = mapped_column(Json)
-    urls: Mapped[list[str] | None] = mapped_column(Json)
-    tunnels: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
-    tunnels_left_out: Mapped[int] = mapped_column(Integer, server_default="0")
-    source_scope: Mapped[str] = mapped_column(String(16))
-    source_as_number: Mapped[int | None] = mapped_column(BigInteger)
-    source_as_organization_name: Mapped[str | None] = mapped_column(Text)
-    source_geo_country_iso_code: Mapped[str | None] = mapped_column(String(2))
-    source_is_scanner: Mapped[bool | None]
-    source_is_proxy: Mapped[bool | None]
-    source_is_vpn: Mapped[bool | None]
-    source_is_tor: Mapped[bool | None]
-    source_abuse_score: Mapped[int | None] = mapped_column(Integer)
-    source_classification: Mapped[str | None] = mapped_column(Text)
-    source_reports: Mapped[int | None] = mapped_column(BigInteger)
-    file_malicious: Mapped[int | None] = mapped_column(Integer)
-    file_label: Mapped[str | None] = mapped_column(Text)
-    passwords_breached: Mapped[int | None] = mapped_column(Integer)
-    passwords_novel: Mapped[int | None] = mapped_column(Integer)
-    provenance: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    intel: Mapped[dict[str, Any]] = mapped_column(Json)
-    knowledge: Mapped[str] = mapped_column(String(32))
+    sensor: Mapped[str] = mapped_column(Text, primary_key=True, doc=_told("sensor"))
+    session_id: Mapped[str] = mapped_column(Text, primary_key=True, doc=_told("session_id"))
+    event_start: Mapped[datetime] = mapped_column(
+        UtcDateTime, primary_key=True, doc="`started_at` of the session: when its first event was logged"
+    )
+    day: Mapped[date] = mapped_column(Date, index=True, doc="UTC day of `event_start`")
+    event_end: Mapped[datetime] = mapped_column(
+        UtcDateTime, doc="`ended_at` of the session: when its last event was logged"
+    )
+    event_duration_ms: Mapped[int] = mapped_column(BigInteger, doc=_told("duration_ms"))
+    network_protocol: Mapped[str | None] = mapped_column(Text, doc=_told("protocol"))
+    source_ip: Mapped[str | None] = mapped_column(Text, index=True, doc=_told("src_ip"))
+    source_port: Mapped[int | None] = mapped_column(Integer, doc=_told("src_port"))
+    destination_port: Mapped[int | None] = mapped_column(Integer, doc=_told("dst_port"))
+    user_name: Mapped[str | None] = mapped_column(Text, doc=_told("username"))
+    login_failures: Mapped[int] = mapped_column(Integer, doc=_told("login_failures"))
+    login_successes: Mapped[int] = mapped_column(Integer, doc=_told("login_successes"))
+    commands: Mapped[int] = mapped_column(Integer, doc=_told("commands"))
+    downloads: Mapped[int] = mapped_column(Integer, doc=_told("downloads"))
+    uploads: Mapped[int] = mapped_column(Integer, doc=_told("uploads"))
+    password: Mapped[str | None] = mapped_column(Text, doc=_told("password"))
+    client_version: Mapped[str | None] = mapped_column(Text, doc=_told("client_version"))
+    hassh: Mapped[str | None] = mapped_column(Text, doc=_told("hassh"))
+    ja4h: Mapped[str | None] = mapped_column(Text, doc=_told("ja4h"))
+    ja4: Mapped[str | None] = mapped_column(Text, doc=_told("ja4"))
+    logins: Mapped[list[dict[str, Any]] | None] = mapped_column(Json, doc=_told("logins"))
+    logins_left_out: Mapped[int] = mapped_column(Integer, server_default="0", doc=_told("logins_left_out"))
+    command_lines: Mapped[list[str] | None] = mapped_column(Json, doc=_told("command_lines"))
+    command_lines_left_out: Mapped[int] = mapped_column(
+        Integer, server_default="0", doc=_told("command_lines_left_out")
+    )
+    files: Mapped[list[dict[str, Any]] | None] = mapped_column(Json, doc=_told("files"))
+    files_left_out: Mapped[int] = mapped_column(Integer, server_default="0", doc=_told("files_left_out"))
+    file_hashes: Mapped[list[str] | None] = mapped_column(Json, doc=_told("file_hashes"))
+    urls: Mapped[list[str] | None] = mapped_column(Json, doc=_told("urls"))
+    tunnels: Mapped[list[dict[str, Any]] | None] = mapped_column(Json, doc=_told("tunnels"))
+    tunnels_left_out: Mapped[int] = mapped_column(Integer, server_default="0", doc=_told("tunnels_left_out"))
+    source_scope: Mapped[str] = mapped_column(
+        String(16), doc="`scope` in `session_ips`: only `global` addresses are asked about"
+    )
+    source_as_number: Mapped[int | None] = mapped_column(
+        BigInteger,
+        doc="Number of the source's autonomous system, of the service with the lowest rank that says it",
+    )
+    source_as_organization_name: Mapped[str | None] = mapped_column(
+        Text, doc="Who runs that autonomous system, likewise"
+    )
+    source_geo_country_iso_code: Mapped[str | None] = mapped_column(
+        String(2), doc="Country of the source (ISO 3166, two letters), likewise"
+    )
+    source_is_scanner: Mapped[bool | None] = mapped_column(
+        doc="A benign mass scanner (true), certainly not one (false), not known (null)"
+    )
+    source_is_proxy: Mapped[bool | None] = mapped_column(
+        doc="Whether the address is a proxy; null: not known"
+    )
+    source_is_vpn: Mapped[bool | None] = mapped_column(
+        doc="Whether the address is a VPN's way out; null: not known"
+    )
+    source_is_tor: Mapped[bool | None] = mapped_column(
+        doc="Whether the address is a Tor exit; null: not known"
+    )
+    source_abuse_score: Mapped[int | None] = mapped_column(
+        Integer, doc="0 (nothing against it) to 100 (certainly abusive)"
+    )
+    source_classification: Mapped[str | None] = mapped_column(
+        Text, doc="What it is called, in the service's own word"
+    )
+    source_reports: Mapped[int | None] = mapped_column(
+        BigInteger, doc="How often the service's contributors reported it"
+    )
+    file_malicious: Mapped[int | None] = mapped_column(
+        Integer, doc="How many of the session's files a service calls malicious; null: not asked"
+    )
+    file_label: Mapped[str | None] = mapped_column(Text, doc="What they call one of them")
+    passwords_breached: Mapped[int | None] = mapped_column(
+        Integer, doc="How many of its passwords are in known breaches; null: not asked"
+    )
+    passwords_novel: Mapped[int | None] = mapped_column(
+        Integer, doc="How many of its passwords are not in known breaches; null: not asked"
+    )
+    provenance: Mapped[dict[str, Any] | None] = mapped_column(
+        Json, doc="JSON: column -> the service that it is from, or `list`"
+    )
+    intel: Mapped[dict[str, Any]] = mapped_column(
+        Json,
+        doc="JSON: service -> `{status, fetched_at, stale}` and `feed` where a list told it, without "
+        "an answer only `status` (and `detail`); `files`: hash -> service -> the same. The "
+        "answers stand in `answers`",
+    )
+    knowledge: Mapped[str] = mapped_column(
+        String(32),
+        doc="Whether the answer was known `before` or `during` the session or `N days after` it; "
+        "`unknown`: there is none",
+    )
 
 
 class Lookup(Base):
@@ -289,24 +426,53 @@ class Lookup(Base):
     """
 
     __tablename__ = "lookups"
-    service: Mapped[str] = mapped_column(String(64), primary_key=True)
-    key: Mapped[str] = mapped_column(Text, primary_key=True)
-    priority: Mapped[int] = mapped_column(Integer, default=0)
-    value_class: Mapped[int] = mapped_column(Integer, server_default="0")
-    last_day: Mapped[date] = mapped_column(Date, server_default="1970-01-01")
-    is_refresh: Mapped[bool] = mapped_column(server_default=false())
-    ready: Mapped[bool] = mapped_column(server_default=false())
-    status: Mapped[str] = mapped_column(String(32))
-    attempts: Mapped[int] = mapped_column(Integer, default=0)
-    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    valid_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    claimed_by: Mapped[str | None] = mapped_column(Text)
-    claim_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    last_error: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    opened_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    has_news: Mapped[bool] = mapped_column(server_default=false())
+    service: Mapped[str] = mapped_column(
+        String(64), primary_key=True, doc="The service, or the feed, that is asked"
+    )
+    key: Mapped[str] = mapped_column(
+        Text, primary_key=True, doc="What it is asked about, as `cache_key` in `enrichment_cache`"
+    )
+    priority: Mapped[int] = mapped_column(
+        Integer, default=0, doc="What an answer is worth: 5,000 x `value_class` + sessions"
+    )
+    value_class: Mapped[int] = mapped_column(
+        Integer, server_default="0", doc="3 got in and left files, 2 got in, 1 left files, 0 neither"
+    )
+    last_day: Mapped[date] = mapped_column(
+        Date, server_default="1970-01-01", doc="The newest UTC day on which the key was seen"
+    )
+    is_refresh: Mapped[bool] = mapped_column(
+        server_default=false(), doc="It was answered before: asked after all first answers of its class"
+    )
+    ready: Mapped[bool] = mapped_column(
+        server_default=false(),
+        doc="Open, awake and unclaimed: what a claim takes, by class, first answers, `last_day`, "
+        "`priority`, key",
+    )
+    status: Mapped[str] = mapped_column(String(32), doc="How the latest attempt ended")
+    attempts: Mapped[int] = mapped_column(
+        Integer, default=0, doc="Failed ones since it was opened, and the one that answered"
+    )
+    next_attempt_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime,
+        doc="Set while it is open; for what failed, when it is tried again. That a service is held "
+        "stands in `service_limits` alone",
+    )
+    valid_until: Mapped[datetime | None] = mapped_column(UtcDateTime, doc="Until when its answer holds")
+    claimed_by: Mapped[str | None] = mapped_column(Text, doc="The worker that is asking")
+    claim_expires_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, doc="When its claim ends: 20 s after its last sign of life"
+    )
+    last_error: Mapped[str | None] = mapped_column(
+        Text, doc="In our words; no URL, no key; also why a lookup left the queue unasked"
+    )
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="When it was first opened")
+    opened_at: Mapped[datetime | None] = mapped_column(UtcDateTime, doc="When it was last opened")
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="When it was last changed")
+    has_news: Mapped[bool] = mapped_column(
+        server_default=false(),
+        doc="How it ended is not in the rows of its sessions yet: the next drain or run writes it",
+    )
 
     __table_args__ = (
         _partial(  # in the order of `lookups.order`
@@ -339,12 +505,17 @@ class LookupCount(Base):
     """
 
     __tablename__ = "lookup_counts"
-    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
-    service: Mapped[str] = mapped_column(String(64))
-    day: Mapped[date] = mapped_column(Date)
-    opened: Mapped[int] = mapped_column(BigInteger)
-    arrived: Mapped[int] = mapped_column(BigInteger)
-    closed: Mapped[int] = mapped_column(BigInteger)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True, doc="Number")
+    service: Mapped[str] = mapped_column(String(64), doc="The service whose lookups are counted")
+    day: Mapped[date] = mapped_column(Date, doc="UTC day on which they were opened or closed")
+    opened: Mapped[int] = mapped_column(
+        BigInteger, doc="Lookups that were opened; open now are all opened less all closed"
+    )
+    arrived: Mapped[int] = mapped_column(
+        BigInteger,
+        doc="Of those, how many are about keys seen on that day or the day before, never answered before",
+    )
+    closed: Mapped[int] = mapped_column(BigInteger, doc="Lookups that were closed")
 
     __table_args__ = (Index("ix_lookup_counts_service_day", "service", "day"),)
 
@@ -353,9 +524,13 @@ class ChangedDay(Base):
     """A UTC day whose enriched rows were written, and when Dagster was last told that they were."""
 
     __tablename__ = "changed_days"
-    day: Mapped[date] = mapped_column(Date, primary_key=True)
-    changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    said_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    day: Mapped[date] = mapped_column(
+        Date, primary_key=True, doc="A UTC day whose enriched rows a drain wrote"
+    )
+    changed_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="When it last wrote them")
+    said_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, doc="When Dagster was last told by a materialisation"
+    )
 
 
 class ServiceLimit(Base):
@@ -369,35 +544,55 @@ class ServiceLimit(Base):
     """
 
     __tablename__ = "service_limits"
-    service: Mapped[str] = mapped_column(String(64), primary_key=True)
-    tat: Mapped[float] = mapped_column(Float(53), default=0.0)
-    cooldown_until: Mapped[float] = mapped_column(Float(53), default=0.0)
-    cooldown_reason: Mapped[str | None] = mapped_column(Text)
-    penalty_until: Mapped[float] = mapped_column(Float(53), default=0.0)
-    consecutive_failures: Mapped[int] = mapped_column(Integer, default=0)
-    configured_rate: Mapped[float | None] = mapped_column(Float(53))
-    configured_burst: Mapped[int | None] = mapped_column(Integer)
-    learned_rate: Mapped[float | None] = mapped_column(Float(53))
-    learning: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    windows: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    recent: Mapped[list[float] | None] = mapped_column(Json)
-    credential: Mapped[str | None] = mapped_column(String(16))
-    credential_blocked_until: Mapped[float] = mapped_column(Float(53), default=0.0)
-    requests_total: Mapped[int] = mapped_column(BigInteger, default=0)
-    limited_total: Mapped[int] = mapped_column(BigInteger, default=0)
-    updated_at: Mapped[float] = mapped_column(Float(53), default=0.0)
+    service: Mapped[str] = mapped_column(
+        String(64), primary_key=True, doc="The service, or the feed with a limit of its own"
+    )
+    tat: Mapped[float] = mapped_column(Float(53), default=0.0, doc="GCRA's theoretical arrival time")
+    cooldown_until: Mapped[float] = mapped_column(Float(53), default=0.0, doc="Nobody asks before")
+    cooldown_reason: Mapped[str | None] = mapped_column(Text, doc="Why nobody asks")
+    penalty_until: Mapped[float] = mapped_column(
+        Float(53), default=0.0, doc="Refusals of requests sent before it are counted already"
+    )
+    consecutive_failures: Mapped[int] = mapped_column(Integer, default=0, doc="The step of the ladder")
+    configured_rate: Mapped[float | None] = mapped_column(
+        Float(53), doc="Requests a second that were configured at the last request"
+    )
+    configured_burst: Mapped[int | None] = mapped_column(
+        Integer, doc="Burst that was configured at the last request"
+    )
+    learned_rate: Mapped[float | None] = mapped_column(Float(53), doc="The rate found after refusals")
+    learning: Mapped[dict[str, Any] | None] = mapped_column(
+        Json, doc="State of the search for that rate (JSON)"
+    )
+    windows: Mapped[dict[str, Any] | None] = mapped_column(
+        Json,
+        doc="JSON: `minute`, `day`, `month` -> `{used, limit, resets_at, told}`; `told`: a response "
+        "has said so",
+    )
+    recent: Mapped[list[float] | None] = mapped_column(
+        Json, doc="JSON list of send times, where a burst must fit into a minute"
+    )
+    credential: Mapped[str | None] = mapped_column(
+        String(16), doc="Fingerprint (16 digits of a SHA-256) of the key that is refused"
+    )
+    credential_blocked_until: Mapped[float] = mapped_column(
+        Float(53), default=0.0, doc="Until when that key is not shown again"
+    )
+    requests_total: Mapped[int] = mapped_column(BigInteger, default=0, doc="Slots taken, lost ones included")
+    limited_total: Mapped[int] = mapped_column(BigInteger, default=0, doc="Answers that were limits")
+    updated_at: Mapped[float] = mapped_column(Float(53), default=0.0, doc="When the row was last written")
 
 
 class QuarantinedLine(Base):
     """A log line that could not be used, and why. `line` 0 stands for the file itself."""
 
     __tablename__ = "quarantined_lines"
-    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
-    path: Mapped[str] = mapped_column(Text)
-    line: Mapped[int] = mapped_column(BigInteger)
-    byte_offset: Mapped[int] = mapped_column(BigInteger)
-    reason: Mapped[str] = mapped_column(Text)
-    excerpt: Mapped[str] = mapped_column(Text)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True, doc="Number")
+    path: Mapped[str] = mapped_column(Text, doc="The file, relative to the log root")
+    line: Mapped[int] = mapped_column(BigInteger, doc="Number of the line; 0 is the file itself")
+    byte_offset: Mapped[int] = mapped_column(BigInteger, doc="Where the line begins, in decompressed bytes")
+    reason: Mapped[str] = mapped_column(Text, doc="Why it could not be used")
+    excerpt: Mapped[str] = mapped_column(Text, doc="At most 200 printable characters of it")
 
     __table_args__ = (Index("ix_quarantined_lines_path_line", "path", "line"),)
 
@@ -406,19 +601,29 @@ class EnrichmentRun(Base):
     """One run of the pipeline or of a part of it, with its report."""
 
     __tablename__ = "enrichment_runs"
-    run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(32))
-    first_day: Mapped[date | None] = mapped_column(Date)
-    last_day: Mapped[date | None] = mapped_column(Date)
-    status: Mapped[str] = mapped_column(String(16))
-    started_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    report: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    run_id: Mapped[str] = mapped_column(String(64), primary_key=True, doc="Key")
+    kind: Mapped[str] = mapped_column(
+        String(32),
+        doc="`run` (command line), `enrichment_cache` (Dagster's asset), `drain` (either; `refresh` too)",
+    )
+    first_day: Mapped[date | None] = mapped_column(Date, doc="First of its days")
+    last_day: Mapped[date | None] = mapped_column(Date, doc="Last of its days")
+    status: Mapped[str] = mapped_column(
+        String(16), doc="`running`, `complete`, `partial`, `no_logs`; `running` for ever: it was killed"
+    )
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True, doc="When it began")
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime, doc="When it ended")
+    report: Mapped[dict[str, Any] | None] = mapped_column(Json, doc="JSON, see The report of a run")
 
 
 class LogFile(Base):
     """Where each day begins and ends in one log file, so that an unchanged file is scanned once."""
 
     __tablename__ = "log_files"
-    path: Mapped[str] = mapped_column(Text, primary_key=True)
-    file_index: Mapped[dict[str, Any]] = mapped_column(Json)
+    path: Mapped[str] = mapped_column(Text, primary_key=True, doc="The file, relative to the log root")
+    file_index: Mapped[dict[str, Any]] = mapped_column(
+        Json,
+        doc="JSON: in which form it holds events, and where each day begins and ends in it, so that "
+        "an unchanged file is scanned once; of a file that is no log the reason, and nothing of "
+        "its content",
+    )

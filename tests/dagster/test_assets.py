@@ -65,6 +65,7 @@ def test_every_materialisation_says_what_came_of_it(materialise: Materialise) ->
     assert addresses["run_addresses"] == 178
     asked = figures(result, "enrichment_cache")
     assert (asked["run_api_calls"], asked["run_pending"], asked["run_status"]) == (174, 0, "complete")
+    assert asked["run_quota"].splitlines()[0] == "| service | requests a second | limited so far | backlog |"
     assert "| dshield |" in asked["run_quota"]
     enriched = figures(result, "enriched_sessions")
     assert enriched["run_sessions"] == 1400
@@ -88,6 +89,9 @@ def test_each_partition_has_its_own_figures(materialise: Materialise, enricher: 
     }
     for asset, by_day in told.items():
         assert {day: figures["sessions"] for day, figures in by_day.items()} == sessions, asset
+        for names in map(list, by_day.values()):  # those of the day are what a reader sees first
+            assert names[0] == "dagster/row_count"
+            assert names == sorted(names, key=lambda name: name.startswith(("run_", "dagster/column_")))
     rows = {day: figures["dagster/row_count"] for day, figures in told["enriched_sessions"].items()}
     assert rows == sessions
     cache = told["enrichment_cache"]

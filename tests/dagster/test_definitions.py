@@ -8,6 +8,7 @@ import sys
 from dagster import Definitions
 
 from cowrie_enrich_dagster.definitions import defs
+from tests import dictionary
 
 
 def test_the_definitions_are_valid() -> None:
@@ -73,6 +74,20 @@ def test_every_table_says_what_is_in_it() -> None:
         assert deps, column
         for dep in deps:
             assert dep.column_name in columns[dep.asset_key.to_user_string()], (column, dep)
+
+
+def test_every_column_is_described() -> None:
+    """In the words of the data dictionary, feeds that are off included."""
+    graph = defs.resolve_asset_graph()
+    shown = {key.to_user_string(): graph.get(key).metadata for key in graph.get_all_asset_keys()}
+    tables = {name: told for name, told in shown.items() if "dagster/column_schema" in told}
+    assert tables.keys() == shown.keys() - {"cowrie_logs"}
+    sections = dictionary.DICTIONARY.read_text(encoding="utf-8").split("\n## ")
+    for told in tables.values():
+        (section,) = (part for part in sections if part.startswith(f"{told['dagster/table_name']}\n"))
+        for column in told["dagster/column_schema"].value.columns:
+            assert column.description
+            assert f"| `{column.name}` | {column.description} |" in section
 
 
 def test_everything_automatic_is_described() -> None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
+from hashlib import sha1
 from pathlib import Path
 
 import pytest
 from dagster import AssetKey, DagsterEventType, DagsterInstance
-from sqlalchemy import text
+from dagster._core.events import StepMaterializationData
+from sqlalchemy import select, text, update
 
 from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.settings import load_settings
+from cowrie_enrich_dagster.simulator import Simulator
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import downgrade
+from cowrie_enrich_dagster.storage.tables import EnrichmentCache
+from cowrie_enrich_dagster.vocabulary import utc_now
+from tests.all_services import hashes, write_attacks
 from tests.dagster.conftest import Materialise
 from tests.dagster.test_sensors import tick
+from tests.logs import routable_ips
 
 
 @pytest.mark.parametrize("sensor", ["new_log_files", "due_lookups", "freshness"])
@@ -89,6 +98,68 @@ def test_a_refresh_materialises_what_it_improved(
         assert latest.asset_materialization.partition == "2025-11-01"
         figures = {name: value.value for name, value in latest.asset_materialization.metadata.items()}
         assert (figures["sessions"], figures["coverage_dshield"]) == (447, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("service", "day"), [("virustotal", "2025-11-01"), ("hibp", "2025-11-02")], ids=["files", "passwords"]
+)
+def test_a_refresh_covers_files_and_passwords(
+    service: str,
+    day: str,
+    materialise: Materialise,
+    instance: DagsterInstance,
+    environment: pytest.MonkeyPatch,
+    simulator: Simulator,
+    database: Database,
+    tmp_path: Path,
+) -> None:
+    """What is about to expire is asked again once; both assets for the day it stands in, and no other."""
+    ips, passwords = routable_ips(6), [f"password {n}" for n in range(5)]
+    write_attacks(tmp_path / "attacks" / "files", ips[:3], files=hashes(4))
+    log = write_attacks(tmp_path / "attacks" / "passwords", ips[3:], passwords=passwords) / "cowrie.json"
+    log.write_text(log.read_text().replace("2025-11-01", "2025-11-02").replace("sensor-a", "sensor-b"))
+    keys = {
+        "virustotal": set(hashes(4)),
+        "hibp": {sha1(text.encode()).hexdigest()[:5].upper() for text in passwords},
+    }
+    settings = {
+        "COWRIE_LOG_DIR": str(tmp_path / "attacks"),
+        "DATABASE_URL": database.url.render_as_string(hide_password=False),
+        "ENRICH_SERVICES": "dshield,virustotal,hibp",
+        "VIRUSTOTAL_API_KEY": "tests-key",
+        **{f"{name.upper()}_API_URL": simulator.url(name) for name in keys},
+        **{f"{name.upper()}_RATE_LIMIT": "1000" for name in keys},
+        **{f"{name.upper()}_PER_MINUTE": "0" for name in keys},
+    }
+    for name, value in settings.items():
+        environment.setenv(name, value)
+    materialise("2025-11-01", "2025-11-02")
+    assert simulator.calls_per_key(service) == dict.fromkeys(keys[service], 1)
+    now, its_own = utc_now(), EnrichmentCache.service == service
+    with database.write() as connection:
+        for chosen, hours in ((~its_own, 500), (its_own, 20)):
+            until = now + timedelta(hours=hours)
+            connection.execute(update(EnrichmentCache).where(chosen).values(expires_at=until))
+    before = {name: len(simulator.requests(name)) for name in ("dshield", *keys)}
+    config = {"ops": {"refresh": {"config": {"active_days": 4000}}}}
+    result = defs.resolve_job_def("refresh_stale").execute_in_process(instance=instance, run_config=config)
+    assert result.success
+    asked = {name: len(simulator.requests(name)) - number for name, number in before.items()}
+    assert asked == {"dshield": 0, "virustotal": 0, "hibp": 0, service: len(keys[service])}
+    assert simulator.calls_per_key(service) == dict.fromkeys(keys[service], 2)
+    told = [
+        event.materialization
+        for event in (e.event_specific_data for e in result.get_asset_materialization_events())
+        if isinstance(event, StepMaterializationData)
+    ]
+    assert [(one.asset_key.to_user_string(), one.partition) for one in told] == [
+        ("enrichment_cache", day),
+        ("enriched_sessions", day),
+    ]
+    assert [one.metadata[f"coverage_{service}"].value for one in told] == [1.0, 1.0]
+    with database.read() as connection:
+        query = select(EnrichmentCache.fetched_at).where(its_own)
+        assert min(connection.execute(query).scalars()) > now
 
 
 def test_a_sqlite_file_that_is_named_is_made_like_the_default(

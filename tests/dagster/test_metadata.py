@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given
@@ -60,6 +61,12 @@ def test_a_table_keeps_its_shape(rows: list[tuple[object, ...]]) -> None:
     lines = table(["user", "number"], rows).value.split("\n")
     assert len(lines) == 2 + len(rows)
     assert all(line.count("|") == 3 for line in lines)
+
+
+def test_a_moment_takes_little_room() -> None:
+    """To the second; tables that are too wide are cut off on the right."""
+    moment = datetime(2025, 11, 1, 10, 0, 5, 123456, tzinfo=timezone.utc)
+    assert html.unescape(escape(moment)) == "2025-11-01 10:00:05"
 
 
 @pytest.mark.parametrize(

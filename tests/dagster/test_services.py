@@ -85,11 +85,14 @@ def test_a_feed_that_is_off_says_so_and_does_not_look_read(
 ) -> None:
     """Nothing materialises it, and a reader of the lineage sees why."""
     assert materialise("2025-11-01").success
-    for name in ("dshield_feed", "abuseipdb_feed"):
+    ways = {"dshield_feed": "ENRICH_FEEDS turns it on, ", "abuseipdb_feed": "on with ABUSEIPDB_API_KEY, "}
+    for name, way in ways.items():
         assert instance.get_latest_materialization_event(AssetKey(name)) is None
         spec = defs.resolve_asset_graph().get(AssetKey(name))
         assert not spec.is_materializable
         assert "Off" in (spec.description or "")
+        assert way in (spec.description or "")
+        assert spec.kinds == {"off"}
 
 
 def test_a_failing_feed_is_a_warning(

@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,12 +21,13 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
+from cowrie_enrich_dagster import frames
 from cowrie_enrich_dagster.cli import app
 from cowrie_enrich_dagster.pacing import fingerprint
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
 from cowrie_enrich_dagster.storage import migrate
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
 from tests.all_services import hashes, write_attacks, write_mmdb
 from tests.logs import START, routable_ips, write_logs
 
@@ -230,11 +233,117 @@ def test_a_database_server_out_of_reach_is_no_bad_usage(cli: Cli) -> None:
 
 def test_only_its_owner_can_look_into_the_home(cli: Cli, tmp_path: Path) -> None:
     """The database holds what attackers typed; a folder that is there already keeps its mode."""
-    cli("quota")
+    cli("drain")
     assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
     (tmp_path / "shared").mkdir(mode=0o755)
-    cli("quota", COWRIE_ENRICH_HOME=tmp_path / "shared")
+    cli("drain", COWRIE_ENRICH_HOME=tmp_path / "shared")
     assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755
+
+
+# --- a SQLite file that is not there yet, or is old
+
+LOOKING = [
+    ("quota",),
+    ("metrics",),
+    ("export", "--days", DAY, "--format", "csv"),
+    ("cache", "stats"),
+    ("cache", "cleanup"),
+    ("cache", "purge", "--yes"),
+    ("cache", "import", "logs"),
+    ("db", "current"),
+    ("db", "downgrade", "v11"),
+]
+MAKING = [("run", "--days", DAY), ("plan", "--days", DAY), ("drain",), ("refresh",), ("db", "upgrade")]
+
+
+@pytest.fixture(params=["COWRIE_ENRICH_HOME", "DATABASE_URL"])
+def file(request: pytest.FixtureRequest, cli: Cli, tmp_path: Path) -> Path:
+    """Where the SQLite file of the settings is, before anybody made it."""
+    if request.param == "DATABASE_URL":
+        cli.environment["DATABASE_URL"] = f"sqlite:///{tmp_path}/home/named.db"
+        return tmp_path / "home" / "named.db"
+    return tmp_path / "home" / "enrich.db"
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_looking_makes_no_database(cli: Cli, file: Path, command: tuple[str, ...]) -> None:
+    """Exit 2, the setting, the path and the command that makes it; no file comes of it, nor a folder."""
+    result = cli(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    setting = "DATABASE_URL" if "DATABASE_URL" in cli.environment else "COWRIE_ENRICH_HOME"
+    told = f"error: {setting}: there is no database {file} yet; cowrie-enrich run makes it"
+    assert the_error(result) == told
+    assert not file.parent.exists()
+
+
+def test_looking_makes_nothing_of_an_empty_file(cli: Cli, file: Path) -> None:
+    """As one that another process is just making."""
+    file.parent.mkdir()
+    file.touch()
+    assert "there is no database" in the_error(cli("quota"))
+    assert [(path.name, path.stat().st_size) for path in file.parent.iterdir()] == [(file.name, 0)]
+
+
+def test_doctor_makes_no_database(cli: Cli, file: Path, tmp_path: Path) -> None:
+    """It says who will, and that this is in order; or that nobody can."""
+    assert parts(cli, CACHE_DIR=tmp_path)["database"] == (
+        "ok",
+        f"there is no database {file} yet; cowrie-enrich run makes it",
+    )
+    assert not file.parent.exists()
+
+
+@pytest.mark.parametrize("command", LOOKING[:-2])
+def test_looking_leaves_an_old_database_as_it_is(cli: Cli, file: Path, command: tuple[str, ...]) -> None:
+    """Exit 2, and what brings it up to date; neither its bytes change nor what lies beside it."""
+    cli("run", "--days", DAY)
+    cli("db", "downgrade", "--yes", "v15")
+    before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
+    result = cli(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert the_error(result) == (
+        f"error: The database {file} is at schema v15, this version works on v17. "
+        "Run: cowrie-enrich db upgrade (or run, drain, Dagster, which do it as well)"
+    )
+    state, detail = parts(cli)["database"]
+    assert (state, detail.split(";")[0]) == ("ok", "schema v15")
+    assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", MAKING)
+def test_what_asks_or_reads_logs_makes_and_upgrades_the_database(
+    cli: Cli, file: Path, command: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """For nobody else to read; it says so; what it held before an upgrade is copied beside it, whole."""
+    assert cli(*command).exit_code == 0
+    assert caplog.messages == [f"a new database is made: {file}"]
+    cli("run", "--days", DAY)
+    cli("db", "downgrade", "--yes", "v15")
+    caplog.clear()
+    assert cli(*command).exit_code == 0
+    copy = file.with_name(f"{file.name}.v15.bak")
+    assert caplog.messages == [f"{file} goes from schema v15 to v17; a copy is {copy}"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (file, copy)} == {0o600}
+    for path, revision in ((file, "v17"), (copy, "v15")):
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
+            assert connection.execute("SELECT count(*) FROM enrichment_cache").fetchone() == (3,)
+
+
+def test_data_frames_make_no_database(
+    cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A notebook that was started in the wrong folder is told so."""
+    for name, value in cli.environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DatabaseUnusable, match="there is no database"):
+        frames.sources(DAY)
+    assert not file.parent.exists()
+    cli("run", "--days", DAY)
+    assert len(frames.sources(DAY)) == 3
+    cli("db", "downgrade", "--yes", "v15")
+    with pytest.raises(migrate.SchemaOutdated, match="is at schema v15"):
+        frames.sources(DAY)
 
 
 # --- doctor
@@ -297,6 +406,7 @@ def test_doctor_tells_of_a_service_that_must_not_be_asked(cli: Cli, database: Da
 # --- settings and simulator
 
 
+@pytest.mark.usefixtures("database")
 def test_cymru_is_asked_by_whois_only(cli: Cli) -> None:
     """An HTTP URL is refused before anything is sent to its port."""
     result = cli("quota", CYMRU_API_URL="http://127.0.0.1:8480/cymru", ENRICH_SERVICES="cymru")
@@ -425,6 +535,7 @@ def test_a_start_day_that_no_run_takes_is_refused(cli: Cli) -> None:
         ("db", "current"),
     ],
 )
+@pytest.mark.usefixtures("database")
 def test_a_full_disk_under_stdout(cli: Cli, command: tuple[str, ...]) -> None:
     """Exit 1 and one line, whichever way the command prints."""
     result = cli.process(*command, stdout="/dev/full")

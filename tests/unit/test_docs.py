@@ -11,6 +11,7 @@ from cowrie_enrich_dagster import services
 from cowrie_enrich_dagster.export.fields import Wanted, fields_for
 from cowrie_enrich_dagster.storage.tables import Base, EnrichedSession, table_of
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Scope
+from tests.dictionary import rewritten
 
 DOCS = Path(__file__).parents[2] / "docs"
 DICTIONARY = (DOCS / "data-dictionary.md").read_text(encoding="utf-8")
@@ -26,6 +27,11 @@ def test_the_dictionary_has_every_column(table: str) -> None:
         if f"`{column.name}`" not in SECTIONS[table]
     ]
     assert missing == []
+
+
+def test_the_dictionary_says_of_columns_what_the_tables_say() -> None:
+    """`python -m tests.dictionary` writes it."""
+    assert rewritten(DICTIONARY) == DICTIONARY
 
 
 def test_the_dictionary_explains_every_word() -> None:

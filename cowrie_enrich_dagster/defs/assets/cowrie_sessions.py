@@ -1,6 +1,7 @@
 """Log files -> `sessions`."""
 
 from datetime import date
+from typing import Any
 
 from dagster import (
     AssetCheckResult,
@@ -15,7 +16,7 @@ from dagster import (
 )
 
 from cowrie_enrich_dagster.defs.columns import described, sample
-from cowrie_enrich_dagster.defs.metadata import table
+from cowrie_enrich_dagster.defs.metadata import table, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
@@ -66,30 +67,28 @@ def cowrie_sessions(
         report = pipeline.ingest(days)
         _say_moved(context, pipeline, report.moved_days)
         sessions = pipeline.sessions_by_day(days)
-        for day in days:
-            number = sessions.get(day, 0)
-            figures = {
-                "dagster/row_count": number,
-                "sessions": number,
+        by_day: dict[date, dict[str, Any]] = {
+            day: {
+                "dagster/row_count": sessions.get(day, 0),
+                "sessions": sessions.get(day, 0),
                 "sample": sample(pipeline.database, SessionRecord, day),
+                **({LOG_MARK: marks[day].extent} if day in marks else {}),
             }
-            if day in marks:
-                figures[LOG_MARK] = marks[day].extent
-            context.add_asset_metadata(figures, partition_key=str(day))
+            for day in days
+        }
     read = report.read
-    return MaterializeResult(
-        metadata={
-            "run_sessions": report.sessions,
-            "run_events": read.events,
-            "run_files": read.files,
-            "run_lines_in": read.lines_in,
-            "run_lines_quarantined": read.lines_quarantined,
-            "run_duplicate_events": read.duplicate_events,
-            "run_sessions_by_day": table(["day", "sessions"], sorted(report.sessions_by_day.items())),
-            "run_moved_days": [str(day) for day in report.moved_days],
-        },
-        check_results=[_accounted(report), _readable(report)],
-    )
+    of_run = {
+        "run_sessions": report.sessions,
+        "run_events": read.events,
+        "run_files": read.files,
+        "run_lines_in": read.lines_in,
+        "run_lines_quarantined": read.lines_quarantined,
+        "run_duplicate_events": read.duplicate_events,
+        "run_sessions_by_day": table(["day", "sessions"], sorted(report.sessions_by_day.items())),
+        "run_moved_days": [str(day) for day in report.moved_days],
+    }
+    tell(context, by_day, of_run)
+    return MaterializeResult(check_results=[_accounted(report), _readable(report)])
 
 
 def _say_moved(context: AssetExecutionContext, pipeline: Enricher, days: list[date]) -> None:

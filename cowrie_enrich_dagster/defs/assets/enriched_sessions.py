@@ -9,7 +9,7 @@ from cowrie_enrich_dagster.defs import checks
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
 from cowrie_enrich_dagster.defs.assets.enrichment_cache import enrichment_cache
 from cowrie_enrich_dagster.defs.columns import described, enriched_lineage, sample
-from cowrie_enrich_dagster.defs.metadata import counts_table, percent, table
+from cowrie_enrich_dagster.defs.metadata import counts_table, percent, table, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
@@ -49,8 +49,7 @@ def enriched_sessions(
         report = pipeline.enrich(days, by_day)
         note_said(pipeline.database, list(days))
         without_call = pipeline.complete_run(context.run.run_id, report)
-        for day, of_day in by_day.items():
-            context.add_asset_metadata(rows_of_day(pipeline, day, of_day), partition_key=str(day))
+        told = {day: rows_of_day(pipeline, day, of_day) for day, of_day in by_day.items()}
         networks, countries = pipeline.top_sources(days)
         cache = pipeline.cache.metrics.as_dict()
         sessions = sum(of_day.sessions for of_day in by_day.values())
@@ -59,28 +58,27 @@ def enriched_sessions(
             checks.of_newest_session(*pipeline.newest_session()),
         ]
     coverage = {service: report.coverage(service) for service in report.lookups}
-    return MaterializeResult(
-        metadata={
-            "dagster/column_lineage": enriched_lineage(),
-            "run_sessions": report.sessions,
-            "run_coverage": table(
-                ["service", "sessions"], [(name, percent(c)) for name, c in coverage.items()]
-            ),
-            "run_lookups": counts_table("service", report.lookups),
-            "run_stale_answers": report.stale,
-            "run_hits": table(["tier", "keys"], sorted(report.hits.items())),
-            "run_cache": table(
-                ["tier", "hit rate", "p50 ms", "p99 ms", "errors"],
-                [
-                    (tier, percent(t["hit_rate"]), t["p50_ms"], t["p99_ms"], t["errors"])
-                    for tier, t in cache["totals"].items()
-                ],
-            ),
-            "run_top_networks": table(["AS", "organization", "sessions"], networks),
-            "run_top_countries": table(["country", "sessions"], countries),
-        },
-        check_results=check_results,
-    )
+    of_run = {
+        "dagster/column_lineage": enriched_lineage(),
+        "run_sessions": report.sessions,
+        "run_coverage": table(["service", "sessions"], [(name, percent(c)) for name, c in coverage.items()]),
+        "run_lookups": counts_table("service", report.lookups),
+        "run_stale_answers": report.stale,
+        "run_hits": table(["tier", "keys"], sorted(report.hits.items())),
+        "run_cache": table(
+            ["tier", "hit rate", "p50 ms", "p99 ms", "errors"],
+            [
+                (tier, percent(t["hit_rate"]), t["p50_ms"], t["p99_ms"], t["errors"])
+                for tier, t in cache["totals"].items()
+            ],
+        ),
+        "run_top_networks": table(
+            ["AS", "sessions", "organization"], [(number, n, name) for number, name, n in networks]
+        ),
+        "run_top_countries": table(["country", "sessions"], countries),
+    }
+    tell(context, told, of_run)
+    return MaterializeResult(check_results=check_results)
 
 
 def rows_of_day(pipeline: Enricher, day: date, report: JoinReport) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`session_ips` -> answers in `enrichment_cache`: plan, ask each service, summarise; each step retryable."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from dagster import (
     DynamicOut,
     DynamicOutput,
     In,
+    MetadataValue,
     Nothing,
     OpExecutionContext,
     Out,
@@ -23,7 +24,15 @@ from dagster import (
 from cowrie_enrich_dagster.defs import checks
 from cowrie_enrich_dagster.defs.budget import end_of_run
 from cowrie_enrich_dagster.defs.columns import described, sample_of_answers
-from cowrie_enrich_dagster.defs.metadata import bars, counts_table, duration, eta_metadata, percent, table
+from cowrie_enrich_dagster.defs.metadata import (
+    bars,
+    counts_table,
+    duration,
+    eta_metadata,
+    percent,
+    table,
+    tell,
+)
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
@@ -133,27 +142,30 @@ def summarise(
         ledger = pipeline.ledger()
         report.foresee(ledger)
         pipeline.end_run(pipeline.begin_run("enrichment_cache", days, context.run.run_id), report)
-        for day, answers in pipeline.answers_by_day(days).items():
-            rates = total(part.plan.rates_by_day.get(day, HitRates()) for part in asked)
-            figures = {**answers_of_day(answers, rates), "sample": sample_of_answers(pipeline.database, day)}
-            context.add_asset_metadata(figures, partition_key=str(day))
+        by_day = {
+            day: {
+                **answers_of_day(
+                    answers, total(part.plan.rates_by_day.get(day, HitRates()) for part in asked)
+                ),
+                "sample": sample_of_answers(pipeline.database, day),
+            }
+            for day, answers in pipeline.answers_by_day(days).items()
+        }
         check_results = checks.of_answers(fetched, report.rates, redis_is_on=pipeline.settings.redis.enabled)
     calls = sum(report.api_calls.values())
-    yield Output(
-        None,
-        "result",
-        metadata={
-            "run_status": report.status,
-            "run_api_calls": calls,
-            "run_pending": report.pending,
-            **{f"run_{name}": value for name, value in eta_metadata(report).items()},
-            "run_worker_seconds_waited": round(sum(part.waited_s for part in fetched), 1),
-            "run_hits": table(["tier", "keys"], sorted(report.hits.items())),
-            "run_answered_by": bars({**report.hits, "service": calls, "pending": report.pending}),
-            "run_asked": counts_table("service", {part.service: part.statuses for part in fetched}),
-            "run_quota": table(_QUOTA_COLUMNS, map(_quota_row, ledger)),
-        },
-    )
+    of_run = {
+        "run_status": report.status,
+        "run_api_calls": calls,
+        "run_pending": report.pending,
+        **{f"run_{name}": value for name, value in eta_metadata(report).items()},
+        "run_worker_seconds_waited": round(sum(part.waited_s for part in fetched), 1),
+        "run_hits": table(["tier", "keys"], sorted(report.hits.items())),
+        "run_answered_by": bars({**report.hits, "service": calls, "pending": report.pending}),
+        "run_asked": counts_table("service", {part.service: part.statuses for part in fetched}),
+        "run_quota": _quota(ledger),
+    }
+    tell(context, by_day, of_run)
+    yield Output(None, "result")
     yield from check_results
 
 
@@ -169,19 +181,25 @@ def answers_of_day(answers: AnswersOfDay, rates: HitRates) -> dict[str, Any]:
     }
 
 
-_QUOTA_COLUMNS = [
-    "service", "requests a second", "limited so far", "backlog", "done in", "left", "cooldown until", "why"
-]  # fmt: skip
+def _quota(ledger: Sequence[LedgerEntry]) -> MetadataValue[Any]:
+    """Where each service stands; columns that no service has anything for are left out."""
+    rows = [_quota_row(entry) for entry in ledger]
+    columns = [name for name in next(iter(rows), {}) if any(row[name] not in (None, "") for row in rows)]
+    return table(columns, [[row[name] for name in columns] for row in rows])
 
 
-def _quota_row(entry: LedgerEntry) -> list[object]:
+def _quota_row(entry: LedgerEntry) -> dict[str, object]:
     status = entry.status
-    done_in = "never at this pace" if entry.is_never else duration(entry.eta_s)
-    left = ", ".join(f"{w.left} this {w.name}" for w in status.windows if w.left is not None)
-    return [
-        status.service, status.effective_rate, status.limited_total, entry.backlog, done_in,
-        left, status.cooldown_until, status.cooldown_reason,
-    ]  # fmt: skip
+    return {
+        "service": status.service,
+        "requests a second": status.effective_rate,
+        "limited so far": status.limited_total,
+        "backlog": entry.backlog,
+        "done in": "never at this pace" if entry.is_never else duration(entry.eta_s),
+        "left": ", ".join(f"{w.left} this {w.name}" for w in status.windows if w.left is not None),
+        "cooldown until": status.cooldown_until,
+        "why": status.cooldown_reason,
+    }
 
 
 @graph_asset(

@@ -14,11 +14,12 @@ from dagster import (
 
 from cowrie_enrich_dagster.defs.assets.session_ips import session_ips
 from cowrie_enrich_dagster.defs.columns import described
-from cowrie_enrich_dagster.defs.metadata import escape, percent
+from cowrie_enrich_dagster.defs.metadata import escape, percent, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.tables import Observation
@@ -36,9 +37,10 @@ def feed_asset(name: str, feed: str, description: str) -> AssetsDefinition | Ass
     kept = described(Observation)
     if not is_on(feed):
         base = FEEDS[feed].service
-        off = f"**Off**: {description} ENRICH_FEEDS and the key of {base} turn it on, at the next start."
+        key = f" with {base.upper()}_API_KEY" if ALL[base].needs_key else ""
+        off = f"**Off**: {description} ENRICH_FEEDS turns it on{key}, at the next start."
         return AssetSpec(
-            name, deps=[session_ips], group_name="feeds", description=off, kinds={"sql"},
+            name, deps=[session_ips], group_name="feeds", description=off, kinds={"off"},
             metadata={**kept, "feed": "off"},
         )  # fmt: skip
     read = AssetCheckSpec(
@@ -71,18 +73,19 @@ def feed_asset(name: str, feed: str, description: str) -> AssetsDefinition | Ass
         with opened(database, redis, rate_limits) as pipeline:
             report = pipeline.fetch_feed(feed, days)
             rows, sessions = pipeline.told_by_feed(feed, days), pipeline.sessions_by_day(days)
-        for day in days:
-            figures = {"dagster/row_count": rows.get(day, 0), "sessions": sessions.get(day, 0)}
-            context.add_asset_metadata(figures, partition_key=str(day))
         if report.problem:
             context.log.warning("%s: %s", feed, report.problem)
-        figures_of_run = report.as_dict()
+        figures = report.as_dict()
+        of_run = {
+            **{f"run_{name}": figures[name] for name in _FIGURES},
+            "run_share_answered": percent(figures["share_answered"]),
+            "run_problem": escape(report.problem),
+        }
+        by_day = {
+            day: {"dagster/row_count": rows.get(day, 0), "sessions": sessions.get(day, 0)} for day in days
+        }
+        tell(context, by_day, of_run)
         return MaterializeResult(
-            metadata={
-                **{f"run_{name}": figures_of_run[name] for name in _FIGURES},
-                "run_share_answered": percent(figures_of_run["share_answered"]),
-                "run_problem": escape(report.problem),
-            },
             check_results=[
                 AssetCheckResult(
                     check_name=read.name,

@@ -4,7 +4,7 @@ from dagster import AssetExecutionContext, MaterializeResult, ResourceParam, ass
 
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
 from cowrie_enrich_dagster.defs.columns import described, sample
-from cowrie_enrich_dagster.defs.metadata import table
+from cowrie_enrich_dagster.defs.metadata import table, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
@@ -28,16 +28,17 @@ def session_ips(
     with opened(database) as pipeline:
         report = pipeline.summarise_addresses(days)
         addresses, sessions = pipeline.addresses_by_day(days), pipeline.sessions_by_day(days)
-        for day in days:
-            figures = {
+        by_day = {
+            day: {
                 "dagster/row_count": addresses.get(day, 0),
                 "sessions": sessions.get(day, 0),
                 "sample": sample(pipeline.database, SessionIp, day),
             }
-            context.add_asset_metadata(figures, partition_key=str(day))
-    return MaterializeResult(
-        metadata={
-            "run_addresses": report.distinct,
-            "run_by_scope": table(["scope", "addresses"], sorted(report.by_scope.items())),
+            for day in days
         }
-    )
+    of_run = {
+        "run_addresses": report.distinct,
+        "run_by_scope": table(["scope", "addresses"], sorted(report.by_scope.items())),
+    }
+    tell(context, by_day, of_run)
+    return MaterializeResult()

@@ -261,7 +261,7 @@ def test_its_database_is_left_alone(table: str, tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute(f"CREATE TABLE {table} (id INTEGER)")
     before = path.read_bytes()
-    for use in (migrate.current, migrate.upgrade, lambda d: migrate.require_current(d, embedded=True)):
+    for use in (migrate.current, migrate.upgrade, lambda d: migrate.require_current(d, makes=True)):
         with pytest.raises(DatabaseUnusable, match="cowrieprocessor"):
             use(Database(f"sqlite:///{path}"))
     assert path.read_bytes() == before

@@ -282,6 +282,7 @@ def test_a_run_needs_a_log_folder_and_a_current_schema(open_enricher: Open) -> N
     downgrade(enricher.database, "v11")
     if enricher.database.is_sqlite:  # a file is brought up to date, with a copy of it beside it
         assert open_enricher().run(SAMPLE_DAYS).sessions == 1400
+        assert Path(f"{enricher.database.url.database}.v11.bak").is_file()
         return
     with pytest.raises(SchemaOutdated, match="cowrie-enrich db upgrade"):
         open_enricher()

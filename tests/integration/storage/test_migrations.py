@@ -83,12 +83,10 @@ def test_simultaneous_upgrades_of_an_empty_database_all_succeed(empty: Database,
 
 
 def test_a_shared_database_is_never_upgraded_by_a_run(empty: Database) -> None:
-    """A run against an old schema says which command upgrades it, and changes nothing."""
+    """A run against an old schema says which command upgrades it, and changes nothing; a file by a look."""
     with pytest.raises(SchemaOutdated, match="cowrie-enrich db upgrade"):
-        require_current(empty, embedded=False)
+        require_current(empty, makes=not empty.is_sqlite)
     assert tables(empty) == set()
-    require_current(empty, embedded=True)
-    assert current(empty) == head(empty)
 
 
 def test_a_json_column_gives_back_what_was_put_in(database: Database) -> None:
@@ -214,7 +212,7 @@ def test_an_older_version_is_locked_out_and_told_why(empty: Database) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cowrie_enrich_dagster.storage.migrate.head", lambda database: "v15")
         with pytest.raises(SchemaOutdated, match="is at schema v17, this version works on v15"):
-            require_current(empty, embedded=False)
+            require_current(empty, makes=False)
     old = "INSERT INTO sessions (sensor) VALUES ('a') ON CONFLICT (sensor, session_id) DO NOTHING"
     with pytest.raises(DBAPIError, match="ON CONFLICT"), empty.write() as connection:
         connection.exec_driver_sql(old)

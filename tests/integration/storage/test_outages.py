@@ -82,7 +82,7 @@ def test_no_free_place_at_the_start_is_waited_for(url: str) -> None:
     timer = threading.Timer(1.0, first.close)
     timer.start()
     with pytest.raises(Exception, match="has no tables yet"):
-        require_current(limited, embedded=False)
+        require_current(limited, makes=True)
     timer.join()
     limited.close()
     database.close()
@@ -131,7 +131,7 @@ def test_only_we_can_read_our_file(tmp_path: Path) -> None:
     path = tmp_path / "enrich.db"
     for _ in range(2):
         database = Database(f"sqlite:///{path}")
-        require_current(database, embedded=True)
+        require_current(database, makes=True)
         with database.write() as connection:
             connection.execute(text("DELETE FROM lookups"))
             modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
