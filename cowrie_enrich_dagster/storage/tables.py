@@ -210,13 +210,14 @@ class Observation(Base):
 class EnrichedSession(Base):
     """One row per session, enriched or not; ECS field names with underscores, its deeds as in `sessions`.
 
-    `intel` maps each service asked about the source to `{status, fetched_at, stale}`, and `feed` where a list
-    told it; its key `files` maps each file hash to the services asked about it. What they answered stands in
-    `answers`, by service, key and `fetched_at`. An answer is the one that was known when the
-    session ended, else the first that came later; `knowledge` says which: `before`, `during` or `N days
-    after` the session, or `unknown`. `file_malicious` counts the session's files that a service calls
-    malicious, `passwords_breached` and `_novel` its passwords that are in known breaches, or are not (None:
-    not asked). `source_abuse_score` goes from 0 (nothing against it) to 100 (certainly abusive).
+    `intel` maps each service asked about the source to `{status, fetched_at}` (UTC, to the second), with
+    `stale: true` where the answer has expired or been replaced, and `feed` where a list told it; its key
+    `files` maps each file hash to the services asked about it. What they answered stands in `answers`, by
+    service, key and `fetched_at`. An answer is the one that was known when the session ended, else the
+    first that came later; `knowledge` says which: `before`, `during` or `N days after` the session, or
+    `unknown`. `file_malicious` counts the session's files that a service calls malicious,
+    `passwords_breached` and `_novel` its passwords that are in known breaches, or are not (None: not
+    asked). `source_abuse_score` goes from 0 (nothing against it) to 100 (certainly abusive).
 
     `provenance` maps each of these columns that has a value to the service it is from. Where services
     disagree, the first in the order of `Service.rank` that says anything is believed; before all of them the
