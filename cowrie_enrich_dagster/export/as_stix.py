@@ -2,9 +2,9 @@
 
 https://docs.oasis-open.org/cti/stix/v2.1/os/. For each of them an indicator, and for each sensor that saw it
 a sighting. An address is the source of traffic in its pattern: who reads it as a destination would block the
-wrong side. A file that a service calls malicious indicates a malware. Every id is derived from what the object
-is about, so exporting the same days again updates what a platform holds and adds nothing. Only addresses of
-scope `global` are exported, and what came from them: the others are one's own, or nobody's.
+wrong side. A file that a service calls malicious indicates a malware. Every id is derived from what the
+object is about, so exporting the same days again updates what a platform holds and adds nothing. Only
+addresses of scope `global` are exported, and what came from them: the others are one's own, or nobody's.
 
 Neither observed data nor the addresses, files and URLs themselves are in it: where they are, MISP's importer
 (misp-stix) makes attributes of those instead of the indicators, and drops every sighting. For its sake, too,

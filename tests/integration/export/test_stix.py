@@ -116,7 +116,7 @@ def test_hostile_names_stay_names(database: Database, tmp_path: Path) -> None:
         ],
     )
     found = bundle(database, tmp_path / "out.json")
-    assert {thing.description for thing in found["indicator"]} == {
+    assert {thing.get("description") for thing in found["indicator"]} == {
         f"AS{n} {text}".rstrip() if n else None for n, text in enumerate(texts)
     }
     assert {thing.name for thing in found["identity"]} == {"cowrie_enrich_dagster", *(t[:128] for t in texts)}
