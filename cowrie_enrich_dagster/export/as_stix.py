@@ -13,12 +13,14 @@ a pattern names the protocol: one of a source alone it takes for an attribute wi
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from typing import IO, Any
+from urllib.parse import quote
 
 from sqlalchemy import func, select, text
 from stix2 import v21
@@ -41,6 +43,7 @@ _COLUMNS = [
     _C.downloads, _C.uploads, _C.files, _C.source_as_number,
     _C.source_as_organization_name, _C.source_is_scanner, _C.source_scope,
 ]  # fmt: skip
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
 _ADDRESS, _FILE, _URL = "address", "file", "url"
 
 
@@ -233,7 +236,9 @@ class _Maker:
             )  # fmt: skip
 
     def _of_url(self, value: str, thing: _Thing) -> Iterator[Any]:
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        # A URL has neither blanks nor line breaks, and MISP's importer reads no pattern with one.
+        written = _BLANKS.sub(lambda found: quote(found[0]), value)
+        quoted = written.replace("\\", "\\\\").replace("'", "\\'")
         name = "A URL that visitors of a Cowrie honeypot fetched from"
         yield from self._sighted(_URL, value, thing, name, "malicious-activity", f"[url:value = '{quoted}']")
 

@@ -129,7 +129,7 @@ def test_files_and_urls_with_their_verdicts(database: Database, tmp_path: Path) 
     files = [
         {"sha256": bad, "url": url, "name": None, "how": "download"},
         {"sha256": good, "url": None, "name": "x'\u202e", "how": "upload"},
-        {"sha256": None, "url": "http://a.example/", "name": None, "how": "failed"},
+        {"sha256": None, "url": "http://a.example/\r\n b", "name": None, "how": "failed"},
     ]
     store(
         database,
@@ -152,7 +152,10 @@ def test_files_and_urls_with_their_verdicts(database: Database, tmp_path: Path) 
     assert left_as[f"[file:hashes.'SHA-256' = '{bad}']"] is None
     assert left_as[f"[file:hashes.'SHA-256' = '{good}']"] == "as x'\u202e"
     quoted = [Pattern(p).inspect().comparisons["url"][0][2][1:-1] for p in left_as if p.startswith("[url")]
-    assert {re.sub(r"\\(.)", r"\1", text) for text in quoted} == {url, "http://a.example/"}
+    assert {re.sub(r"\\(.)", r"\1", text) for text in quoted} == {
+        url.replace(" ", "%20"),
+        "http://a.example/%0D%0A%20b",
+    }
     (malware,) = found["malware"]
     assert malware.name == "trojan.x"
     (relationship,) = found["relationship"]
