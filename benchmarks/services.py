@@ -9,6 +9,9 @@ On the sample logs (174 addresses that may be sent, 14 files, 1,378 sessions), j
 - DShield's list of each day and AbuseIPDB's of the last, on a clock set to that evening: how much they answer
   without a call. The lists hold those of our addresses that the simulated service itself knows to be the
   worst (`WORST`), among 1,000 others; how many of yours are on the real lists is not known here.
+- a row of `enriched_sessions` once all eight have answered, on both engines, as the database itself counts
+  its bytes (SQLite: what `dbstat` calls payload; PostgreSQL: `pg_column_size`): whole, and without its deeds,
+  which are as long as the attacker likes; and of all those rows the largest.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import Any
 
 from sqlalchemy import select, text
 
-from benchmarks.report import Report, command_line, exactly
+from benchmarks.report import Report, at_most, command_line, exactly
 from benchmarks.workload import environment, migrated
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.keys import Chosen, Key, keys_of
@@ -33,10 +36,11 @@ from cowrie_enrich_dagster.services import ALL, Limits, Window
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Fault, SimulatorProcess
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.tables import Observation
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, Observation, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject, utc_now
 from tests import all_services
 from tests.logs import routable_ips
+from tests.servers import PostgresServer
 
 SAMPLES = Path(__file__).resolve().parents[1] / "tests" / "data" / "cowrie"
 DAYS = Days.parse("2025-11-01..2025-11-03")
@@ -47,11 +51,18 @@ WORST = {"dshield": ("ip", "attacks", 20), "abuseipdb": ("data", "abuseConfidenc
 """Of each service: where its answer has the figure that puts an address on its list, and from what on."""
 
 
+DEEDS = {
+    *("logins", "command_lines", "files", "file_hashes", "urls", "tunnels"),
+    *("password", "client_version", "hassh", "ja4h", "ja4"),
+}
+KB = 1024
+
+
 @contextmanager
-def _pipeline(**changes: str) -> Iterator[Enricher]:
-    """The samples, read and summarised, in a new SQLite database."""
+def _pipeline(url: str | None = None, **changes: str) -> Iterator[Enricher]:
+    """The samples, read and summarised, in a new database (of SQLite, where none is named)."""
     with tempfile.TemporaryDirectory() as folder:
-        url = migrated(f"sqlite:///{folder}/bench.db")
+        url = migrated(url or f"sqlite:///{folder}/bench.db")
         with Enricher(load_settings(environment(Path(folder), SAMPLES, url, **changes))) as enricher:
             enricher.ingest(DAYS)
             enricher.summarise_addresses(DAYS)
@@ -202,6 +213,44 @@ def _as_list(service: str, day: str, ips: Sequence[str]) -> object:
     return {"meta": {"generatedAt": f"{day}T20:00:00+00:00"}, "data": data}
 
 
+def row_size(report: Report) -> None:
+    """What a session costs in `enriched_sessions`, with an answer of every service."""
+    names = all_services.SIMULATED
+    with SimulatorProcess() as simulator, closing(PostgresServer()) as postgres:
+        changes = all_services.environment(simulator, Path("none"))
+        changes["ENRICH_SERVICES"] = ",".join(names)
+        for engine, url in (("SQLite", None), ("PostgreSQL", postgres.new_database())):
+            with (
+                all_services.limits_of(dict.fromkeys(names, UNLIMITED)),
+                _pipeline(url, **changes) as enricher,
+            ):
+                enricher.run(DAYS)
+                section = f"a row with {len(names)} services, {engine}"
+                names_kept = (c.name for c in table_of(EnrichedSession).columns if c.name not in DEEDS)
+                kept = ", ".join(name for name in names_kept if not name.endswith("_left_out"))
+                report.add(section, "whole_bytes", round(_row_bytes(enricher.database, "*")))
+                typical = round(_row_bytes(enricher.database, kept))
+                report.add(section, "without_deeds_bytes", typical, at_most(KB))
+                told = "length(CAST(intel AS text)) + length(CAST(provenance AS text))"
+                largest = round(_row_bytes(enricher.database, kept, f"ORDER BY {told} DESC LIMIT 1"))
+                report.add(section, "largest_without_deeds_bytes", largest)
+
+
+def _row_bytes(database: Database, columns: str, of: str = "") -> float:
+    """The mean of what the rows of the sessions that may be asked about take in a table of these columns."""
+    rows = f"SELECT {columns} FROM enriched_sessions WHERE source_scope = '{Scope.GLOBAL}' {of}"
+    size = "SELECT avg(pg_column_size(measured)) FROM measured"
+    if database.is_sqlite:
+        size = (
+            "SELECT sum(payload) * 1.0 / sum(ncell) FROM dbstat WHERE name = 'measured' AND pagetype = 'leaf'"
+        )
+    with database.write() as connection:
+        connection.execute(text(f"CREATE TABLE measured AS {rows}"))
+        found = float(connection.execute(text(size)).scalar_one())
+        connection.execute(text("DROP TABLE measured"))
+    return found
+
+
 def main() -> int:
     """Measure and print."""
     parser = command_line(__doc__)
@@ -211,6 +260,7 @@ def main() -> int:
     all_at_once(report, arguments.factor)
     scarce_budget(report)
     feeds(report)
+    row_size(report)
     return report.finish(as_json=arguments.json)
 
 

@@ -16,6 +16,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/]", re.ASCII)
 _REPR = re.compile(r"""b?(['"])(.*)\1""", re.DOTALL)
+_ESCAPE = re.compile(r"""\\(?:x([0-9a-f]{2})|([nrt\\'"]))""")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
 
 
 def without_surrogates(text: str) -> str:
@@ -100,7 +102,16 @@ def version_field(fields: dict[str, Any]) -> str | None:
     if version is None:
         return None
     shown = _REPR.fullmatch(version) if version[:1] in ("b", "'", '"') else None
-    return clean(shown[2] if shown else version, TEXT_CHARS) or None
+    return clean((_as_said(shown) if shown else version).strip(), TEXT_CHARS) or None
+
+
+def _as_said(shown: re.Match[str]) -> str:
+    """What Python shows, with the bytes that it escaped."""
+    text = shown[2][: 4 * TEXT_CHARS]
+    if "\\" not in text:
+        return text
+    said = _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else _ESCAPED[found[2]], text)
+    return said.encode("latin-1", "replace").decode("utf-8", "replace") if shown[0][0] == "b" else said
 
 
 def duration_field(fields: dict[str, Any]) -> int | None:

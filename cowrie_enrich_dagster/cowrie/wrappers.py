@@ -10,15 +10,22 @@ from .events import InvalidEvent, is_cowries
 from .salvage import split_records
 
 _MAX_STEPS = 3
-# Fields that hold a line as it was read, of docker and fluentd, filebeat and logstash, ECS, Splunk, journald,
-# Loki.
-_TEXTS = ("log", "message", "event.original", "original", "_raw", "MESSAGE", "line")
+# Fields that hold a line as it was read, of docker and fluentd, filebeat and logstash, ECS, Splunk (files and
+# its collector's), journald, Loki, CloudWatch, Graylog, Google.
+_TEXTS = (
+    *("log", "message", "event.original", "original", "_raw", "event", "MESSAGE", "line"),
+    *("@message", "full_message", "short_message", "textPayload"),
+)
 # What else is in the records of those who ship lines. A field of a honeypot's own record, which may be called
 # `message` as well, can hold what an attacker typed.
 _SHIPPERS = frozenset(
     {"@timestamp", "@version", "stream", "agent", "beat", "ecs", "kubernetes", "container_id"}
     | {"container_name", "_source", "_index", "result", "_raw", "_time", "__REALTIME_TIMESTAMP", "labels"}
+    | {"sourcetype", "source_type", "@message", "@logStream", "logStreamName", "short_message"}
+    | {"logName", "insertId"}
 )
+_FLUENT_BITS = {"date", "log"}
+"""All that Fluent Bit puts into its records of lines."""
 
 
 class Step(NamedTuple):
@@ -43,7 +50,7 @@ def _way(record: Any, steps: int, *, shipped: bool) -> tuple[Step, ...] | None:
         return () if is_cowries(record) else None
     if not steps:
         return None
-    shipped = shipped or len(record) == 1 or not _SHIPPERS.isdisjoint(record)
+    shipped = shipped or len(record) == 1 or record.keys() == _FLUENT_BITS or not _SHIPPERS.isdisjoint(record)
     for key, value in record.items():
         way = _way(value, steps - 1, shipped=shipped)
         if way is not None:

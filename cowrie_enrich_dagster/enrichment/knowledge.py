@@ -45,12 +45,14 @@ class Observed:
     feed: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in `enriched_sessions.intel`; the answer itself stands in `answers`."""
-        told = {
-            "status": self.status.value,
-            "fetched_at": self.fetched_at.isoformat(),
-            "stale": self.stale,
-        }
+        """As it stands in `enriched_sessions.intel`; the answer itself stands in `answers`.
+
+        It stands in every session of the address: what is usual is left out, and so are fractions.
+        """
+        moment = f"{self.fetched_at.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+        told: dict[str, Any] = {"status": self.status.value, "fetched_at": moment}
+        if self.stale:
+            told["stale"] = True
         return {**told, "feed": self.feed} if self.feed else told
 
 

@@ -1,21 +1,26 @@
 """STIX 2.1: a sighting for every address, file and URL, and sensor.
 
-https://docs.oasis-open.org/cti/stix/v2.1/os/. For each of them: the thing itself (an address with its
-autonomous system), an indicator, and for each sensor that saw it the observed data and a sighting. An address
-is the source of traffic, in the indicator's pattern as well: who reads it as a destination would block the
-wrong side. A file that a service calls malicious is a sample of a malware. Every id is derived from what the
+https://docs.oasis-open.org/cti/stix/v2.1/os/. For each of them an indicator, and for each sensor that saw it
+a sighting. An address is the source of traffic in its pattern: who reads it as a destination would block the
+wrong side. A file that a service calls malicious indicates a malware. Every id is derived from what the
 object is about, so exporting the same days again updates what a platform holds and adds nothing. Only
 addresses of scope `global` are exported, and what came from them: the others are one's own, or nobody's.
+
+Neither observed data nor the addresses, files and URLs themselves are in it: where they are, MISP's importer
+(misp-stix) makes attributes of those instead of the indicators, and drops every sighting. For its sake, too,
+a pattern names the protocol: one of a source alone it takes for an attribute without a type.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from typing import IO, Any
+from urllib.parse import quote
 
 from sqlalchemy import func, select, text
 from stix2 import v21
@@ -35,9 +40,10 @@ _PRODUCER_CREATED = datetime(2025, 1, 1, tzinfo=timezone.utc)
 _C = table_of(EnrichedSession).c
 _COLUMNS = [
     _C.source_ip, _C.sensor, _C.event_start, _C.event_end, _C.login_successes, _C.login_failures,
-    _C.downloads, _C.uploads, _C.network_protocol, _C.files, _C.source_as_number,
+    _C.downloads, _C.uploads, _C.files, _C.source_as_number,
     _C.source_as_organization_name, _C.source_is_scanner, _C.source_scope,
 ]  # fmt: skip
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
 _ADDRESS, _FILE, _URL = "address", "file", "url"
 
 
@@ -60,7 +66,6 @@ class _Thing:
     known_at: datetime
     created: datetime
     visits: dict[str, _Visits] = field(default_factory=dict)
-    protocols: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     as_number: int | None = None
     as_name: str | None = None
@@ -120,13 +125,11 @@ def _things(database: Database, days: Days) -> _Things:
             for ip, sensor, start, end, logins, failures, downloads, uploads, *rest, scope in batch:
                 if scope != Scope.GLOBAL.value:
                     continue
-                protocol, files, as_number, as_name, is_scanner = rest
+                files, as_number, as_name, is_scanner = rest
                 source, visits = visited(_ADDRESS, ip, sensor, start, end)
                 if end > source.known_at:
                     source.known_at = end
                     source.as_number, source.as_name, source.is_scanner = as_number, as_name, is_scanner
-                if protocol:
-                    source.protocols.add(protocol)
                 visits.logins += logins
                 visits.attempts += logins + failures
                 visits.files += downloads + uploads
@@ -196,46 +199,34 @@ class _Maker:
         for sensor in sorted({sensor for thing in things.values() for sensor in thing.visits}):
             common = self._common(_PRODUCER_CREATED)
             yield v21.Identity(id=self._sensor(sensor), name=sensor, identity_class="system", **common)
-        networks: set[int] = set()
         for (kind, value), thing in sorted(things.items(), key=lambda item: item[0]):
             if kind == _ADDRESS:
-                network = _network(thing)
-                if network is not None and thing.as_number not in networks:
-                    networks.add(network.number)
-                    yield network
-                yield from self._of_address(value, thing, network)
+                yield from self._of_address(value, thing)
             elif kind == _FILE:
                 yield from self._of_file(value, thing)
             else:
                 yield from self._of_url(value, thing)
 
-    def _of_address(self, ip: str, source: _Thing, network: Any) -> Iterator[Any]:
-        kind = v21.IPv4Address if ip_address(ip).version == 4 else v21.IPv6Address
-        address = kind(value=ip, **({"belongs_to_refs": [network.id]} if network else {}))
-        traffic = v21.NetworkTraffic(src_ref=address.id, protocols=["tcp", *sorted(source.protocols)])
+    def _of_address(self, ip: str, source: _Thing) -> Iterator[Any]:
         pattern = (
-            f"[network-traffic:src_ref.type = '{address.type}' AND network-traffic:src_ref.value = '{ip}']"
+            f"[network-traffic:src_ref.type = 'ipv{ip_address(ip).version}-addr' "
+            f"AND network-traffic:src_ref.value = '{ip}' AND network-traffic:protocols[*] = 'tcp']"
         )
+        network = f"AS{source.as_number} {source.as_name or ''}".rstrip() if source.as_number else None
         name = f"{ip} visited a Cowrie honeypot"
-        indicator = self._indicator(_ADDRESS, ip, source, name, _judgement(source), pattern)
-        yield address
-        yield traffic
-        yield indicator
-        yield from self._sightings(_ADDRESS, ip, source, indicator, [address, traffic])
+        yield from self._sighted(_ADDRESS, ip, source, name, _judgement(source), pattern, network)
 
     def _of_file(self, sha256: str, thing: _Thing) -> Iterator[Any]:
-        names = {"name": min(thing.names)} if thing.names else {}
-        file = v21.File(hashes={"SHA-256": sha256}, **names)
         judgement = "malicious-activity" if thing.malware else "anomalous-activity"
         pattern = f"[file:hashes.'SHA-256' = '{sha256}']"
         name = f"{sha256} was left on a Cowrie honeypot"
-        indicator = self._indicator(_FILE, sha256, thing, name, judgement, pattern)
-        yield file
+        left_as = f"as {', '.join(sorted(thing.names))}" if thing.names else None
+        indicator, *sightings = self._sighted(_FILE, sha256, thing, name, judgement, pattern, left_as)
         yield indicator
-        yield from self._sightings(_FILE, sha256, thing, indicator, [file])
+        yield from sightings
         if thing.malware:
             malware = v21.Malware(
-                id=self.id("malware", sha256), name=thing.malware, is_family=False, sample_refs=[file.id],
+                id=self.id("malware", sha256), name=thing.malware, is_family=False,
                 **self._common(thing.created),
             )  # fmt: skip
             yield malware
@@ -245,21 +236,19 @@ class _Maker:
             )  # fmt: skip
 
     def _of_url(self, value: str, thing: _Thing) -> Iterator[Any]:
-        url = v21.URL(value=value)
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        # A URL has neither blanks nor line breaks, and MISP's importer reads no pattern with one.
+        written = _BLANKS.sub(lambda found: quote(found[0]), value)
+        quoted = written.replace("\\", "\\\\").replace("'", "\\'")
         name = "A URL that visitors of a Cowrie honeypot fetched from"
-        indicator = self._indicator(
-            _URL, value, thing, name, "malicious-activity", f"[url:value = '{quoted}']"
-        )
-        yield url
-        yield indicator
-        yield from self._sightings(_URL, value, thing, indicator, [url])
+        yield from self._sighted(_URL, value, thing, name, "malicious-activity", f"[url:value = '{quoted}']")
 
-    def _indicator(
-        self, kind: str, value: str, thing: _Thing, name: str, judgement: str, pattern: str
-    ) -> Any:
+    def _sighted(
+        self, kind: str, value: str, thing: _Thing, name: str, judgement: str, pattern: str,
+        description: str | None = None,
+    ) -> Iterator[Any]:  # fmt: skip
+        """An indicator and a sighting of it by each sensor."""
         about = (value,) if kind == _ADDRESS else (kind, value)
-        return v21.Indicator(
+        indicator = v21.Indicator(
             id=self.id("indicator", *about),
             name=name,
             indicator_types=[judgement],
@@ -267,32 +256,19 @@ class _Maker:
             pattern_type="stix",
             valid_from=thing.first_seen,
             valid_until=thing.last_seen + HOLDS_FOR,
+            **({"description": description} if description else {}),
             **self._common(thing.created),
         )
-
-    def _sightings(
-        self, kind: str, value: str, thing: _Thing, indicator: Any, objects: list[Any]
-    ) -> Iterator[Any]:
+        yield indicator
         for sensor, visits in sorted(thing.visits.items()):
-            about = (*((value,) if kind == _ADDRESS else (kind, value)), sensor, str(self._days))
-            observed = v21.ObservedData(
-                id=self.id("observed-data", *about),
-                first_observed=visits.first_seen,
-                last_observed=visits.last_seen,
-                number_observed=visits.sessions,
-                object_refs=[thing.id for thing in objects],
-                **self._common(thing.created),
-            )
-            yield observed
             told = (
                 f"; {visits.logins} of {visits.attempts} logins succeeded; {visits.files} files left"
                 if kind == _ADDRESS
                 else ""
             )
             yield v21.Sighting(
-                id=self.id("sighting", *about),
+                id=self.id("sighting", *about, sensor, str(self._days)),
                 sighting_of_ref=indicator.id,
-                observed_data_refs=[observed.id],
                 where_sighted_refs=[self._sensor(sensor)],
                 first_seen=visits.first_seen,
                 last_seen=visits.last_seen,
@@ -303,14 +279,6 @@ class _Maker:
 
     def _sensor(self, sensor: str) -> str:
         return self.id("identity", "sensor", sensor)
-
-
-def _network(source: _Thing) -> Any:
-    if source.as_number is None or source.as_number < 0:
-        return None
-    return v21.AutonomousSystem(
-        number=source.as_number, **({"name": source.as_name} if source.as_name else {})
-    )
 
 
 def _judgement(source: _Thing) -> str:

@@ -139,11 +139,14 @@ def _answers(database: Database, batch: Sequence[Any]) -> Iterator[str]:
     with database.read() as connection:
         keys = to_json(sorted({row[0] for row in batch if row[0]}))
         told = {
-            (row.service, row.key, row.fetched_at.isoformat()): row.payload
+            (row.service, row.key, f"{row.fetched_at:%Y-%m-%dT%H:%M:%S}"): row.payload
             for row in connection.execute(query, {"keys": keys})
         }
     for ip, *_, intel in batch:
-        services = {name: told.get((name, ip, of.get("fetched_at"))) for name, of in from_json(intel).items()}
+        # Rows of before v17 have fractions, and UTC in another spelling: up to the second all are alike.
+        services = {
+            name: told.get((name, ip, of.get("fetched_at", "")[:19])) for name, of in from_json(intel).items()
+        }
         yield to_json({name: payload for name, payload in services.items() if payload is not None})
 
 

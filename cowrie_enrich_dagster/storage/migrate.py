@@ -12,15 +12,19 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
+from sqlalchemy import Connection, text
 
 from cowrie_enrich_dagster.storage.engine import Database, waits_for_turn
 
 logger = logging.getLogger(__name__)
 
 _alembic_lock = threading.Lock()  # Alembic keeps its environment in module globals
+_UPGRADE_LOCK = 0x636F7772  # any number that nobody else uses as an advisory lock in this database
+_BEGUN = {"v17_begun": "v17"}
+"""Revisions at which a database is while its rows are converted, and to what: no code works on it."""
 
 
 class SchemaOutdated(Exception):
@@ -38,7 +42,7 @@ _DROPPED = {
     "v14": "observations (answers of old days), the file and password columns of enriched_sessions",
     "v15": "the order, states and counts of the queue; open lookups stay",
     "v16": "which answers Redis was given; all answers stay",
-    "v17": "what was done in each session; of an id used again all sessions but the first",
+    "v17_begun": "what was done in each session; of an id used again all sessions but the first",
 }
 """What taking a revision back drops."""
 
@@ -68,13 +72,44 @@ def head(database: Database) -> str:
     return revision
 
 
+@contextmanager
+def changing(database: Database) -> Iterator[Connection]:
+    """A transaction that no other change of the schema runs beside."""
+    with database.write() as connection:
+        if not database.is_sqlite:  # on SQLite the write transaction itself is the lock
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+        yield connection
+
+
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema up to `revision`; safe to call from several threads and processes at once.
 
+    A step that converts rows does it in lots, each committed: one that is killed goes on where it was.
     Raises `UnknownRevision`, as `downgrade` does.
     """
     with _alembic_lock, _reachable(database, revision):
+        for step in _in_lots(database, revision):
+            command.upgrade(_config(database), str(step.down_revision))
+            while _convert_lot(database, step):
+                pass
         command.upgrade(_config(database), revision)
+
+
+def _in_lots(database: Database, revision: str) -> list[Script]:
+    """The steps from here to `revision` that convert rows; of a database without any: none."""
+    have = current(database)
+    if have is None:
+        return []
+    script = ScriptDirectory.from_config(_config(database))
+    steps = list(script.iterate_revisions(revision, have))[::-1]
+    return [step for step in steps if hasattr(step.module, "lot")]
+
+
+def _convert_lot(database: Database, step: Script) -> bool:
+    with changing(database) as connection:
+        # Where another was quicker and ended it, nothing is left to do.
+        begun = MigrationContext.configure(connection).get_current_revision() == step.down_revision
+        return begun and bool(step.module.lot(connection))
 
 
 def downgrade(database: Database, revision: str) -> None:
@@ -88,7 +123,7 @@ def dropped_by(database: Database, revision: str) -> list[str]:
     script = ScriptDirectory.from_config(_config(database))
     with _reachable(database, revision):
         steps = list(script.iterate_revisions(current(database), revision, select_for_downgrade=True))
-    return [f"{step.revision}: {_DROPPED[step.revision]}" for step in steps]
+    return [f"{_BEGUN.get(at, at)}: {_DROPPED[at]}" for at in (s.revision for s in steps) if at in _DROPPED]
 
 
 def revisions(database: Database) -> list[str]:
@@ -126,6 +161,8 @@ def require_current(database: Database, *, makes: bool) -> None:
     if makes and database.is_sqlite:
         if have is None:
             logger.warning("a new database is made: %s", database.url.database)
+        elif have in _BEGUN:  # it was copied before that began
+            logger.warning("the upgrade of %s to %s goes on", database.url.database, _BEGUN[have])
         else:
             copy = database.copy_beside(have)
             logger.warning(
@@ -134,6 +171,8 @@ def require_current(database: Database, *, makes: bool) -> None:
         upgrade(database)
         return
     state = "has no tables yet" if have is None else f"is at schema {have}"
+    if have in _BEGUN:
+        state = f"is being upgraded to schema {_BEGUN[have]}, or that was broken off and can go on"
     which, others = "The database", ""
     if database.is_sqlite:
         which, others = f"{which} {database.url.database}", " (or run, drain, Dagster, which do it as well)"

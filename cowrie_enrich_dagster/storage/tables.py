@@ -301,13 +301,14 @@ def _told(column: str) -> str | None:
 class EnrichedSession(Base):
     """One row per session, enriched or not; ECS field names with underscores, its deeds as in `sessions`.
 
-    `intel` maps each service asked about the source to `{status, fetched_at, stale}`, and `feed` where a list
-    told it; its key `files` maps each file hash to the services asked about it. What they answered stands in
-    `answers`, by service, key and `fetched_at`. An answer is the one that was known when the
-    session ended, else the first that came later; `knowledge` says which: `before`, `during` or `N days
-    after` the session, or `unknown`. `file_malicious` counts the session's files that a service calls
-    malicious, `passwords_breached` and `_novel` its passwords that are in known breaches, or are not (None:
-    not asked). `source_abuse_score` goes from 0 (nothing against it) to 100 (certainly abusive).
+    `intel` maps each service asked about the source to `{status, fetched_at}` (UTC, to the second), with
+    `stale: true` where the answer has expired or been replaced, and `feed` where a list told it; its key
+    `files` maps each file hash to the services asked about it. What they answered stands in `answers`, by
+    service, key and `fetched_at`. An answer is the one that was known when the session ended, else the
+    first that came later; `knowledge` says which: `before`, `during` or `N days after` the session, or
+    `unknown`. `file_malicious` counts the session's files that a service calls malicious,
+    `passwords_breached` and `_novel` its passwords that are in known breaches, or are not (None: not
+    asked). `source_abuse_score` goes from 0 (nothing against it) to 100 (certainly abusive).
 
     `provenance` maps each of these columns that has a value to the service it is from. Where services
     disagree, the first in the order of `Service.rank` that says anything is believed; before all of them the
@@ -401,9 +402,12 @@ class EnrichedSession(Base):
     )
     intel: Mapped[dict[str, Any]] = mapped_column(
         Json,
-        doc="JSON: service -> `{status, fetched_at, stale}` and `feed` where a list told it, without "
-        "an answer only `status` (and `detail`); `files`: hash -> service -> the same. The "
-        "answers stand in `answers`",
+        doc="JSON: service -> `{status, fetched_at, stale, feed}`; without an answer only `status` (and "
+        "`detail`). `fetched_at`: UTC, to the second, as in `2025-11-01T00:00:00Z`. `stale` is `true` where "
+        "the answer has expired or been replaced; absent means false. `feed` only where a list told it. "
+        "`files`: hash -> service -> the same. The answers stand in `answers`; the one meant has its "
+        "`fetched_at` within that second. (Rows of before v17 that were not written anew have fractions of "
+        'seconds, `+00:00` and `"stale": false`.)',
     )
     knowledge: Mapped[str] = mapped_column(
         String(32),

@@ -1,175 +1,22 @@
-"""v17: every session its own, with what was done in it; answers stored once, and views of both."""
+"""v17: every session its own, with what was done in it; answers stored once, and views of both.
+
+What `v17_begun` found is converted here, a day in a transaction (`lot`): an upgrade that is killed goes on
+where it was.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "v17"
-down_revision = "v16"
+down_revision = "v17_begun"
 branch_labels = None
 depends_on = None
 
-JSON = sa.JSON().with_variant(JSONB(), "postgresql")
-MOMENT = sa.DateTime(timezone=True)
-NUMBER = sa.Integer()
-
-SESSION = [
-    ("sensor", sa.Text(), False),
-    ("session_id", sa.Text(), False),
-    ("day", sa.Date(), False),
-    ("src_ip", sa.Text(), True),
-    ("src_port", NUMBER, True),
-    ("dst_port", NUMBER, True),
-    ("protocol", sa.Text(), True),
-    ("started_at", MOMENT, False),
-    ("ended_at", MOMENT, False),
-    ("duration_ms", sa.BigInteger(), False),
-    ("has_connect", sa.Boolean(), False),
-    ("has_closed", sa.Boolean(), False),
-    *((name, NUMBER, False) for name in (
-        "event_count", "login_failures", "login_successes", "commands", "commands_failed", "downloads",
-        "uploads", "tunnel_requests", "tunnel_data",
-    )),
-    *((name, sa.Text(), True) for name in ("username", "password", "client_version", "hassh", "arch")),
-    ("terminal_width", NUMBER, True),
-    ("terminal_height", NUMBER, True),
-    ("ja4h", sa.Text(), True),
-    *((name, JSON, True) for name in ("file_hashes", "urls", "passwords_sha1")),
-]  # fmt: skip
-DEEDS = ("logins", "command_lines", "files", "tunnels")
-NEW_IN_SESSIONS = ["closed_at", "ja4", *DEEDS, *(f"{name}_left_out" for name in DEEDS)]
-
-ENRICHED = [
-    ("sensor", sa.Text(), False),
-    ("session_id", sa.Text(), False),
-    ("day", sa.Date(), False),
-    ("event_start", MOMENT, False),
-    ("event_end", MOMENT, False),
-    ("event_duration_ms", sa.BigInteger(), False),
-    ("network_protocol", sa.Text(), True),
-    ("source_ip", sa.Text(), True),
-    ("source_port", NUMBER, True),
-    ("destination_port", NUMBER, True),
-    ("user_name", sa.Text(), True),
-    *((name, NUMBER, False) for name in (
-        "login_failures", "login_successes", "commands", "downloads", "uploads",
-    )),
-    ("source_scope", sa.String(16), False),
-    ("source_as_number", sa.BigInteger(), True),
-    ("source_as_organization_name", sa.Text(), True),
-    ("source_geo_country_iso_code", sa.String(2), True),
-    *((f"source_is_{name}", sa.Boolean(), True) for name in ("scanner", "proxy", "vpn", "tor")),
-    ("source_abuse_score", NUMBER, True),
-    ("source_classification", sa.Text(), True),
-    ("source_reports", sa.BigInteger(), True),
-    ("file_malicious", NUMBER, True),
-    ("file_label", sa.Text(), True),
-    ("passwords_breached", NUMBER, True),
-    ("passwords_novel", NUMBER, True),
-    ("provenance", JSON, True),
-    ("intel", JSON, False),
-    ("knowledge", sa.String(32), False),
-]  # fmt: skip
-NEW_IN_ENRICHED = [
-    *("password", "client_version", "hassh", "ja4h", "ja4", "file_hashes", "urls"),
-    *DEEDS,
-    *(f"{name}_left_out" for name in DEEDS),
-]
 INDEXES = {
     "sessions": {"ix_sessions_day": "day", "ix_sessions_src_ip": "src_ip"},
     "enriched_sessions": {"ix_enriched_sessions_day": "day", "ix_enriched_sessions_source_ip": "source_ip"},
-}
-KEYS = {"sessions": "started_at", "enriched_sessions": "event_start"}
-
-ITEMS = {
-    "session_logins": ("logins", {"username": "text", "password": "text", "key": "text",
-                                  "success": "boolean", "attempts": "integer"}),
-    "session_commands": ("command_lines", {}),
-    "session_files": ("files", dict.fromkeys(("sha256", "url", "name", "how"), "text")),
-    "session_tunnels": ("tunnels", {"host": "text", "port": "integer", "requests": "integer"}),
-}  # fmt: skip
-LISTS = "('dshield_sources', 'abuseipdb_blacklist')"
-"""Feeds: their entries are whole lists, copied out for the addresses that they are about."""
-
-
-def _new(name: str) -> sa.Column[object]:
-    if name.endswith("_left_out"):
-        return sa.Column(name, NUMBER, nullable=False, server_default="0")
-    if name == "closed_at":
-        return sa.Column(name, MOMENT)
-    return sa.Column(name, JSON if name in (*DEEDS, "file_hashes", "urls") else sa.Text())
-
-
-def _columns(old: list[tuple[str, object, bool]], new: list[str]) -> list[sa.Column[object]]:
-    return [
-        *(sa.Column(name, kind, nullable=nullable) for name, kind, nullable in old),
-        *map(_new, new),
-    ]
-
-
-def _rekey(table: str, columns: list[sa.Column[object]], key: list[str], added: list[str]) -> None:
-    """Give a table these columns and this key; what it holds stays."""
-    connection = op.get_bind()
-    if connection.dialect.name != "sqlite":
-        for name in added:
-            op.add_column(table, _new(name))
-        op.drop_constraint(f"{table}_pkey", table, type_="primary")
-        op.create_primary_key(f"{table}_pkey", table, key)
-        return
-    kept = ", ".join(column.name for column in columns if column.name not in added)
-    op.create_table(f"new_{table}", *columns, sa.PrimaryKeyConstraint(*key))
-    connection.exec_driver_sql(f"INSERT INTO new_{table} ({kept}) SELECT {kept} FROM {table}")
-    op.drop_table(table)
-    op.rename_table(f"new_{table}", table)
-    for name, column in INDEXES[table].items():
-        op.create_index(name, table, [column])
-
-
-def _item_view(name: str, column: str, fields: dict[str, str], is_sqlite: bool) -> str:
-    if is_sqlite:
-        position, each = "item.key + 1", f"json_each(s.{column}) AS item"
-        values = [f"json_extract(item.value, '$.{field}') AS {field}" for field in fields]
-        whole = "item.value AS command_line"
-    else:
-        position = "item.position"
-        each = f"jsonb_array_elements(s.{column}) WITH ORDINALITY AS item(value, position)"
-        values = [f"CAST(item.value ->> '{field}' AS {kind}) AS {field}" for field, kind in fields.items()]
-        whole = "item.value #>> '{}' AS command_line"
-    return f"""
-        CREATE VIEW {name} AS
-        SELECT s.sensor, s.session_id, s.started_at, s.day, s.src_ip, {position} AS position,
-            {", ".join(values) or whole}
-        FROM sessions AS s CROSS JOIN {each}
-    """
-
-
-# Moments of the history as text, as SQLite keeps them, and as what they are.
-ANSWERS = """
-    CREATE VIEW answers AS
-    SELECT service, cache_key AS key, fetched_at, status, cache_value AS payload, NULL AS feed
-    FROM enrichment_cache WHERE service NOT IN {lists}
-    UNION ALL
-    SELECT o.service, o.key, o.fetched_at, o.status, o.payload, o.feed FROM observations AS o
-    WHERE NOT EXISTS (
-        SELECT 1 FROM enrichment_cache AS c
-        WHERE c.service = o.service AND c.cache_key = o.key AND c.fetched_at = o.fetched_at
-    )
-    UNION ALL
-    SELECT o.service, o.key, {moment} AS fetched_at, o.status, o.payload, o.feed
-    FROM observations AS o CROSS JOIN {each}
-    WHERE NOT EXISTS (
-        SELECT 1 FROM enrichment_cache AS c
-        WHERE c.service = o.service AND c.cache_key = o.key AND c.fetched_at = {moment}
-    )
-"""
-MOMENTS = {
-    "sqlite": {"moment": "item.value", "each": "json_each(o.told_at) AS item"},
-    "postgresql": {
-        "moment": "CAST(item.value || '+00' AS timestamptz)",
-        "each": "jsonb_array_elements_text(o.told_at) AS item(value)",
-    },
 }
 
 # What stands in `intel` alone goes into the history first: an answer told by no cache and no history.
@@ -178,31 +25,21 @@ STRAY_ANSWERS = """
     SELECT told.service, told.key, told.fetched_at, told.status, told.payload, told.feed FROM (
         SELECT item.key AS service, e.source_ip AS key, {fetched_at} AS fetched_at,
             {status} AS status, {answer} AS payload, {feed} AS feed
-        FROM enriched_sessions AS e CROSS JOIN {each}
-        WHERE e.source_ip IS NOT NULL AND {has_answer}
+        FROM {source} AS e CROSS JOIN {each}
+        WHERE e.day = :day AND e.source_ip IS NOT NULL AND {has_answer}
     ) AS told
     WHERE NOT EXISTS (SELECT 1 FROM enrichment_cache AS c WHERE c.service = told.service
                       AND c.cache_key = told.key AND c.fetched_at = told.fetched_at)
     ON CONFLICT (service, key, fetched_at) DO NOTHING
 """
-WITHOUT_ANSWERS = """
-    UPDATE enriched_sessions SET
-        intel = (SELECT coalesce({object}(item.key, {without}), {nothing}) FROM {each}),
-        provenance = CASE WHEN provenance IS NOT NULL THEN
-            (SELECT coalesce({object}(item.key, {service}), {nothing}) FROM {each_origin}) END
+INTEL_WITHOUT = "(SELECT coalesce({object}(item.key, {without}), '{{}}') FROM {each})"
+PROVENANCE = """
+    CASE WHEN provenance IS NOT NULL THEN
+        (SELECT coalesce({object}(item.key, {service}), '{{}}') FROM {each_origin}) END
 """
-WITH_ANSWERS = """
-    UPDATE enriched_sessions SET
-        intel = (SELECT coalesce({object}(item.key, {with_answer}), {nothing}) FROM {each}),
-        provenance = CASE WHEN provenance IS NOT NULL THEN
-            (SELECT coalesce({object}(item.key, {origin}), {nothing}) FROM {each_origin}) END
-"""
-_PAYLOAD = (
-    "(SELECT a.payload FROM answers AS a WHERE a.service = item.key AND a.key = enriched_sessions.source_ip "
-    "AND a.fetched_at = {fetched_at})"
-)
 INTEL = {
     "sqlite": {
+        "source": "old_enriched_sessions",
         "fetched_at": "replace(substr(json_extract(item.value, '$.fetched_at'), 1, 19), 'T', ' ') || "
         "CASE substr(json_extract(item.value, '$.fetched_at'), 20, 1) WHEN '.' "
         "THEN substr(json_extract(item.value, '$.fetched_at'), 20, 7) ELSE '.000000' END",
@@ -213,16 +50,16 @@ INTEL = {
         "each_origin": "json_each(provenance) AS item",
         "has_answer": "item.type = 'object' "
         "AND json_extract(item.value, '$.status') IN ('found', 'not_found') "
-        "AND json_extract(item.value, '$.fetched_at') IS NOT NULL",
+        "AND json_extract(item.value, '$.fetched_at') IS NOT NULL "
+        "AND json_type(item.value, '$.answer') IS NOT NULL",
         "object": "json_group_object",
         "without": "json(CASE item.type WHEN 'object' THEN json_remove(item.value, '$.answer') "
         "ELSE item.value END)",
-        "nothing": "'{}'",
-        "service": "json_extract(item.value, '$.service')",
-        "origin": "json_object('service', item.value, 'fetched_at', "
-        "json_extract(enriched_sessions.intel, '$.' || item.value || '.fetched_at'))",
+        "service": "CASE item.type WHEN 'object' THEN json_extract(item.value, '$.service') "
+        "ELSE item.value END",
     },
     "postgresql": {
+        "source": "enriched_sessions",
         "fetched_at": "CAST(item.value ->> 'fetched_at' AS timestamptz)",
         "status": "item.value ->> 'status'",
         "answer": "nullif(item.value -> 'answer', 'null')",
@@ -230,88 +67,75 @@ INTEL = {
         "each": "jsonb_each(intel) AS item",
         "each_origin": "jsonb_each(provenance) AS item",
         "has_answer": "item.value ->> 'status' IN ('found', 'not_found') "
-        "AND item.value ->> 'fetched_at' IS NOT NULL",
+        "AND item.value ->> 'fetched_at' IS NOT NULL AND item.value -> 'answer' IS NOT NULL",
         "object": "jsonb_object_agg",
         "without": "CASE jsonb_typeof(item.value) WHEN 'object' THEN item.value - 'answer' "
         "ELSE item.value END",
-        "nothing": "'{}'",
-        "service": "item.value -> 'service'",
-        "origin": "jsonb_build_object('service', item.value, "
-        "'fetched_at', enriched_sessions.intel -> (item.value #>> '{}') -> 'fetched_at')",
+        "service": "CASE jsonb_typeof(item.value) WHEN 'object' THEN item.value -> 'service' "
+        "ELSE item.value END",
     },
 }
-INTEL["sqlite"]["with_answer"] = (
-    f"json(CASE WHEN {INTEL['sqlite']['has_answer']} THEN json_set(item.value, '$.answer', "
-    f"json({_PAYLOAD.format(**INTEL['sqlite'])})) ELSE item.value END)"
-)
-INTEL["postgresql"]["with_answer"] = (
-    f"CASE WHEN {INTEL['postgresql']['has_answer']} THEN item.value || jsonb_build_object('answer', "
-    f"{_PAYLOAD.format(**INTEL['postgresql'])}) ELSE item.value END"
-)
-TOLD_ONCE = """
-    INSERT INTO observations (service, key, fetched_at, status, payload, feed)
-    SELECT o.service, o.key, {moment}, o.status, o.payload, o.feed
-    FROM observations AS o CROSS JOIN {each} WHERE true
-    ON CONFLICT (service, key, fetched_at) DO NOTHING
-"""
+IN_PLACE = f"UPDATE enriched_sessions SET intel = {INTEL_WITHOUT}, provenance = {PROVENANCE} WHERE day = :day"
+
+
+def _waiting(connection: sa.Connection) -> dict[str, list[str]]:
+    """The tables whose rows are to be converted: what does it for those of a `:day`."""
+    dialect = INTEL[connection.dialect.name]
+    stray = STRAY_ANSWERS.format(**dialect)
+    if connection.dialect.name != "sqlite":
+        return {"enriched_sessions": [stray, IN_PLACE.format(**dialect)]}
+    inspector = sa.inspect(connection)
+    if not inspector.has_table("old_sessions"):
+        return {}
+    found = {}
+    for table in INDEXES:
+        names = [column["name"] for column in inspector.get_columns(f"old_{table}")]
+        changed = {"intel": INTEL_WITHOUT.format(**dialect), "provenance": PROVENANCE.format(**dialect)}
+        values = ", ".join(changed.get(name, name) for name in names)
+        found[f"old_{table}"] = [
+            f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} FROM old_{table} WHERE day = :day"
+        ]
+    found["old_enriched_sessions"].insert(0, stray)
+    return found
+
+
+def lot(connection: sa.Connection) -> bool:
+    """Convert the next day's rows of one table; false where there are none left."""
+    moment = sa.bindparam("day", type_=sa.Date())
+    for table, statements in _waiting(connection).items():
+        done = sa.text("SELECT day FROM converted_days WHERE rows_of = :table").columns(day=sa.Date())
+        last = connection.execute(done, {"table": table}).scalar()
+        later = f"SELECT min(day) AS day FROM {table}{' WHERE day > :day' if last else ''}"
+        following = sa.text(later).bindparams(*[moment] * bool(last)).columns(day=sa.Date())
+        day = connection.execute(following, {"day": last} if last else {}).scalar()
+        if day is None:
+            continue
+        for statement in statements:
+            connection.execute(sa.text(statement).bindparams(moment), {"day": day})
+        mark = (
+            "INSERT INTO converted_days (rows_of, day) VALUES (:table, :day) "
+            "ON CONFLICT (rows_of) DO UPDATE SET day = excluded.day"
+        )
+        connection.execute(sa.text(mark).bindparams(moment), {"table": table, "day": day})
+        return True
+    return False
 
 
 def upgrade() -> None:
     connection = op.get_bind()
-    is_sqlite = connection.dialect.name == "sqlite"
-    key = ["sensor", "session_id"]
-    _rekey("sessions", _columns(SESSION, NEW_IN_SESSIONS), [*key, KEYS["sessions"]], NEW_IN_SESSIONS)
-    _rekey(
-        "enriched_sessions",
-        _columns(ENRICHED, NEW_IN_ENRICHED),
-        [*key, KEYS["enriched_sessions"]],
-        NEW_IN_ENRICHED,
-    )
-    op.create_table(
-        "session_pieces",
-        *_columns(SESSION, NEW_IN_SESSIONS),
-        sa.PrimaryKeyConstraint("sensor", "session_id", "started_at"),
-    )
-    op.create_index("ix_session_pieces_day", "session_pieces", ["day"])
-    op.create_table(
-        "moved_days",
-        sa.Column("day", sa.Date(), primary_key=True),
-        sa.Column("moved_at", MOMENT, nullable=False),
-    )
-    for name, (column, fields) in ITEMS.items():
-        connection.exec_driver_sql(_item_view(name, column, fields, is_sqlite))
-    op.add_column("observations", sa.Column("told_until", MOMENT))
-    op.add_column("observations", sa.Column("told_at", JSON))
-    connection.exec_driver_sql(ANSWERS.format(lists=LISTS, **MOMENTS[connection.dialect.name]))
-    connection.exec_driver_sql(STRAY_ANSWERS.format(**INTEL[connection.dialect.name]))
-    connection.exec_driver_sql(WITHOUT_ANSWERS.format(**INTEL[connection.dialect.name]))
+    while lot(connection):
+        pass
+    if connection.dialect.name == "sqlite" and sa.inspect(connection).has_table("old_sessions"):
+        for table, indexes in INDEXES.items():
+            op.drop_table(f"old_{table}")
+            for name, column in indexes.items():
+                op.create_index(name, table, [column])
+    op.drop_table("converted_days")
     # Days are read alone from now on, and what is in their files has more to tell.
     connection.exec_driver_sql("DELETE FROM log_files")
 
 
 def downgrade() -> None:
-    connection = op.get_bind()
-    connection.exec_driver_sql(WITH_ANSWERS.format(**INTEL[connection.dialect.name]))
-    for name in ("answers", *ITEMS):
-        connection.exec_driver_sql(f"DROP VIEW {name}")
-    connection.exec_driver_sql(TOLD_ONCE.format(**MOMENTS[connection.dialect.name]))
-    op.drop_column("observations", "told_at")
-    op.drop_column("observations", "told_until")
-    op.drop_table("moved_days")
-    op.drop_table("session_pieces")
-    for table, old, new in (
-        ("sessions", SESSION, NEW_IN_SESSIONS),
-        ("enriched_sessions", ENRICHED, NEW_IN_ENRICHED),
-    ):
-        start = KEYS[table]
-        # Of an id used again the first session stays.
-        connection.exec_driver_sql(f"""
-            DELETE FROM {table} WHERE EXISTS (
-                SELECT 1 FROM {table} AS first WHERE first.sensor = {table}.sensor
-                AND first.session_id = {table}.session_id AND first.{start} < {table}.{start})
-        """)
-        if connection.dialect.name != "sqlite":
-            for name in new:
-                op.drop_column(table, name)
-        _rekey(table, _columns(old, []), ["sensor", "session_id"], [])
-    connection.exec_driver_sql("DELETE FROM log_files")
+    op.create_table(
+        "converted_days", sa.Column("rows_of", sa.Text(), primary_key=True), sa.Column("day", sa.Date())
+    )

@@ -245,7 +245,7 @@ def test_every_column_tells_who_filled_it(world: None, open_enricher: Open) -> N
         for name, origin in row["provenance"].items():
             if name.startswith("source_"):
                 answer = answers[origin, row["source_ip"]]
-                assert row["intel"][origin]["fetched_at"] == answer["fetched_at"].isoformat()
+                assert row["intel"][origin]["fetched_at"] == f"{answer['fetched_at']:%Y-%m-%dT%H:%M:%SZ}"
                 told = ALL[origin].facts(answer["payload"])
                 assert row[name] in vars(told).values()
     told_by = {name: {row["provenance"].get(name) for row in rows} - {None} for name in facts}

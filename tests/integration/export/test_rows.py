@@ -208,8 +208,15 @@ def test_passwords_and_answers_only_where_they_are_wanted(
 ) -> None:
     """Neither is in a file that may be passed on, unless somebody said so."""
     login = {"username": "root", "password": "s3cret-pw", "key": None, "success": True, "attempts": 2}
-    told = {"status": "found", "fetched_at": START.isoformat(), "stale": False}
-    store(database, [session(1, password="s3cret-pw", logins=[login], intel={"dshield": told})])
+    told = {"status": "found", "fetched_at": f"{START:%Y-%m-%dT%H:%M:%SZ}"}
+    before_v17 = {"status": "found", "fetched_at": START.isoformat(), "stale": False}
+    store(
+        database,
+        [
+            session(number, password="s3cret-pw", logins=[login], intel={"dshield": intel})
+            for number, intel in enumerate((told, before_v17))
+        ],
+    )
     payload = {"ip": {"number": "8.8.4.4", "asname": "whole-answer"}}
     entry = CacheEntry.of_answer("dshield", "8.8.4.4", payload, fetched_at=START, ttl=timedelta(days=7))
     DatabaseCache(database).set(entry)
@@ -224,7 +231,7 @@ def test_passwords_and_answers_only_where_they_are_wanted(
     for wanted in (Wanted(), Wanted(passwords=True), Wanted(answers=True), Wanted(True, True)):
         content = written(wanted)
         assert ("s3cret-pw" in content) == wanted.passwords
-        assert ("whole-answer" in content) == wanted.answers
+        assert content.count("whole-answer") == (2 if wanted.answers else 0)
 
 
 def test_duckdb_reads_lists_of_parquet(hostile: Database, tmp_path: Path) -> None:

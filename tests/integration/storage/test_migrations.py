@@ -258,6 +258,14 @@ def test_answers_that_stand_only_in_rows_are_kept_and_put_back(empty: Database) 
     without = {name: {k: v for k, v in of.items() if k != "answer"} for name, of in intel.items()}
     origins = {"source_reports": "dshield", "source_is_scanner": "list"}
     assert told == [(without, origins)] * 3 + [({"x": {}}, None)]
+    # As a run writes it since: to the second, and not stale where it does not say so.
+    anew = {**without, "dshield": {"status": "found", "fetched_at": "2025-11-01T10:00:00Z"}}
+    written = text("UPDATE enriched_sessions SET intel = :intel WHERE session_id = 'aa02'")
+    with empty.write() as connection:
+        connection.execute(written.bindparams(bindparam("intel", type_=Json)), {"intel": anew})
     downgrade(empty, "v15")
+    given = {"status": "found", "fetched_at": "2025-11-01T10:00:00Z", "stale": False, "answer": payload}
     with empty.read() as connection:
-        assert [tuple(row) for row in connection.execute(rows)] == before
+        found = [tuple(row) for row in connection.execute(rows)]
+    assert found[2][0] == {**intel, "dshield": given}
+    assert [*found[:2], found[3]] == [*before[:2], before[3]]

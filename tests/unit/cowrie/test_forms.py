@@ -274,6 +274,21 @@ WRAPPERS: dict[str, Callable[[Record], Record]] = {
     "splunk": lambda r: {"preview": False, "offset": 1, "result": {"_raw": text(r), "_time": MOMENT}},
     "journald": lambda r: {"__REALTIME_TIMESTAMP": "1", "MESSAGE": text(r), "_PID": "1"},
     "loki": lambda r: {"labels": {"job": "cowrie"}, "line": text(r), "timestamp": MOMENT},
+    "fluent bit": lambda r: {"date": 1762077600.5, "log": text(r)},
+    "splunk's collector": lambda r: {"time": 1762077600, "sourcetype": "cowrie", "event": text(r)},
+    "splunk's collector, decoded": lambda r: {"time": 1762077600, "sourcetype": "cowrie", "event": r},
+    "cloudwatch": lambda r: {"@timestamp": MOMENT, "@ptr": "x", "@message": text(r)},
+    "cloudwatch events": lambda r: (
+        {"id": "3", "timestamp": 1, "message": text(r), "ingestionTime": 2} | {"logStreamName": "a"}
+    ),
+    "graylog": lambda r: (
+        {"version": "1.1", "host": "pot1", "short_message": "cowrie"} | {"full_message": text(r)}
+    ),
+    "google": lambda r: {"insertId": "a", "logName": "x", "textPayload": text(r), "timestamp": MOMENT},
+    "google, decoded": lambda r: {"insertId": "a", "jsonPayload": r, "timestamp": MOMENT},
+    "vector": lambda r: (
+        {"file": "/x", "host": "pot1", "message": text(r), "source_type": "file"} | {"timestamp": MOMENT}
+    ),
     "docker of filebeat": lambda r: {
         "log": text({"@timestamp": MOMENT, "message": text(r)}) + "\n",
         "stream": "stdout",
