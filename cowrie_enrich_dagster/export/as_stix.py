@@ -2,7 +2,8 @@
 
 https://docs.oasis-open.org/cti/stix/v2.1/os/. For each of them an indicator, and for each sensor that saw it
 a sighting. An address is the source of traffic in its pattern: who reads it as a destination would block the
-wrong side. A file that a service calls malicious indicates a malware. Every id is derived from what the
+wrong side. A file that a service calls malicious indicates a malware; addresses indicate the campaigns that
+they took part in, and so do files that join one. Every id is derived from what the
 object is about, so exporting the same days again updates what a platform holds and adds nothing. Only
 addresses of scope `global` are exported, and what came from them: the others are one's own, or nobody's.
 
@@ -16,161 +17,53 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from typing import IO, Any
 from urllib.parse import quote
 
-from sqlalchemy import func, select, text
 from stix2 import v21
 
-from cowrie_enrich_dagster.export.fields import Wanted, batches
-from cowrie_enrich_dagster.services import ALL
+from cowrie_enrich_dagster.export.fields import Wanted
+from cowrie_enrich_dagster.export.stix_things import (
+    ADDRESS,
+    FILE,
+    URL,
+    Thing,
+    Things,
+    campaigns_of,
+    date_back,
+    judge_files,
+    things_of,
+)
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.json_text import to_json
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, table_of
-from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject
+from cowrie_enrich_dagster.vocabulary import Days
 
 PRODUCER = "cowrie_enrich_dagster"
 HOLDS_FOR = timedelta(days=30)
 """So long after it was last seen an indicator is valid: addresses change hands, servers are cleaned."""
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:cowrie_enrich_dagster:stix")
-_PRODUCER_CREATED = datetime(2025, 1, 1, tzinfo=timezone.utc)
-_C = table_of(EnrichedSession).c
-_COLUMNS = [
-    _C.source_ip, _C.sensor, _C.event_start, _C.event_end, _C.login_successes, _C.login_failures,
-    _C.downloads, _C.uploads, _C.files, _C.source_as_number,
-    _C.source_as_organization_name, _C.source_is_scanner, _C.source_scope,
-]  # fmt: skip
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
-_ADDRESS, _FILE, _URL = "address", "file", "url"
-
-
-@dataclass
-class _Visits:
-    """What one sensor saw of one thing."""
-
-    first_seen: datetime
-    last_seen: datetime
-    sessions: int = 0
-    logins: int = 0
-    attempts: int = 0
-    files: int = 0
-
-
-@dataclass
-class _Thing:
-    """One address, file or URL: its visits by sensor, and what came with its latest session."""
-
-    known_at: datetime
-    created: datetime
-    visits: dict[str, _Visits] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
-    as_number: int | None = None
-    as_name: str | None = None
-    is_scanner: bool | None = None
-    malware: str | None = None
-
-    def visited(self, sensor: str, start: datetime, end: datetime) -> _Visits:
-        """Count one session."""
-        visits = self.visits.setdefault(sensor, _Visits(start, end))
-        visits.first_seen = min(visits.first_seen, start)
-        visits.last_seen = max(visits.last_seen, end)
-        visits.sessions += 1
-        self.created = min(self.created, start)
-        return visits
-
-    @property
-    def first_seen(self) -> datetime:
-        return min(visits.first_seen for visits in self.visits.values())
-
-    @property
-    def last_seen(self) -> datetime:
-        return max(visits.last_seen for visits in self.visits.values())
-
-
-_Things = dict[tuple[str, str], _Thing]
+_PRODUCER_CREATED = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
 
 def write(database: Database, days: Days, stream: IO[bytes], wanted: Wanted) -> int:
     """Write one bundle; returns how many sightings are in it."""
     with database.read() as connection:
         make = _Maker(days, database.now(connection))
-    things = _things(database, days)
-    _date_back(database, days, things)
-    _judge_files(database, things)
+    things = things_of(database, days)
+    date_back(database, days, things)
+    judge_files(database, things)
+    campaigns = campaigns_of(database, things)
     sightings = 0
     stream.write(f'{{"type":"bundle","id":"{make.id("bundle", str(days))}","objects":['.encode())
     separator = b"\n"
-    for thing in make.objects(things):
+    for thing in make.objects(things, campaigns):
         stream.write(separator + thing.serialize().encode())
         separator = b",\n"
         sightings += thing.type == "sighting"
     stream.write(b"\n]}\n")
     return sightings
-
-
-def _things(database: Database, days: Days) -> _Things:
-    things: _Things = {}
-
-    def visited(kind: str, value: str, sensor: str, start: datetime, end: datetime) -> tuple[_Thing, _Visits]:
-        thing = things.get((kind, value))
-        if thing is None:
-            thing = things[kind, value] = _Thing(datetime.min.replace(tzinfo=timezone.utc), start)
-        return thing, thing.visited(sensor, start, end)
-
-    with batches(database, days, _COLUMNS) as found:
-        for batch in found:
-            for ip, sensor, start, end, logins, failures, downloads, uploads, *rest, scope in batch:
-                if scope != Scope.GLOBAL.value:
-                    continue
-                files, as_number, as_name, is_scanner = rest
-                source, visits = visited(_ADDRESS, ip, sensor, start, end)
-                if end > source.known_at:
-                    source.known_at = end
-                    source.as_number, source.as_name, source.is_scanner = as_number, as_name, is_scanner
-                visits.logins += logins
-                visits.attempts += logins + failures
-                visits.files += downloads + uploads
-                hashes = {file["sha256"]: file["name"] for file in files or () if file["sha256"]}
-                for sha256, name in hashes.items():
-                    thing, _ = visited(_FILE, sha256, sensor, start, end)
-                    thing.names.update([name] if name else [])
-                for url in {file["url"] for file in files or () if file["url"]}:
-                    visited(_URL, url, sensor, start, end)
-    return things
-
-
-def _date_back(database: Database, days: Days, things: _Things) -> None:
-    """An address was first seen when it was, whatever days are exported: STIX's `created` never changes."""
-    of_days = select(_C.source_ip).where(_C.day.between(days.first, days.last))
-    query = (
-        select(_C.source_ip, func.min(_C.event_start)).where(_C.source_ip.in_(of_days)).group_by(_C.source_ip)
-    )
-    with database.read() as connection:
-        for ip, first in connection.execute(query):
-            if thing := things.get((_ADDRESS, ip)):
-                thing.created = min(thing.created, first)
-
-
-def _judge_files(database: Database, things: _Things) -> None:
-    """Note what services call the files that they call malicious; the first in order of trust is believed."""
-    hashes = [value for kind, value in things if kind == _FILE]
-    query = text(
-        f"SELECT service, key, payload FROM answers WHERE status = 'found' AND {database.among('key')} "
-        "ORDER BY fetched_at"
-    ).columns(payload=Json)
-    verdicts: dict[str, dict[str, str | None]] = {}
-    with database.read() as connection:
-        for service, sha256, payload in connection.execute(query, {"keys": to_json(hashes)}):
-            if service in ALL and ALL[service].subject is Subject.FILE_SHA256 and payload:
-                facts = ALL[service].facts(payload)
-                label = (facts.file_label or "malware") if facts.malicious else None
-                verdicts.setdefault(sha256, {})[service] = label
-    for sha256, by_service in verdicts.items():
-        labels = [by_service[service] for service in ALL if by_service.get(service)]
-        things[_FILE, sha256].malware = labels[0] if labels else None
 
 
 class _Maker:
@@ -194,34 +87,43 @@ class _Maker:
     def id(kind: str, *about: str) -> str:
         return f"{kind}--{uuid.uuid5(_NAMESPACE, chr(0).join((kind, *about)))}"
 
-    def objects(self, things: _Things) -> Iterator[Any]:
+    def objects(self, things: Things, campaigns: list[Any]) -> Iterator[Any]:
         yield self._producer
+        for campaign in campaigns:
+            yield v21.Campaign(
+                id=self.id("campaign", campaign.campaign_id),
+                name=campaign.label,
+                description=f"{campaign.sessions} sessions of {campaign.sources} sources",
+                first_seen=campaign.first_seen,
+                last_seen=campaign.last_seen,
+                **self._common(campaign.first_seen),
+            )
         for sensor in sorted({sensor for thing in things.values() for sensor in thing.visits}):
             common = self._common(_PRODUCER_CREATED)
             yield v21.Identity(id=self._sensor(sensor), name=sensor, identity_class="system", **common)
         for (kind, value), thing in sorted(things.items(), key=lambda item: item[0]):
-            if kind == _ADDRESS:
+            if kind == ADDRESS:
                 yield from self._of_address(value, thing)
-            elif kind == _FILE:
+            elif kind == FILE:
                 yield from self._of_file(value, thing)
             else:
                 yield from self._of_url(value, thing)
 
-    def _of_address(self, ip: str, source: _Thing) -> Iterator[Any]:
+    def _of_address(self, ip: str, source: Thing) -> Iterator[Any]:
         pattern = (
             f"[network-traffic:src_ref.type = 'ipv{ip_address(ip).version}-addr' "
             f"AND network-traffic:src_ref.value = '{ip}' AND network-traffic:protocols[*] = 'tcp']"
         )
         network = f"AS{source.as_number} {source.as_name or ''}".rstrip() if source.as_number else None
         name = f"{ip} visited a Cowrie honeypot"
-        yield from self._sighted(_ADDRESS, ip, source, name, _judgement(source), pattern, network)
+        yield from self._sighted(ADDRESS, ip, source, name, _judgement(source), pattern, network)
 
-    def _of_file(self, sha256: str, thing: _Thing) -> Iterator[Any]:
+    def _of_file(self, sha256: str, thing: Thing) -> Iterator[Any]:
         judgement = "malicious-activity" if thing.malware else "anomalous-activity"
         pattern = f"[file:hashes.'SHA-256' = '{sha256}']"
         name = f"{sha256} was left on a Cowrie honeypot"
         left_as = f"as {', '.join(sorted(thing.names))}" if thing.names else None
-        indicator, *sightings = self._sighted(_FILE, sha256, thing, name, judgement, pattern, left_as)
+        indicator, *sightings = self._sighted(FILE, sha256, thing, name, judgement, pattern, left_as)
         yield indicator
         yield from sightings
         if thing.malware:
@@ -235,19 +137,27 @@ class _Maker:
                 source_ref=indicator.id, target_ref=malware.id, **self._common(thing.created),
             )  # fmt: skip
 
-    def _of_url(self, value: str, thing: _Thing) -> Iterator[Any]:
+    def _of_url(self, value: str, thing: Thing) -> Iterator[Any]:
         # A URL has neither blanks nor line breaks, and MISP's importer reads no pattern with one.
         written = _BLANKS.sub(lambda found: quote(found[0]), value)
         quoted = written.replace("\\", "\\\\").replace("'", "\\'")
         name = "A URL that visitors of a Cowrie honeypot fetched from"
-        yield from self._sighted(_URL, value, thing, name, "malicious-activity", f"[url:value = '{quoted}']")
+        yield from self._sighted(URL, value, thing, name, "malicious-activity", f"[url:value = '{quoted}']")
+
+    def _of_campaigns(self, thing: Thing, indicator: Any) -> Iterator[Any]:
+        for campaign in sorted(thing.campaigns):
+            yield v21.Relationship(
+                id=self.id("relationship", "indicates", indicator.id, campaign), source_ref=indicator.id,
+                relationship_type="indicates", target_ref=self.id("campaign", campaign),
+                **self._common(thing.created),
+            )  # fmt: skip
 
     def _sighted(
-        self, kind: str, value: str, thing: _Thing, name: str, judgement: str, pattern: str,
+        self, kind: str, value: str, thing: Thing, name: str, judgement: str, pattern: str,
         description: str | None = None,
     ) -> Iterator[Any]:  # fmt: skip
         """An indicator and a sighting of it by each sensor."""
-        about = (value,) if kind == _ADDRESS else (kind, value)
+        about = (value,) if kind == ADDRESS else (kind, value)
         indicator = v21.Indicator(
             id=self.id("indicator", *about),
             name=name,
@@ -260,10 +170,11 @@ class _Maker:
             **self._common(thing.created),
         )
         yield indicator
+        yield from self._of_campaigns(thing, indicator)
         for sensor, visits in sorted(thing.visits.items()):
             told = (
                 f"; {visits.logins} of {visits.attempts} logins succeeded; {visits.files} files left"
-                if kind == _ADDRESS
+                if kind == ADDRESS
                 else ""
             )
             yield v21.Sighting(
@@ -281,7 +192,7 @@ class _Maker:
         return self.id("identity", "sensor", sensor)
 
 
-def _judgement(source: _Thing) -> str:
+def _judgement(source: Thing) -> str:
     """A word of STIX's indicator type vocabulary: what a visitor tried, unless a service vouches for it."""
     if source.is_scanner:
         return "benign"

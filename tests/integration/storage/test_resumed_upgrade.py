@@ -166,10 +166,10 @@ def test_nobody_works_on_it_meanwhile(v14: Database, monkeypatch: pytest.MonkeyP
     with pytest.raises(
         SchemaOutdated, match=r"is being upgraded to schema v17.*Run: cowrie-enrich db upgrade"
     ):
-        require_current(v14, embedded=False)
+        require_current(v14, makes=False)
     old = "INSERT INTO sessions (sensor) VALUES ('a') ON CONFLICT (sensor, session_id) DO NOTHING"
     with pytest.raises(DBAPIError, match="ON CONFLICT"), v14.write() as connection:
         connection.exec_driver_sql(old)
-    require_current(v14, embedded=True)
+    require_current(v14, makes=True)
     assert current(v14) == head(v14)
     assert len(rows(v14, *ENRICHED)) == DAYS * EACH
