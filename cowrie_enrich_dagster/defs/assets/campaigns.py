@@ -7,7 +7,7 @@ from dagster import AssetExecutionContext, MaterializeResult, ResourceParam, ass
 
 from cowrie_enrich_dagster.defs.assets.enriched_sessions import enriched_sessions
 from cowrie_enrich_dagster.defs.columns import described
-from cowrie_enrich_dagster.defs.metadata import table
+from cowrie_enrich_dagster.defs.metadata import table, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
@@ -34,11 +34,12 @@ def campaigns(context: AssetExecutionContext, database: ResourceParam[DatabaseRe
     with opened(database) as pipeline:
         found = pipeline.find_campaigns(days)
         sessions = pipeline.sessions_by_day(days)
-        for day, of_day in pipeline.campaigns_of_days(days).items():
-            context.add_asset_metadata(_of_day(of_day, sessions.get(day, 0), day), partition_key=str(day))
-    return MaterializeResult(
-        metadata={"run_days": len(found.days), "run_sessions_with_new_artefacts": found.sessions}
-    )
+        by_day = {
+            day: _of_day(of_day, sessions.get(day, 0), day)
+            for day, of_day in pipeline.campaigns_of_days(days).items()
+        }
+    tell(context, by_day, {"run_days": len(found.days), "run_sessions_with_new_artefacts": found.sessions})
+    return MaterializeResult()
 
 
 def _of_day(of_day: DayOfCampaigns, sessions: int, day: date) -> dict[str, Any]:

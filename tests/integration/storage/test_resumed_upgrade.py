@@ -170,6 +170,6 @@ def test_nobody_works_on_it_meanwhile(v14: Database, monkeypatch: pytest.MonkeyP
     old = "INSERT INTO sessions (sensor) VALUES ('a') ON CONFLICT (sensor, session_id) DO NOTHING"
     with pytest.raises(DBAPIError, match="ON CONFLICT"), v14.write() as connection:
         connection.exec_driver_sql(old)
-    require_current(v14, makes=True)
+    upgrade(v14)
     assert current(v14) == head(v14)
     assert len(rows(v14, *ENRICHED)) == DAYS * EACH
