@@ -213,8 +213,8 @@ _OLD_IDS = (
     """,
     # Of one that was merged before, what its id stood for has gone, too.
     """
-    DELETE FROM campaigns WHERE merged_into IS NULL AND campaign_id NOT IN (SELECT campaign_id FROM artefacts
-        WHERE campaign_id IS NOT NULL)
+    DELETE FROM campaigns WHERE merged_into IS NULL
+    AND NOT EXISTS (SELECT 1 FROM artefacts AS f WHERE f.campaign_id = campaigns.campaign_id)
     """,
 )
 
