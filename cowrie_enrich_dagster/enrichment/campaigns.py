@@ -1,8 +1,8 @@
 """`sessions` -> campaigns: the artefacts of each session, and the sessions that shared ones join.
 
 A day costs what changed on it: its sessions are compared with what stands in `session_artefacts`, and only
-the campaigns that a changed one touches are put together anew, on the sets of artefacts, which are few where
-sessions are many. All of it in one transaction, so that what stands is always whole. What is found depends on
+the campaigns that a changed one touches follow (see `campaign_groups`). Days are noted where their sessions
+are written. A lot of days is one transaction, so that what stands is always whole. What is found depends on
 the sessions alone (see `campaigns.components`), except for `merged_into`: only ids that were given out are
 remembered, and which were depends on the order of the days.
 """
