@@ -39,6 +39,7 @@ _DROPPED = {
     "v15": "the order, states and counts of the queue; open lookups stay",
     "v16": "which answers Redis was given; all answers stay",
     "v17": "what was done in each session; of an id used again all sessions but the first",
+    "v18": "campaigns and their ids; the same sessions give the same ids again",
 }
 """What taking a revision back drops."""
 

@@ -275,6 +275,86 @@ class EnrichedSession(Base):
     knowledge: Mapped[str] = mapped_column(String(32))
 
 
+class Artefact(Base):
+    """What a session can have in common with others: a file, a public key, a download host or a script.
+
+    `artefact_id` is made of its kind and its value alone; `value` is cut to what one reads. What is
+    `shared_by_all` joins nobody. See `campaigns.artefacts`.
+    """
+
+    __tablename__ = "artefacts"
+    artefact_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    value: Mapped[str] = mapped_column(Text)
+    shared_by_all: Mapped[bool] = mapped_column(server_default=false())
+
+
+class ArtefactSet(Base):
+    """All artefacts that a session has, together; most sessions have theirs in common with many others.
+
+    Its figures are of all its sessions. `first_forgotten` is when the earliest of those began whose day was
+    forgotten: it still tells which artefact came first.
+    """
+
+    __tablename__ = "artefact_sets"
+    set_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    campaign_id: Mapped[str | None] = mapped_column(String(16), index=True)
+    sessions: Mapped[int] = mapped_column(Integer)
+    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    first_forgotten: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ArtefactInSet(Base):
+    """Which artefacts a set has."""
+
+    __tablename__ = "artefacts_in_sets"
+    set_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    artefact_id: Mapped[str] = mapped_column(String(16), primary_key=True, index=True)
+
+
+class SessionArtefacts(Base):
+    """A session that has artefacts, and which. The view `session_campaigns` tells its campaign."""
+
+    __tablename__ = "session_artefacts"
+    sensor: Mapped[str] = mapped_column(Text, primary_key=True)
+    session_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, index=True)
+    src_ip: Mapped[str | None] = mapped_column(Text, index=True)
+    set_id: Mapped[str] = mapped_column(String(16))
+
+    __table_args__ = (Index("ix_session_artefacts_set", "set_id", "sensor", "src_ip"),)
+
+
+class Campaign(Base):
+    """Sessions that are joined by what they have in common: `session_campaigns` has a row for each of them.
+
+    `artefacts` is a list of `{kind, value, sessions}`, those of most sessions first. `campaign_id` is the
+    `artefact_id` of the artefact that was seen first. When two grow together the older id stays; the other's
+    row keeps its last figures and says in `merged_into` where its sessions are now.
+    """
+
+    __tablename__ = "campaigns"
+    campaign_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_seen: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    sessions: Mapped[int] = mapped_column(Integer)
+    sources: Mapped[int] = mapped_column(Integer)
+    sensors: Mapped[int] = mapped_column(Integer)
+    artefacts: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    label: Mapped[str] = mapped_column(Text)
+    merged_into: Mapped[str | None] = mapped_column(String(16), index=True)
+
+
+class DayWithoutCampaigns(Base):
+    """A UTC day whose sessions changed since its campaigns were found."""
+
+    __tablename__ = "days_without_campaigns"
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Lookup(Base):
     """The lookup queue and its single-flight: one row per (service, key), ever.
 

@@ -342,8 +342,8 @@ def test_a_revision_that_is_not_there(cli: Cli, command: tuple[str, ...]) -> Non
     cli("db", "upgrade")
     result = cli("db", *command, answer="y\n")
     assert result.exit_code == 2
-    assert "base, v11, v12, v13, v14, v15, v16, v17" in the_error(result)
-    assert json.loads(cli("db", "current").stdout)["current"] == "v17"
+    assert "base, v11, v12, v13, v14, v15, v16, v17, v18" in the_error(result)
+    assert json.loads(cli("db", "current").stdout)["current"] == "v18"
 
 
 def test_downgrade_asks_what_may_go(cli: Cli) -> None:
@@ -352,7 +352,7 @@ def test_downgrade_asks_what_may_go(cli: Cli) -> None:
     for answer in ("", "\n", "n\n"):
         result = cli("db", "downgrade", "v12", answer=answer)
         assert result.exit_code == 1
-        assert json.loads(cli("db", "current").stdout)["current"] == "v17"
+        assert json.loads(cli("db", "current").stdout)["current"] == "v18"
     asked = result.stdout + result.stderr
     assert "observations" in asked
     assert "service_limits" in asked
@@ -364,8 +364,8 @@ def test_downgrade_asks_what_may_go(cli: Cli) -> None:
 def test_downgrade_in_a_script(cli: Cli) -> None:
     """With --yes nothing is asked; nor is it where nothing would go."""
     cli("db", "upgrade")
-    assert json.loads(cli("db", "downgrade", "v17").stdout) == {"current": "v17"}
-    assert json.loads(cli("db", "downgrade", "--yes", "--", "-1").stdout) == {"current": "v16"}
+    assert json.loads(cli("db", "downgrade", "v18").stdout) == {"current": "v18"}
+    assert json.loads(cli("db", "downgrade", "--yes", "--", "-1").stdout) == {"current": "v17"}
     assert json.loads(cli("db", "downgrade", "--yes", "base").stdout) == {"current": None}
 
 
