@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime
 from enum import Enum
@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection, Date, Row, bindparam, text
 
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.tables import UtcDateTime
+from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Days
 
 T = TypeVar("T")
@@ -49,9 +49,9 @@ class Asking:
     connection: Connection
     days: Days
 
-    def rows(self, query: str, *moments: str, **values: Any) -> Sequence[Row[Any]]:
-        """All rows; the columns named in `moments` are moments."""
-        return self.connection.execute(self._statement(query, moments), values).all()
+    def rows(self, query: str, *moments: str, lists: Sequence[str] = (), **values: Any) -> Sequence[Row[Any]]:
+        """All rows; the columns named in `moments` are moments, those in `lists` JSON."""
+        return self.connection.execute(self._statement(query, moments, lists), values).all()
 
     def stream(self, query: str, *moments: str, **values: Any) -> Iterator[Row[Any]]:
         """Rows as they come: memory does not grow with them."""
@@ -59,10 +59,11 @@ class Asking:
         for some in self.connection.execute(statement, values).partitions():
             yield from some
 
-    def _statement(self, query: str, moments: Iterable[str]) -> Any:
+    def _statement(self, query: str, moments: Sequence[str], lists: Sequence[str] = ()) -> Any:
         days = {"first": self.days.first, "last": self.days.last}
         bound = [bindparam(name, day, Date) for name, day in days.items() if f":{name}" in query]
-        return text(query).bindparams(*bound).columns(**dict.fromkeys(moments, UtcDateTime()))
+        kinds = {**dict.fromkeys(moments, UtcDateTime()), **dict.fromkeys(lists, Json)}
+        return text(query).bindparams(*bound).columns(**kinds)
 
     def dialect(self, *, sqlite: str, postgresql: str) -> str:
         """The words of this engine."""

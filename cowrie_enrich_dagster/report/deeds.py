@@ -9,14 +9,13 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from cowrie_enrich_dagster.campaigns.masking import mask
 from cowrie_enrich_dagster.report.asking import Asking, Top
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.storage.json_text import from_json, to_json
-from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
-from sqlalchemy import text
 
-CREDENTIALS_SHOWN, SCRIPTS_SHOWN, FILES_SHOWN, TUNNELS_SHOWN = 12, 12, 15, 12
+CREDENTIALS_SHOWN, SCRIPTS_SHOWN, RARE_SHOWN, FILES_SHOWN, TUNNELS_SHOWN = 12, 10, 5, 15, 12
 ABOUT_FILES = tuple(name for name, service in ALL.items() if service.subject is Subject.FILE_SHA256)
 
 
@@ -154,15 +153,15 @@ class _Typed:
 
 
 class Scripts:
-    """The scripts of the days, those that differ by chance only being one; `form` masks what does."""
+    """The scripts of the days, those that differ only in what is masked being one."""
 
-    def __init__(self, asking: Asking, form: Callable[[Iterable[str]], str]) -> None:
-        self._asking, self._form = asking, form
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
         self._typed: dict[str, _Typed] = {}
         query = _SCRIPTS.format(which="BETWEEN :first AND :last")
         for row in asking.stream(query, "first_seen"):
             lines = tuple(from_json(row.lines))
-            typed = self._typed.setdefault(form(lines), _Typed(lines, row.first_seen))
+            typed = self._typed.setdefault(_form(lines), _Typed(lines, row.first_seen))
             if row.first_seen < typed.first_seen:
                 typed.first_seen, typed.lines = row.first_seen, lines
             typed.sessions += row.sessions
@@ -176,20 +175,21 @@ class Scripts:
         )
 
     def rare(self) -> Top[Script]:
-        """Those of one source alone that nobody typed before these days, the longest first."""
+        """Those of one source alone that nobody typed before these days, those that do most first."""
         rare = {form: typed for form, typed in self._typed.items() if len(typed.sources) == 1}
         if rare:
             for row in self._asking.stream(_SCRIPTS.format(which="< :first")):
-                rare.pop(self._form(from_json(row.lines)), None)
-        return Top.among(sorted(map(_script, rare.values()), key=_longest_first), SCRIPTS_SHOWN)
+                rare.pop(_form(from_json(row.lines)), None)
+        most_first = sorted(rare.items(), key=lambda item: (-len(set(item[0].split())), item[0]))
+        return Top.among([_script(typed) for _, typed in most_first], RARE_SHOWN)
+
+
+def _form(lines: Iterable[str]) -> str:
+    return "\n".join(mask(line).text for line in lines)
 
 
 def _script(typed: _Typed) -> Script:
     return Script(typed.lines, typed.sessions, len(typed.sources), typed.first_seen)
-
-
-def _longest_first(script: Script) -> tuple[int, tuple[str, ...]]:
-    return -sum(map(len, script.lines)), script.lines
 
 
 def files_of(asking: Asking) -> Top[BroughtFile]:
@@ -226,12 +226,11 @@ def verdicts_on(asking: Asking, hashes: Iterable[str]) -> dict[str, tuple[Verdic
         "among": asking.database.among("key"),
         "services": ", ".join(f"'{name}'" for name in ABOUT_FILES),
     }
-    keys = {"keys": to_json(wanted)}
-    for row in asking.connection.execute(text(_WITHOUT_VERDICT.format(**words)), keys):
+    keys = to_json(wanted)
+    for row in asking.rows(_WITHOUT_VERDICT.format(**words), keys=keys):
         if not LookupStatus(row.status).is_answer:
             found[row.key][row.service] = Verdict(row.service, row.status)
-    answers = text(_VERDICTS.format(**words)).columns(payload=Json, fetched_at=UtcDateTime())
-    for row in asking.connection.execute(answers, keys):
+    for row in asking.rows(_VERDICTS.format(**words), "fetched_at", lists=("payload",), keys=keys):
         found[row.key][row.service] = _verdict(row.service, row.status, row.payload, row.fetched_at)
     return {sha256: tuple(of_file.values()) for sha256, of_file in found.items()}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.report.asking import Asking, Top, plain
+from cowrie_enrich_dagster.report.campaigns import CampaignOfDays, campaigns_of, days_without
 from cowrie_enrich_dagster.report.deeds import (
     BroughtFile,
     Credential,
@@ -71,6 +72,8 @@ class Figures:
     usernames: Top[Word]
     passwords: Top[Word]
     scripts: Top[Script]
+    campaigns: Top[CampaignOfDays]
+    days_without_campaigns: int
     files: Top[BroughtFile]
     tunnels: Top[Target]
     news: News
@@ -101,7 +104,7 @@ def figures_of(enricher: Enricher, days: Days) -> Figures:
         known, statuses = _read_newest(asking, {row.src_ip for row in top})
         networks, countries, known_since = origins_of(asking)
         credentials, usernames, passwords = credentials_of(asking)
-        scripts = Scripts(asking, _form)
+        scripts = Scripts(asking)
         return Figures(
             days=days,
             days_before=earlier.days,
@@ -119,6 +122,8 @@ def figures_of(enricher: Enricher, days: Days) -> Figures:
             usernames=usernames,
             passwords=passwords,
             scripts=scripts.commonest(),
+            campaigns=campaigns_of(asking, has_past=has_past),
+            days_without_campaigns=days_without(asking),
             files=files_of(asking),
             tunnels=tunnels_of(asking),
             news=news_of(asking, scripts, has_past=has_past),
@@ -138,6 +143,3 @@ def _read_newest(asking: Asking, wanted: set[str]) -> tuple[dict[str, Any], dict
 
     return kept, by_service(statuses())
 
-
-def _form(lines: Iterable[str]) -> str:
-    return "\n".join(lines)

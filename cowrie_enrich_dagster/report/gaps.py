@@ -22,8 +22,8 @@ ABOUT = {
 }
 _NEVER_SENT = LookupStatus.SKIPPED_POLICY.value
 WHY: dict[str, str] = {
-    LookupStatus.DEFERRED: "their turn comes later",
-    LookupStatus.RATE_LIMITED: "it said that we ask too much",
+    LookupStatus.DEFERRED: "not asked yet",
+    LookupStatus.RATE_LIMITED: "it said that it was asked too often",
     LookupStatus.AUTH_FAILED: "it refuses our key",
     LookupStatus.ERROR: "it could not be reached",
     LookupStatus.INVALID_RESPONSE: "its answer was none",
@@ -42,6 +42,7 @@ class Gap:
 
     service: str
     about: str
+    as_of: datetime
     keys: int
     answered: int
     statuses: Mapping[str, int]
@@ -97,6 +98,7 @@ def _gap(name: str, about: str, statuses: Mapping[str, int], entry: LedgerEntry)
     return Gap(
         service=name,
         about=about,
+        as_of=limit.as_of,
         keys=sum(statuses.values()),
         answered=sum(number for status, number in statuses.items() if status in ANSWERS),
         statuses=statuses,

@@ -12,10 +12,10 @@ from cowrie_enrich_dagster.report import plots, words
 from cowrie_enrich_dagster.report.figures import Figures
 from cowrie_enrich_dagster.report.gaps import WHY
 from cowrie_enrich_dagster.report.totals import Totals, is_hourly
-from cowrie_enrich_dagster.storage.destination import opened
+from cowrie_enrich_dagster.export.destination import opened
 from cowrie_enrich_dagster.terminal import visible
 
-LINES_SHOWN, LINE_CHARS = 8, 240
+LINES_SHOWN, LINE_CHARS = 6, 160
 
 
 def write_page(figures: Figures, path: Path) -> int:
@@ -57,16 +57,19 @@ def _shown(value: Any) -> Any:
     return visible(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _clip(text: str | None, chars: int = LINE_CHARS) -> str | None:
+def _clip(text: str | None, chars: int) -> str | None:
     if text is None or len(text) <= chars:
         return text
-    return f"{text[:chars]}… ({len(text):,} characters)"
+    return f"{text[:chars]}…"
 
 
 def _script(lines: tuple[str, ...]) -> str:
     """The first lines of a script, each clipped; a line that was sent as several is several."""
     every = [part for line in lines for part in line.splitlines() or [""]]
-    shown = [_clip(line) or "" for line in every[:LINES_SHOWN]]
+    shown = [
+        line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}… ({words.number(len(line))} characters)"
+        for line in every[:LINES_SHOWN]
+    ]
     more = len(every) - len(shown)
     return "\n".join([*shown, *([f"… {words.counted(more, 'more line')}"] if more else [])])
 

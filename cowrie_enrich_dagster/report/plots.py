@@ -34,7 +34,9 @@ _STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be read out, searched and scaled
     "text.parse_math": False,  # attackers write $, services pass it on
     "font.family": "sans-serif",
-    "font.size": 9.0,
+    "font.size": 12.0,
+    "xtick.labelsize": 12.0,
+    "ytick.labelsize": 12.0,
     "axes.edgecolor": _LINE,
     "axes.labelcolor": _INK,
     "axes.linewidth": 0.8,
@@ -43,7 +45,8 @@ _STYLE = {
     "ytick.color": _INK,
 }
 _POINTS = 72
-_LABEL_CHARS = 26
+_LABEL_CHARS = 24
+_BAR_FONT = 13.5
 # What comes before the drawing, who made it, and a style sheet that would be the whole page's.
 _BESIDE = re.compile(r"^.*?(?=<svg )|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
 _FONT = re.compile(r"font-family: [^;\"]*")
@@ -80,7 +83,7 @@ def _styled(draw: Callable[P, Plot]) -> Callable[P, Plot]:
 @_styled
 def timeline(slots: Sequence[Slot], *, hourly: bool, narrow: bool = False) -> Plot:
     """Sessions by hour or day, and those of them that got in."""
-    figure, axes = _axes(*((380, 190) if narrow else (1040, 210)))
+    figure, axes = _axes(*((360, 190) if narrow else (1070, 220)))
     places = range(len(slots))
     width = 0.86 if len(slots) < 120 else 1.0
     axes.bar(places, [slot.sessions for slot in slots], width, color=_ALL)
@@ -88,7 +91,7 @@ def timeline(slots: Sequence[Slot], *, hourly: bool, narrow: bool = False) -> Pl
     # A day's label stands at its first hour; where there are many days, at every few.
     starts = [place for place, slot in enumerate(slots) if not hourly or slot.start.hour == 0]
     step = -(-len(starts) // (5 if narrow else 12))
-    axes.set_xticks(starts[::step], [f"{slots[place].start:%d %b}" for place in starts[::step]])
+    axes.set_xticks(starts[::step], [f"{slots[place].start:%d %b}" for place in starts[::step]], ha="left")
     axes.set_xlim(-0.5, max(len(slots) - 0.5, 0.5))
     axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
     axes.grid(axis="y", color=_LINE, linewidth=0.6)
@@ -106,12 +109,12 @@ def timeline(slots: Sequence[Slot], *, hourly: bool, narrow: bool = False) -> Pl
 @_styled
 def origins(rows: Sequence[Origin], name: str) -> Plot:
     """Networks or countries as bars: their sessions, and those of them that got in."""
-    figure, axes = _axes(440, 28 * max(len(rows), 1) + 8, left=0.44)
+    figure, axes = _axes(500, 30 * max(len(rows), 1) + 8, left=0.46 if name == "network" else 0.18)
     places = range(len(rows))
     axes.barh(places, [row.sessions for row in rows], 0.62, color=_ALL)
     axes.barh(places, [row.sessions_in for row in rows], 0.62, color=_HOT)
     for place, row in enumerate(rows):
-        axes.annotate(number(row.sessions), (row.sessions, place), (4, 0), textcoords="offset points", va="center")
+        axes.annotate(number(row.sessions), (row.sessions, place), (4, 0), textcoords="offset points", va="center", size=_BAR_FONT)
     _rows(axes, [_label(row) for row in rows])
     axes.set_xlim(0, max((row.sessions for row in rows), default=1) * 1.18)
     told = f"Sessions by {name}: " + ", ".join(f"{_label(row)} {number(row.sessions)}" for row in rows)
@@ -121,7 +124,7 @@ def origins(rows: Sequence[Origin], name: str) -> Plot:
 @_styled
 def coverage(gaps: Sequence[Gap]) -> Plot:
     """For each service the share of keys it has told of, of those still waiting, and of the others."""
-    figure, axes = _axes(440, 28 * max(len(gaps), 1) + 8, left=0.3)
+    figure, axes = _axes(500, 30 * max(len(gaps), 1) + 8, left=0.22)
     for place, gap in enumerate(gaps):
         waiting = gap.statuses.get("deferred", 0)
         parts = (gap.answered, waiting, gap.keys - gap.answered - waiting)
@@ -129,7 +132,7 @@ def coverage(gaps: Sequence[Gap]) -> Plot:
         for begin, size, colour in zip(accumulate([0.0, *shares]), shares, (_ALL, _WAITING, _LINE), strict=False):
             axes.barh(place, size, 0.62, left=begin, color=colour)
         axes.annotate(
-            f"{number(gap.answered)} / {number(gap.keys)}", (1, place), (4, 0), textcoords="offset points", va="center"
+            f"{number(gap.answered)} / {number(gap.keys)}", (1, place), (4, 0), textcoords="offset points", va="center", size=_BAR_FONT
         )
     _rows(axes, [gap.service for gap in gaps])
     axes.set_xlim(0, 1.3)
@@ -140,7 +143,7 @@ def coverage(gaps: Sequence[Gap]) -> Plot:
 def _axes(width: int, height: int, left: float | None = None) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width / _POINTS, height / _POINTS), facecolor="none")
     if left is None:
-        bounds = (44 / width, 26 / height, 1 - 50 / width, 1 - 36 / height)
+        bounds = (36 / width, 26 / height, 1 - 38 / width, 1 - 36 / height)
     else:
         bounds = (left, 0.0, 1 - left, 1.0)
     axes = figure.add_axes(bounds, facecolor="none")
@@ -151,7 +154,7 @@ def _axes(width: int, height: int, left: float | None = None) -> tuple[Figure, A
 
 
 def _rows(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels, size=_BAR_FONT)
     axes.set_xticks([])
     axes.set_ylim(len(labels) - 0.5, -0.5)
 

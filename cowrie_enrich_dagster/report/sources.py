@@ -13,7 +13,7 @@ from cowrie_enrich_dagster.lookups.order import CLASS_STEP
 from cowrie_enrich_dagster.report.asking import Asking, Top
 from cowrie_enrich_dagster.storage.json_text import from_json, to_json
 
-REACHED = ("only connected or failed", "left files", "got in", "got in and left files")
+REACHED = ("tried", "left files", "got in", "got in, left files")
 """What the classes of an address's worth (`lookups.order`) say in words."""
 SOURCES_SHOWN, NETWORKS_SHOWN = 20, 12
 

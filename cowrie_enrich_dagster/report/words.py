@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from cowrie_enrich_dagster.report.figures import Figures
-from cowrie_enrich_dagster.report.gaps import Gap
+from cowrie_enrich_dagster.report.gaps import WHY, Gap
 from cowrie_enrich_dagster.vocabulary import Days
 
 
@@ -71,8 +71,27 @@ def when_done(gap: Gap) -> str:
     if gap.never:
         return f"never at this pace: {number(gap.arriving_per_day)} more come in a day"
     if gap.done_at is not None:
-        return f"by {moment(gap.done_at)} UTC"
+        is_near = gap.done_at - gap.as_of < timedelta(days=2)
+        return f"by {moment(gap.done_at)} UTC" if is_near else f"by {moment(gap.done_at.date())}"
     return "not being asked"
+
+
+def reasons(gap: Gap) -> list[str]:
+    """Why something is missing, and when it will be there."""
+    if not gap.missing:
+        return ["all there" if gap.keys else "nothing to ask about"]
+    told = [
+        f"{number(count)}: {WHY[status]}" for status, count in gap.statuses.items() if status in WHY
+    ]
+    if gap.held_until is not None:
+        told.append(f"not to be asked before {moment(gap.held_until)} ({str(gap.held_because).replace('_', ' ')})")
+    return [*told, when_done(gap)]
+
+
+def known(knowledge: str) -> str:
+    """`enriched_sessions.knowledge` in words."""
+    told = {"before": "before it", "during": "during it", "unknown": "–", "0 days after": "the same day"}
+    return told.get(knowledge, knowledge)
 
 
 def headline(figures: Figures) -> list[str]:
@@ -90,13 +109,15 @@ def _nothing(figures: Figures) -> str:
 
 
 def _how_many(figures: Figures) -> str:
-    totals, before = figures.totals, figures.before
+    totals, before, earlier = figures.totals, figures.before, figures.days_before
     text = f"{counted(totals.sessions, 'session')} from {counted(totals.sources, 'address', 'addresses')}"
     if before is None:
-        return f"{text}; of {figures.days_before} nothing is on record to compare with."
-    return f"{text}, {change(totals.sessions, before.sessions)} than on {figures.days_before} ({number(before.sessions)}).".replace(
-        "as many than on", "as many as on"
-    )
+        return f"{text}; of {days_in_words(earlier)} nothing is on record to compare with."
+    how = change(totals.sessions, before.sessions)
+    than = "as" if how.endswith("as many") else "than"
+    first = figures.records.first
+    from_when = f", on record from {moment(first)}" if first and first > earlier.first else ""
+    return f"{text}: {how} {than} on {days_in_words(earlier)} ({number(before.sessions)}{from_when})."
 
 
 def _who_got_in(figures: Figures) -> str:
@@ -128,7 +149,7 @@ def _what_is_missing(figures: Figures) -> str:
     if not missing:
         return "Every service has told what it can."
     told = [
-        f"{gap.service} of {number(gap.missing)} of {number(gap.keys)} {gap.about} ({when_done(gap)})"
+        f"{gap.service} says of {number(gap.missing)} of {number(gap.keys)} {gap.about} ({when_done(gap)})"
         for gap in missing
     ]
-    return f"Not known yet: {listed(told)}."
+    return f"Not known yet: what {listed(told)}."
