@@ -41,6 +41,7 @@ from cowrie_enrich_dagster.enrichment.addresses import (
     days_of_other_lists,
     summarise_addresses,
 )
+from cowrie_enrich_dagster.enrichment.campaigns import FoundCampaigns, find_campaigns
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
 from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
@@ -467,6 +468,10 @@ class Enricher:
             by_day.update(self._reports_by_day(days, knowledge))
         return report
 
+    def find_campaigns(self, days: Days | None = None) -> FoundCampaigns:
+        """Sessions -> campaigns, wherever sessions changed since; of `days` in any case."""
+        return find_campaigns(self.database, days)
+
     def reports_by_day(self, days: Days) -> dict[date, JoinReport]:
         """What the rows of each day say: sessions, and how many of them each service has answered."""
         return self._reports_by_day(days, self._knowledge_of(self._keys_of_days(days)))
@@ -581,6 +586,7 @@ class Enricher:
         report.hits.update(plan.hits())
         report.rates = plan.rates()
         joined = self.enrich(days)
+        self.find_campaigns()
         goals = {name: self._goal(name, days) for name, service in plan.services.items() if service.wanted}
         if goals:
             fetched = self._ask_in_slices(goals, until, progress)
@@ -608,6 +614,7 @@ class Enricher:
         report = RunReport.for_services(self.services, None)
         goals: dict[str, Among | None] = dict.fromkeys(self.askable())
         learned = self.write_news()  # what a killed drain left
+        self.find_campaigns()  # of days that a killed run left, or an older version
         fetched = self._ask_in_slices(goals, until, progress, learned)
         report.add_fetches(fetched)
         backlog = self.backlog()

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Date, bindparam, delete, func, literal, select, text, union_all
 
 from cowrie_enrich_dagster.cowrie import DayOfPieces, Session, sessions_of
+from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.tables import (
@@ -82,7 +83,9 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> int:
             _note_met_again(connection, keys, day)
         if not database.is_sqlite:  # of a table that nobody has looked at thousands of rows are expected
             connection.execute(text("ANALYZE met_again"))
-        if moved := _join_again(connection) - set(days):
+        changed = _join_again(connection)
+        note_sessions_changed(database, connection, sorted({of_day.day} | changed))
+        if moved := changed - set(days):
             now = database.now(connection)
             rows = [(other, now) for other in sorted(moved)]
             upsert_rows(connection, _MOVED, ["day", "moved_at"], rows, key=["day"])

@@ -1,4 +1,4 @@
-"""v18: campaigns, and the artefacts that join their sessions; every day that stands is to be looked through."""
+"""v18: campaigns, and the artefacts that join their sessions; what stands is to be looked through."""
 
 from __future__ import annotations
 
