@@ -19,10 +19,10 @@ from sqlalchemy import Date, Table, bindparam, select, text
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import require_current
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, SessionIp, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, SessionIp, UtcDateTime, table_of
 from cowrie_enrich_dagster.vocabulary import Days
 
-__all__ = ["commands", "enriched_sessions", "files", "logins", "sources"]
+__all__ = ["campaigns", "commands", "enriched_sessions", "files", "logins", "sources"]
 
 _TEXT, _WHOLE, _TRUTH = "string", "Int64", "boolean"
 _OF_ITEMS = {
@@ -30,6 +30,19 @@ _OF_ITEMS = {
     "attempts": _WHOLE, "command_line": _TEXT, "sha256": _TEXT, "url": _TEXT, "name": _TEXT, "how": _TEXT,
     "sensor": _TEXT, "session_id": _TEXT, "src_ip": _TEXT,
 }  # fmt: skip
+_OF_CAMPAIGNS = {
+    "campaign_id": _TEXT, "label": _TEXT, "sessions": _WHOLE, "sources": _WHOLE, "sensors": _WHOLE,
+    "sessions_then": _WHOLE, "sources_then": _WHOLE,
+}  # fmt: skip
+_CAMPAIGNS = """
+    SELECT c.campaign_id, c.label, c.first_seen, c.last_seen, c.sessions, c.sources, c.sensors, c.artefacts,
+        t.sessions AS sessions_then, t.sources AS sources_then
+    FROM (
+        SELECT campaign_id, count(*) AS sessions, count(DISTINCT src_ip) AS sources
+        FROM session_campaigns WHERE day BETWEEN :first AND :last GROUP BY campaign_id
+    ) AS t JOIN campaigns AS c ON c.campaign_id = t.campaign_id
+    ORDER BY t.sessions DESC, c.campaign_id
+"""
 
 
 def enriched_sessions(days: Days | str, database: Database | None = None) -> pd.DataFrame:
@@ -55,6 +68,17 @@ def commands(days: Days | str, database: Database | None = None) -> pd.DataFrame
 def files(days: Days | str, database: Database | None = None) -> pd.DataFrame:
     """A row per file that a session brought, or tried to."""
     return _items("session_files", days, database)
+
+
+def campaigns(days: Days | str, database: Database | None = None) -> pd.DataFrame:
+    """A row per campaign that has sessions on the days: in all, and its sessions and sources then."""
+    span = days if isinstance(days, Days) else Days.parse(days)
+    query = (
+        text(_CAMPAIGNS)
+        .bindparams(bindparam("first", type_=Date), bindparam("last", type_=Date))
+        .columns(first_seen=UtcDateTime, last_seen=UtcDateTime, artefacts=Json)
+    )
+    return _frame(query, {"first": span.first, "last": span.last}, _OF_CAMPAIGNS, database)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ shares would make one campaign of all, so it is no artefact:
 - a host that everybody downloads from (`WELL_KNOWN_HOSTS` and what is below them), an address that is
   nobody's on the Internet, or a name without a dot;
 - a line that only looks around or opens a shell (`LOOKING`); it is left out of the session's script;
-- a script of fewer than `SCRIPT_WORDS` different words, without what is masked;
+- a script of fewer than `SCRIPT_WORDS` different words of two letters or more, without what is masked;
 - a client's `hassh`, its version, a password: tools and lists of words, which thousands use;
 - whatever more than `SHARE_OF_SOURCES` of all sources have, once there are `ENOUGH_SOURCES` of them.
 
@@ -61,12 +61,12 @@ _NOBODYS = [
 
 LOOKING = frozenset(
     """
-    arch ash awk bash busybox cat cd clear cut dash date df dmesg dmidecode du echo egrep enable env exit
-    export false fdisk fgrep file find free getconf grep groups head help history hostname id ifconfig ip
-    iptables-save ksh last lastlog less linuxshell logout ls lsb_release lscpu lsmod lsof lspci more mount
-    netstat nproc nvidia-smi printenv printf ps pwd quit route sed set sh shell sleep sort ss stat su sudo
-    sysctl system tail test top tr true type ulimit unalias uname uniq unset uptime vmstat w wc whereis
-    which who whoami xargs zsh
+    arch ash awk bash busybox cat cd clear cut dash date dd df dmesg dmidecode done du echo egrep enable
+    env exit export false fdisk fgrep fi file find free getconf grep groups head help history hostname id
+    ifconfig ip iptables-save ksh last lastlog less linuxshell logout ls lsb_release lscpu lsmod lsof
+    lspci more mount netstat nproc nvidia-smi printenv printf ps pwd quit read route sed set sh shell
+    sleep sort ss stat su sudo sysctl system tail test top tr true type ulimit unalias uname uniq unset
+    uptime vmstat w wc whereis which who whoami xargs zsh
     """.split()  # noqa: SIM905 (to be read)
 )
 """Commands that only look around, open a shell or clear it. With output into a file they do more."""

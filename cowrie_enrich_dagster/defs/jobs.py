@@ -37,8 +37,8 @@ PROGRESS_SECONDS = 10.0
 
 enrich_day = define_asset_job(
     "enrich_day",
-    selection=AssetSelection.groups("sessions", "feeds", "answers", "enriched"),
-    description="Logs of the chosen days -> enriched sessions.",
+    selection=AssetSelection.groups("sessions", "feeds", "answers", "enriched", "campaigns"),
+    description="Logs of the chosen days -> enriched sessions and their campaigns.",
 )
 
 

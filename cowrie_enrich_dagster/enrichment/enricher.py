@@ -42,6 +42,7 @@ from cowrie_enrich_dagster.enrichment.addresses import (
     summarise_addresses,
 )
 from cowrie_enrich_dagster.enrichment.campaigns import FoundCampaigns, find_campaigns
+from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns, campaigns_of_days
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
 from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
 from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
@@ -471,6 +472,10 @@ class Enricher:
     def find_campaigns(self, days: Days | None = None) -> FoundCampaigns:
         """Sessions -> campaigns, wherever sessions changed since; of `days` in any case."""
         return find_campaigns(self.database, days)
+
+    def campaigns_of_days(self, days: Days) -> dict[date, DayOfCampaigns]:
+        """What the campaigns of each of the days come to."""
+        return campaigns_of_days(self.database, days)
 
     def reports_by_day(self, days: Days) -> dict[date, JoinReport]:
         """What the rows of each day say: sessions, and how many of them each service has answered."""

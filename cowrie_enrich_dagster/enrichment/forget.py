@@ -3,7 +3,8 @@
 Everything is decided by what is there now, in transactions of bounded size, so that it may be killed and
 repeated; a dry run counts by the same conditions. What goes:
 
-- the rows of the older days in `sessions` (with their pieces), `session_ips` and `enriched_sessions`;
+- the rows of the older days in `sessions` (with their pieces), `session_ips`, `enriched_sessions` and
+  `session_artefacts`, and campaigns that have no other sessions; the others keep their ids;
 - quarantined lines that lie in a stretch of their file that holds older days alone, and what is said of a
   whole file (its line 0) when all its days are older. A line of a file without dates, or whose file the
   index does not know (to its end), stays;
@@ -36,6 +37,7 @@ from sqlalchemy import (
 )
 
 from cowrie_enrich_dagster.cowrie import FileIndex
+from cowrie_enrich_dagster.enrichment.campaigns import forget_campaigns_of
 from cowrie_enrich_dagster.enrichment.keys import keys_seen_since
 from cowrie_enrich_dagster.services import ALL, Service
 from cowrie_enrich_dagster.storage.engine import Database
@@ -44,6 +46,7 @@ from cowrie_enrich_dagster.storage.tables import (
     EnrichedSession,
     LogFile,
     QuarantinedLine,
+    SessionArtefacts,
     SessionIp,
     SessionPiece,
     SessionRecord,
@@ -54,6 +57,7 @@ from cowrie_enrich_dagster.storage.tables import (
 CHUNK = 5_000
 """Rows, or keys, of one transaction."""
 _FILES, _LINES = table_of(LogFile), table_of(QuarantinedLine)
+_ARTEFACTS = table_of(SessionArtefacts)
 
 
 @dataclass
@@ -65,6 +69,7 @@ class Forgotten:
     sessions: int = 0
     session_ips: int = 0
     enriched_sessions: int = 0
+    session_artefacts: int = 0
     quarantined_lines: int = 0
     lookups: int = 0
     observations: int = 0
@@ -81,6 +86,7 @@ def forget_days_before(database: Database, keep_from: date, *, dry_run: bool) ->
     gone.session_ips = _rows_of_days(database, table_of(SessionIp), keep_from, dry_run)
     gone.sessions = _rows_of_days(database, table_of(SessionRecord), keep_from, dry_run)
     _rows_of_days(database, table_of(SessionPiece), keep_from, dry_run)
+    gone.session_artefacts = _artefacts(database, keep_from, dry_run)
     gone.quarantined_lines = _lines(database, keep_from, dry_run)
     for service in ALL.values():
         gone.lookups += _lookups(database, service, keep_from, dry_run)
@@ -106,6 +112,16 @@ def _rows_of_days(database: Database, table: Table, keep_from: date, dry_run: bo
             number = connection.execute(statement).rowcount
         total += number
     return total
+
+
+def _artefacts(database: Database, keep_from: date, dry_run: bool) -> int:
+    old = _ARTEFACTS.c.day < keep_from
+    by_day = select(_ARTEFACTS.c.day, func.count()).where(old).group_by(_ARTEFACTS.c.day)
+    with database.read() as connection:
+        counts = {row[0]: row[1] for row in connection.execute(by_day.order_by(_ARTEFACTS.c.day))}
+    for day in () if dry_run else counts:
+        forget_campaigns_of(database, day)
+    return sum(counts.values())
 
 
 def _lines(database: Database, keep_from: date, dry_run: bool) -> int:

@@ -3,7 +3,8 @@
 https://docs.oasis-open.org/cti/stix/v2.1/os/. For each of them: the thing itself (an address with its
 autonomous system), an indicator, and for each sensor that saw it the observed data and a sighting. An address
 is the source of traffic, in the indicator's pattern as well: who reads it as a destination would block the
-wrong side. A file that a service calls malicious is a sample of a malware. Every id is derived from what the
+wrong side. A file that a service calls malicious is a sample of a malware. Addresses indicate the campaigns that
+they took part in, and so do files that join one. Every id is derived from what the
 object is about, so exporting the same days again updates what a platform holds and adds nothing. Only
 addresses of scope `global` are exported, and what came from them: the others are one's own, or nobody's.
 """
@@ -20,11 +21,11 @@ from typing import IO, Any
 from sqlalchemy import func, select, text
 from stix2 import v21
 
-from cowrie_enrich_dagster.export.fields import Wanted, batches
+from cowrie_enrich_dagster.export.fields import WITH_CAMPAIGNS, Wanted, batches
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, table_of
+from cowrie_enrich_dagster.storage.tables import Campaign, EnrichedSession, Json, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject
 
 PRODUCER = "cowrie_enrich_dagster"
@@ -36,7 +37,7 @@ _C = table_of(EnrichedSession).c
 _COLUMNS = [
     _C.source_ip, _C.sensor, _C.event_start, _C.event_end, _C.login_successes, _C.login_failures,
     _C.downloads, _C.uploads, _C.network_protocol, _C.files, _C.source_as_number,
-    _C.source_as_organization_name, _C.source_is_scanner, _C.source_scope,
+    _C.source_as_organization_name, _C.source_is_scanner, table_of(Campaign).c.campaign_id, _C.source_scope,
 ]  # fmt: skip
 _ADDRESS, _FILE, _URL = "address", "file", "url"
 
@@ -66,6 +67,7 @@ class _Thing:
     as_name: str | None = None
     is_scanner: bool | None = None
     malware: str | None = None
+    campaigns: set[str] = field(default_factory=set)
 
     def visited(self, sensor: str, start: datetime, end: datetime) -> _Visits:
         """Count one session."""
@@ -95,10 +97,11 @@ def write(database: Database, days: Days, stream: IO[bytes], wanted: Wanted) -> 
     things = _things(database, days)
     _date_back(database, days, things)
     _judge_files(database, things)
+    campaigns = _campaigns(database, things)
     sightings = 0
     stream.write(f'{{"type":"bundle","id":"{make.id("bundle", str(days))}","objects":['.encode())
     separator = b"\n"
-    for thing in make.objects(things):
+    for thing in make.objects(things, campaigns):
         stream.write(separator + thing.serialize().encode())
         separator = b",\n"
         sightings += thing.type == "sighting"
@@ -115,16 +118,18 @@ def _things(database: Database, days: Days) -> _Things:
             thing = things[kind, value] = _Thing(datetime.min.replace(tzinfo=timezone.utc), start)
         return thing, thing.visited(sensor, start, end)
 
-    with batches(database, days, _COLUMNS) as found:
+    with batches(database, days, _COLUMNS, WITH_CAMPAIGNS) as found:
         for batch in found:
             for ip, sensor, start, end, logins, failures, downloads, uploads, *rest, scope in batch:
                 if scope != Scope.GLOBAL.value:
                     continue
-                protocol, files, as_number, as_name, is_scanner = rest
+                protocol, files, as_number, as_name, is_scanner, campaign = rest
                 source, visits = visited(_ADDRESS, ip, sensor, start, end)
                 if end > source.known_at:
                     source.known_at = end
                     source.as_number, source.as_name, source.is_scanner = as_number, as_name, is_scanner
+                if campaign:
+                    source.campaigns.add(campaign)
                 if protocol:
                     source.protocols.add(protocol)
                 visits.logins += logins
@@ -170,6 +175,20 @@ def _judge_files(database: Database, things: _Things) -> None:
         things[_FILE, sha256].malware = labels[0] if labels else None
 
 
+def _campaigns(database: Database, things: _Things) -> list[Any]:
+    """The campaigns that the addresses took part in; files that join one are noted to do so."""
+    table = table_of(Campaign)
+    ids = sorted({campaign for thing in things.values() for campaign in thing.campaigns})
+    query = select(table).where(text(database.among("campaign_id"))).order_by(table.c.campaign_id)
+    with database.read() as connection:
+        campaigns = list(connection.execute(query, {"keys": to_json(ids)}))
+    for campaign in campaigns:
+        for artefact in campaign.artefacts:
+            if artefact["kind"] == "file" and (thing := things.get((_FILE, artefact["value"]))):
+                thing.campaigns.add(campaign.campaign_id)
+    return campaigns
+
+
 class _Maker:
     """Makes the objects of one export; `modified` is its moment."""
 
@@ -191,8 +210,17 @@ class _Maker:
     def id(kind: str, *about: str) -> str:
         return f"{kind}--{uuid.uuid5(_NAMESPACE, chr(0).join((kind, *about)))}"
 
-    def objects(self, things: _Things) -> Iterator[Any]:
+    def objects(self, things: _Things, campaigns: list[Any]) -> Iterator[Any]:
         yield self._producer
+        for campaign in campaigns:
+            yield v21.Campaign(
+                id=self.id("campaign", campaign.campaign_id),
+                name=campaign.label,
+                description=f"{campaign.sessions} sessions of {campaign.sources} sources",
+                first_seen=campaign.first_seen,
+                last_seen=campaign.last_seen,
+                **self._common(campaign.first_seen),
+            )
         for sensor in sorted({sensor for thing in things.values() for sensor in thing.visits}):
             common = self._common(_PRODUCER_CREATED)
             yield v21.Identity(id=self._sensor(sensor), name=sensor, identity_class="system", **common)
@@ -221,6 +249,7 @@ class _Maker:
         yield address
         yield traffic
         yield indicator
+        yield from self._of_campaigns(source, indicator)
         yield from self._sightings(_ADDRESS, ip, source, indicator, [address, traffic])
 
     def _of_file(self, sha256: str, thing: _Thing) -> Iterator[Any]:
@@ -232,6 +261,7 @@ class _Maker:
         indicator = self._indicator(_FILE, sha256, thing, name, judgement, pattern)
         yield file
         yield indicator
+        yield from self._of_campaigns(thing, indicator)
         yield from self._sightings(_FILE, sha256, thing, indicator, [file])
         if thing.malware:
             malware = v21.Malware(
@@ -254,6 +284,14 @@ class _Maker:
         yield url
         yield indicator
         yield from self._sightings(_URL, value, thing, indicator, [url])
+
+    def _of_campaigns(self, thing: _Thing, indicator: Any) -> Iterator[Any]:
+        for campaign in sorted(thing.campaigns):
+            yield v21.Relationship(
+                id=self.id("relationship", "indicates", indicator.id, campaign), relationship_type="indicates",
+                source_ref=indicator.id, target_ref=self.id("campaign", campaign),
+                **self._common(thing.created),
+            )  # fmt: skip
 
     def _indicator(
         self, kind: str, value: str, thing: _Thing, name: str, judgement: str, pattern: str

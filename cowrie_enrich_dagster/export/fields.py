@@ -10,16 +10,38 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Text, case, cast, select, text
+from sqlalchemy import ColumnElement, FromClause, Text, and_, case, cast, select, text
 
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import from_json, to_json
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.tables import (
+    ArtefactSet,
+    Campaign,
+    EnrichedSession,
+    Json,
+    SessionArtefacts,
+    UtcDateTime,
+    table_of,
+)
 from cowrie_enrich_dagster.vocabulary import Days, Scope
 
 BATCH_ROWS = 5_000
 _TABLE = table_of(EnrichedSession)
 _C = _TABLE.c
+_ARTEFACTS, _SETS, _CAMPAIGNS = table_of(SessionArtefacts), table_of(ArtefactSet), table_of(Campaign)
+WITH_CAMPAIGNS = (
+    _TABLE.outerjoin(
+        _ARTEFACTS,
+        and_(
+            _ARTEFACTS.c.sensor == _C.sensor,
+            _ARTEFACTS.c.session_id == _C.session_id,
+            _ARTEFACTS.c.started_at == _C.event_start,
+        ),
+    )
+    .outerjoin(_SETS, _SETS.c.set_id == _ARTEFACTS.c.set_id)
+    .outerjoin(_CAMPAIGNS, _CAMPAIGNS.c.campaign_id == _SETS.c.campaign_id)
+)
+"""Every session, with its campaign if it is in one: `session_campaigns`, in joins that any planner sees through."""
 _NANOSECONDS_PER_MS = 1_000_000
 
 
@@ -95,6 +117,9 @@ FIELDS: tuple[Field, ...] = (
     Field("cowrie.client.hassh", _C.hassh),
     Field("cowrie.client.ja4h", _C.ja4h),
     Field("cowrie.client.ja4", _C.ja4),
+    # Not `threat.group`: that is for groups which the community has a name for.
+    Field("cowrie.campaign.id", _CAMPAIGNS.c.campaign_id),
+    Field("cowrie.campaign.label", _CAMPAIGNS.c.label),
 )
 _PASSWORD = Field("cowrie.password", _C.password)
 _ANSWERS = Field("cowrie.answers", cast(_C.intel, Text), is_json=True)
@@ -127,7 +152,9 @@ def rows_of(database: Database, days: Days, fields: Sequence[Field]) -> Iterator
                 row[-1] = text
         return rows
 
-    with batches(database, days, [_C.source_ip, *(field.source for field in fields)]) as found:
+    with batches(
+        database, days, [_C.source_ip, *(field.source for field in fields)], WITH_CAMPAIGNS
+    ) as found:
         yield map(told, found)
 
 
@@ -149,12 +176,12 @@ def _answers(database: Database, batch: Sequence[Any]) -> Iterator[str]:
 
 @contextmanager
 def batches(
-    database: Database, days: Days, sources: Sequence[ColumnElement[Any]]
+    database: Database, days: Days, sources: Sequence[ColumnElement[Any]], table: FromClause = _TABLE
 ) -> Iterator[Iterator[Sequence[Any]]]:
-    """Rows of `enriched_sessions` in batches of `BATCH_ROWS`, from one statement and so of one moment.
+    """Rows of `enriched_sessions`, or of it and others, in batches of `BATCH_ROWS`, from one statement and so of one moment.
 
     Read through a server-side cursor, without an order: a sort would hold them all.
     """
-    query = select(*sources).where(_C.day.between(days.first, days.last))
+    query = select(*sources).select_from(table).where(_C.day.between(days.first, days.last))
     with database.read() as connection:
         yield connection.execute(query.execution_options(yield_per=BATCH_ROWS)).partitions()

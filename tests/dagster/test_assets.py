@@ -26,7 +26,7 @@ from cowrie_enrich_dagster.vocabulary import Days
 from tests.dagster.conftest import Materialise
 
 SAMPLE_DAYS = ["2025-11-01", "2025-11-02", "2025-11-03"]
-ASSETS = ["cowrie_sessions", "session_ips", "enrichment_cache", "enriched_sessions"]
+ASSETS = ["cowrie_sessions", "session_ips", "enrichment_cache", "enriched_sessions", "campaigns"]
 SUMMARISE = "enrichment_cache.summarise"
 RETRY = DagsterEventType.STEP_UP_FOR_RETRY
 
@@ -71,6 +71,7 @@ def test_every_materialisation_says_what_came_of_it(materialise: Materialise) ->
     assert "| dshield | 100.0% |" in enriched["run_coverage"]
     assert "| database | 174 |" in enriched["run_hits"]
     assert len(enriched["run_top_networks"].splitlines()) == 12
+    assert figures(result, "campaigns")["run_sessions_with_new_artefacts"] == 140
 
 
 def test_each_partition_has_its_own_figures(materialise: Materialise, enricher: Enricher) -> None:
@@ -102,6 +103,11 @@ def test_each_partition_has_its_own_figures(materialise: Materialise, enricher: 
     assert "coverage_dshield" not in enriched["2025-10-31"]
     assert enriched[SAMPLE_DAYS[1]]["coverage_dshield"] == 1.0
     assert enriched[SAMPLE_DAYS[1]]["run_sessions"] == 1400
+    campaigns = [told["campaigns"][day] for day in ["2025-10-31", *SAMPLE_DAYS]]
+    assert campaigns[0]["campaigns"] == campaigns[0]["sessions_in_campaigns"] == 0
+    assert sum(of_day["sessions_in_campaigns"] for of_day in campaigns) == 139
+    assert sum(of_day["new_campaigns"] for of_day in campaigns) == 14
+    assert "host&#58; 203.0.113.77" in campaigns[1]["largest"]
 
 
 def test_a_sample_of_rows_shows_no_password(materialise: Materialise, logs: Path, enricher: Enricher) -> None:

@@ -15,8 +15,8 @@ def test_the_definitions_are_valid() -> None:
     Definitions.validate_loadable(defs)
 
 
-def test_the_lineage_runs_from_logs_to_enriched_sessions() -> None:
-    """logs -> sessions -> addresses -> feeds -> cache -> enriched, which also needs the sessions."""
+def test_the_lineage_runs_from_logs_to_campaigns() -> None:
+    """logs -> sessions -> addresses -> feeds -> cache -> enriched (of sessions, too) -> campaigns."""
     graph = defs.resolve_asset_graph()
     parents = {
         key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
@@ -30,6 +30,7 @@ def test_the_lineage_runs_from_logs_to_enriched_sessions() -> None:
         "abuseipdb_feed": {"session_ips"},
         "enrichment_cache": {"session_ips", "dshield_feed", "abuseipdb_feed"},
         "enriched_sessions": {"cowrie_sessions", "enrichment_cache"},
+        "campaigns": {"enriched_sessions"},
     }
 
 
@@ -44,7 +45,7 @@ def test_every_asset_of_a_day_is_backfilled_in_one_run() -> None:
 
 def test_the_groups_follow_the_flow() -> None:
     """No asset is upstream of one whose group comes before its own."""
-    stages = ["logs", "sessions", "feeds", "answers", "enriched"]
+    stages = ["logs", "sessions", "feeds", "answers", "enriched", "campaigns"]
     graph = defs.resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -65,6 +66,7 @@ def test_every_table_says_what_is_in_it() -> None:
         "session_ips": "session_ips",
         "enrichment_cache": "enrichment_cache",
         "enriched_sessions": "enriched_sessions",
+        "campaigns": "campaigns",
     }
     assert all("dagster/code_references" in told for told in metadata.values())
     lineage = metadata["enriched_sessions"]["dagster/column_lineage"].deps_by_column

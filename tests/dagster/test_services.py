@@ -10,6 +10,7 @@ from dagster import AssetCheckSeverity, AssetKey, DagsterInstance, Definitions
 
 from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.defs.assets import (
+    campaigns,
     cowrie_logs,
     cowrie_sessions,
     enriched_sessions,
@@ -32,7 +33,7 @@ def with_feeds() -> Definitions:
         feed_asset("dshield_feed", "dshield_sources", "-"),
         feed_asset("abuseipdb_feed", "abuseipdb_blacklist", "-"),
     ]
-    others = [cowrie_logs, cowrie_sessions, session_ips, enrichment_cache, enriched_sessions]
+    others = [cowrie_logs, cowrie_sessions, session_ips, enrichment_cache, enriched_sessions, campaigns]
     return Definitions(assets=[*others, *feeds], jobs=[enrich_day], resources=resources)
 
 

@@ -2,6 +2,7 @@
 
 from dagster import with_source_code_references
 
+from cowrie_enrich_dagster.defs.assets.campaigns import campaigns
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_logs, cowrie_sessions
 from cowrie_enrich_dagster.defs.assets.enriched_sessions import enriched_sessions
 from cowrie_enrich_dagster.defs.assets.enrichment_cache import enrichment_cache
@@ -17,6 +18,7 @@ assets = with_source_code_references(
         abuseipdb_feed,
         enrichment_cache,
         enriched_sessions,
+        campaigns,
     ]
 )
 """Each with the place in the code where it is defined."""

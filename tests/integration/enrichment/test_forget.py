@@ -20,7 +20,7 @@ from tests.integration.enrichment.conftest import SAMPLE_DAYS
 
 Open = Callable[..., Enricher]
 KEPT = date(2025, 11, 3)
-TABLES = ("sessions", "session_ips", "enriched_sessions")
+TABLES = ("sessions", "session_ips", "enriched_sessions", "session_artefacts")
 
 
 def keep_days() -> str:
