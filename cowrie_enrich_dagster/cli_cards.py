@@ -28,23 +28,24 @@ _NAMES = {
 
 def address(card: AddressCard) -> RenderableType:
     """The card of an address."""
-    accepted = [login for login in card.logins if login["success"]]
-    tried = sum(login["attempts"] for login in card.logins)
+    accepted = sum(login["attempts"] for login in card.logins if login["success"])
+    tried = counted(sum(login["attempts"] for login in card.logins), "login")
+    when = f"{moment(card.first_seen)} to {moment(card.last_seen)} UTC"
     return Group(
         _title(card.address, _place(card.facts), card.scope if card.scope != "global" else ""),
         _facts(
             {
-                "seen": f"{moment(card.first_seen)} to {moment(card.last_seen)} UTC, on {counted(len(card.days), 'day')}",
+                "seen": f"{when}, on {counted(len(card.days), 'day')}",
                 "sessions": f"{number(card.sessions)}, on {', '.join(card.sensors)}",
-                "got in": f"with {number(sum(one['attempts'] for one in accepted))} of {counted(tried, 'login')}"
-                if accepted
-                else f"never; {counted(tried, 'login')} tried",
+                "got in": f"with {number(accepted)} of {tried}" if accepted else f"never; {tried} tried",
                 "is": ", ".join(_marks(card.facts)),
             }
         ),
         *_services(card.services),
         *_campaigns(card.campaigns),
-        *_listed("Logins", ("user name", "password or key", "", "attempts"), [_login(one) for one in card.logins]),
+        *_listed(
+            "Logins", ("user name", "password or key", "", "attempts"), [_login(one) for one in card.logins]
+        ),
         *_lines(card.command_lines, "Lines typed", "most often first"),
         *_files(card.files, {one["sha256"]: one["verdicts"] for one in card.files}),
         *_listed("Tunnels", ("target", "requests"), [_tunnel(one) for one in card.tunnels]),
@@ -78,7 +79,12 @@ def session(card: SessionCard) -> RenderableType:
         ),
         *_lines(told["command_lines"] or (), "Lines typed", "in order", told["command_lines_left_out"]),
         *_files(told["files"] or (), card.verdicts, told["files_left_out"]),
-        *_listed("Tunnels", ("target", "requests"), [_tunnel(one) for one in told["tunnels"] or ()], told["tunnels_left_out"]),
+        *_listed(
+            "Tunnels",
+            ("target", "requests"),
+            [_tunnel(one) for one in told["tunnels"] or ()],
+            told["tunnels_left_out"],
+        ),
     )
 
 
@@ -130,7 +136,7 @@ def _listed(
     numbers = {name for name in columns if name in ("attempts", "requests", "sessions", "addresses")}
     table = Table(
         *(Column(name, overflow="fold", justify="right" if name in numbers else "left") for name in columns),
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=True, header_style="dim", show_header=any(columns), padding=(0, 1),
+        box=box.SIMPLE_HEAD, show_edge=False, header_style="dim", show_header=any(columns), padding=(0, 1),
     )  # fmt: skip
     for row in rows[:SHOWN]:
         table.add_row(*(_cell(value) for value in row))
@@ -181,12 +187,16 @@ def _verdict(verdict: Verdict) -> str:
 
 
 def _campaigns(campaigns: Sequence[Mapping[str, Any]]) -> Iterable[RenderableType]:
-    rows = [(one["campaign_id"], one["label"], one["sources"], moment(one["first_seen"])) for one in campaigns]
+    rows = [
+        (one["campaign_id"], one["label"], one["sources"], moment(one["first_seen"])) for one in campaigns
+    ]
     return _listed("Campaigns", ("id", "joined by", "addresses", "since"), rows)
 
 
 def _services(services: Mapping[str, Told]) -> Iterable[RenderableType]:
-    rows = [(name, _says(told), told.fetched_at and moment(told.fetched_at)) for name, told in services.items()]
+    rows = [
+        (name, _says(told), told.fetched_at and moment(told.fetched_at)) for name, told in services.items()
+    ]
     return _listed("What services say", ("service", "says", "as of (UTC)"), rows)
 
 
@@ -206,4 +216,3 @@ def _says(told: Told) -> str:
         else:
             words.append(f"{_NAMES[name]} {value}".strip())
     return ", ".join(words) + (f" (list {told.feed})" if told.feed else "")
-

@@ -62,7 +62,7 @@ class Asking:
     def _statement(self, query: str, moments: Sequence[str], lists: Sequence[str] = ()) -> Any:
         days = {"first": self.days.first, "last": self.days.last}
         bound = [bindparam(name, day, Date) for name, day in days.items() if f":{name}" in query]
-        kinds = {**dict.fromkeys(moments, UtcDateTime()), **dict.fromkeys(lists, Json)}
+        kinds: dict[str, Any] = {**dict.fromkeys(moments, UtcDateTime()), **dict.fromkeys(lists, Json)}
         return text(query).bindparams(*bound).columns(**kinds)
 
     def dialect(self, *, sqlite: str, postgresql: str) -> str:
@@ -87,5 +87,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
-
-

@@ -47,6 +47,7 @@ _CAMPAIGNS = """
 
 def campaigns_of(asking: Asking, *, has_past: bool) -> Top[CampaignOfDays]:
     """The campaigns with the most sources on the days; `has_past`: there are days before these."""
+
     def made(row: Row[Any]) -> CampaignOfDays:
         return CampaignOfDays(
             row.campaign_id,

@@ -70,7 +70,9 @@ class AddressCard:
         return card
 
 
-_DAYS = "SELECT day, scope, sessions, first_seen, last_seen FROM session_ips WHERE src_ip = :address ORDER BY day"
+_DAYS = (
+    "SELECT day, scope, sessions, first_seen, last_seen FROM session_ips WHERE src_ip = :address ORDER BY day"
+)
 # Many sessions do the same: each set of deeds is read once.
 _DEEDS = """
     SELECT sensor, CAST(logins AS text) AS logins, CAST(command_lines AS text) AS command_lines,
@@ -125,7 +127,9 @@ def address_card(database: Database, address: str) -> AddressCard | None:
             files=_with_verdicts(asking, deeds.most("files", "sessions")),
             tunnels=deeds.most("tunnels", "requests"),
             campaigns=_campaigns(asking, "s.src_ip = :address", address=address),
-            facts={name.removeprefix("source_"): value for name, value in zip(_FACTS, facts or (), strict=False)},
+            facts={
+                name.removeprefix("source_"): value for name, value in zip(_FACTS, facts or (), strict=False)
+            },
             services=_told(asking, address),
         )
 
@@ -178,12 +182,17 @@ def _told(asking: Asking, address: str) -> dict[str, Told]:
         for row in asking.rows(_LOOKUPS.format(services=services), address=address)
         if not LookupStatus(row.status).is_answer
     }
-    answers = asking.rows(_ANSWERS.format(services=services), "fetched_at", lists=("payload",), address=address)
+    answers = asking.rows(
+        _ANSWERS.format(services=services), "fetched_at", lists=("payload",), address=address
+    )
     for row in answers:
         facts = ALL[row.service].facts(row.payload) if row.payload else None
         known = {field.name: getattr(facts, field.name) for field in fields(facts)} if facts else {}
         told[row.service] = Told(
-            row.status, row.fetched_at, row.feed, {name: value for name, value in known.items() if value is not None}
+            row.status,
+            row.fetched_at,
+            row.feed,
+            {name: value for name, value in known.items() if value is not None},
         )
     return {name: told[name] for name in ABOUT_ADDRESSES if name in told}
 
@@ -207,15 +216,15 @@ def session_cards(database: Database, session_id: str) -> list[SessionCard]:
     with database.read() as connection:
         asking = Asking(database, connection, Days(date.min, date.max))
         sensors = [row.sensor for row in asking.rows(_SENSORS)]
-        found = select(_ENRICHED).where(
-            _ENRICHED.c.sensor.in_(sensors), _ENRICHED.c.session_id == session_id
-        )
+        found = select(_ENRICHED).where(_ENRICHED.c.sensor.in_(sensors), _ENRICHED.c.session_id == session_id)
         rows = connection.execute(found.order_by(_ENRICHED.c.event_start, _ENRICHED.c.sensor)).all()
         which = "s.sensor = :sensor AND s.session_id = :session_id AND s.started_at = :started_at"
         return [
             SessionCard(
-                row._mapping,
-                _campaigns(asking, which, sensor=row.sensor, session_id=session_id, started_at=row.event_start),
+                dict(row._mapping),
+                _campaigns(
+                    asking, which, sensor=row.sensor, session_id=session_id, started_at=row.event_start
+                ),
                 verdicts_on(asking, row.file_hashes or ()),
             )
             for row in rows

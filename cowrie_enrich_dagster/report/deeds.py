@@ -124,7 +124,8 @@ _VERDICTS = """
 """
 _WITHOUT_VERDICT = "SELECT service, key, status FROM lookups WHERE {among} AND service IN ({services})"
 _TUNNELS = """
-    SELECT host, port, sum(requests) AS requests, count(DISTINCT src_ip) AS sources, count(*) OVER () AS of_all
+    SELECT host, port, sum(requests) AS requests, count(DISTINCT src_ip) AS sources,
+        count(*) OVER () AS of_all
     FROM session_tunnels WHERE day BETWEEN :first AND :last
     GROUP BY host, port ORDER BY sum(requests) DESC, host, port LIMIT :number
 """
@@ -138,7 +139,12 @@ def credentials_of(asking: Asking) -> tuple[Top[Credential], Top[Word], Top[Word
         return Top.of([row for row in rows if row.kind == kind], made)
 
     return (
-        of("pair", lambda row: Credential(row.username, row.password, int(row.attempts), row.others, bool(row.accepted))),
+        of(
+            "pair",
+            lambda row: Credential(
+                row.username, row.password, int(row.attempts), row.others, bool(row.accepted)
+            ),
+        ),
         of("user", lambda row: Word(row.username, int(row.attempts), row.others, bool(row.accepted))),
         of("password", lambda row: Word(row.password, int(row.attempts), row.others, bool(row.accepted))),
     )
@@ -170,7 +176,9 @@ class Scripts:
     def commonest(self) -> Top[Script]:
         """Those that most sources typed."""
         return Top.among(
-            sorted(map(_script, self._typed.values()), key=lambda one: (-one.sources, -one.sessions, one.lines)),
+            sorted(
+                map(_script, self._typed.values()), key=lambda one: (-one.sources, -one.sessions, one.lines)
+            ),
             SCRIPTS_SHOWN,
         )
 

@@ -142,4 +142,3 @@ def _read_newest(asking: Asking, wanted: set[str]) -> tuple[dict[str, Any], dict
             yield statuses_in(row.intel)
 
     return kept, by_service(statuses())
-

@@ -76,7 +76,9 @@ _PREFIXES = """
 """
 
 
-def gaps_of(enricher: Enricher, asking: Asking, of_addresses: Mapping[str, Mapping[str, int]]) -> tuple[Gap, ...]:
+def gaps_of(
+    enricher: Enricher, asking: Asking, of_addresses: Mapping[str, Mapping[str, int]]
+) -> tuple[Gap, ...]:
     """A row for each service that takes part; `of_addresses`: statuses by service of the days' sources."""
     entries = {entry.status.service: entry for entry in enricher.ledger()}
     counts: dict[str, Mapping[str, int]] = {}

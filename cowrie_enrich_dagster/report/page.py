@@ -8,11 +8,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cowrie_enrich_dagster.export.destination import opened
 from cowrie_enrich_dagster.report import plots, words
 from cowrie_enrich_dagster.report.figures import Figures
 from cowrie_enrich_dagster.report.gaps import WHY
 from cowrie_enrich_dagster.report.totals import Totals, is_hourly
-from cowrie_enrich_dagster.export.destination import opened
 from cowrie_enrich_dagster.terminal import visible
 
 LINES_SHOWN, LINE_CHARS = 6, 160
@@ -26,14 +26,18 @@ def write_page(figures: Figures, path: Path) -> int:
 
 def render_page(figures: Figures) -> str:
     """The page as HTML."""
-    return _environment().get_template("page.html").render(
-        f=figures,
-        words=words,
-        why=WHY,
-        tiles=_tiles(figures),
-        headline=words.headline(figures),
-        hourly=is_hourly(figures.days),
-        plots={name: Markup(plot.inline()) for name, plot in _plots(figures).items()},  # noqa: S704 (our own SVG)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            f=figures,
+            words=words,
+            why=WHY,
+            tiles=_tiles(figures),
+            headline=words.headline(figures),
+            hourly=is_hourly(figures.days),
+            plots={name: Markup(plot.inline()) for name, plot in _plots(figures).items()},  # noqa: S704 (our own SVG)
+        )
     )
 
 
@@ -84,7 +88,9 @@ def _tiles(figures: Figures) -> list[tuple[str, int, str, str]]:
         "commands": ("Commands", "lines that were typed"),
         "files": ("Files", "different ones, by SHA-256"),
     }
-    return [(name, _of(figures.totals, key), text, _compared(figures, key)) for key, (name, text) in of.items()]
+    return [
+        (name, _of(figures.totals, key), text, _compared(figures, key)) for key, (name, text) in of.items()
+    ]
 
 
 def _of(totals: Totals, key: str) -> int:

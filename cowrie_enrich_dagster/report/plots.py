@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import accumulate
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -28,9 +28,15 @@ from cowrie_enrich_dagster.terminal import visible
 P = ParamSpec("P")
 # A colour for each part, put in the place of these once the SVG is drawn.
 _INK, _LINE, _ALL, _HOT, _WAITING = "#010203", "#010204", "#010205", "#010206", "#010207"
-ON_PAGE = {_INK: "currentColor", _LINE: "var(--line)", _ALL: "var(--all)", _HOT: "var(--hot)", _WAITING: "var(--waiting)"}
+ON_PAGE = {
+    _INK: "currentColor",
+    _LINE: "var(--line)",
+    _ALL: "var(--all)",
+    _HOT: "var(--hot)",
+    _WAITING: "var(--waiting)",
+}
 ALONE = {_INK: "#57606a", _LINE: "#d0d7de", _ALL: "#8fa3c4", _HOT: "#c2410c", _WAITING: "#d4a72c"}
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be read out, searched and scaled
     "text.parse_math": False,  # attackers write $, services pass it on
     "font.family": "sans-serif",
@@ -61,7 +67,9 @@ class Plot:
 
     def inline(self) -> str:
         """SVG for the page, in its colours, light or dark."""
-        return _coloured(self.svg, ON_PAGE).replace("<svg ", f'<svg role="img" aria-label="{escape(self.told)}" ', 1)
+        return _coloured(self.svg, ON_PAGE).replace(
+            "<svg ", f'<svg role="img" aria-label="{escape(self.told)}" ', 1
+        )
 
     def data_uri(self) -> str:
         """An image that stands alone, on any background."""
@@ -100,8 +108,8 @@ def timeline(slots: Sequence[Slot], *, hourly: bool, narrow: bool = False) -> Pl
     of = "hour" if hourly else "day"
     told = (
         f"Sessions by {of}: {number(sum(slot.sessions for slot in slots))} in all, of which "
-        f"{number(sum(slot.sessions_in for slot in slots))} got in; most, {number(most.sessions)}, in the {of} "
-        f"from {most.start:%Y-%m-%d %H:%M} UTC"
+        f"{number(sum(slot.sessions_in for slot in slots))} got in; most, {number(most.sessions)}, "
+        f"in the {of} from {most.start:%Y-%m-%d %H:%M} UTC"
     )
     return _drawn(figure, told, f"timeline{narrow}")
 
@@ -114,7 +122,14 @@ def origins(rows: Sequence[Origin], name: str) -> Plot:
     axes.barh(places, [row.sessions for row in rows], 0.62, color=_ALL)
     axes.barh(places, [row.sessions_in for row in rows], 0.62, color=_HOT)
     for place, row in enumerate(rows):
-        axes.annotate(number(row.sessions), (row.sessions, place), (4, 0), textcoords="offset points", va="center", size=_BAR_FONT)
+        axes.annotate(
+            number(row.sessions),
+            (row.sessions, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            size=_BAR_FONT,
+        )
     _rows(axes, [_label(row) for row in rows])
     axes.set_xlim(0, max((row.sessions for row in rows), default=1) * 1.18)
     told = f"Sessions by {name}: " + ", ".join(f"{_label(row)} {number(row.sessions)}" for row in rows)
@@ -129,14 +144,23 @@ def coverage(gaps: Sequence[Gap]) -> Plot:
         waiting = gap.statuses.get("deferred", 0)
         parts = (gap.answered, waiting, gap.keys - gap.answered - waiting)
         shares = [part / gap.keys if gap.keys else 0.0 for part in parts]
-        for begin, size, colour in zip(accumulate([0.0, *shares]), shares, (_ALL, _WAITING, _LINE), strict=False):
+        for begin, size, colour in zip(
+            accumulate([0.0, *shares]), shares, (_ALL, _WAITING, _LINE), strict=False
+        ):
             axes.barh(place, size, 0.62, left=begin, color=colour)
         axes.annotate(
-            f"{number(gap.answered)} / {number(gap.keys)}", (1, place), (4, 0), textcoords="offset points", va="center", size=_BAR_FONT
+            f"{number(gap.answered)} / {number(gap.keys)}",
+            (1, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            size=_BAR_FONT,
         )
     _rows(axes, [gap.service for gap in gaps])
     axes.set_xlim(0, 1.3)
-    told = "Told of, by service: " + ", ".join(f"{g.service} {g.answered} of {g.keys} {g.about}" for g in gaps)
+    told = "Told of, by service: " + ", ".join(
+        f"{g.service} {g.answered} of {g.keys} {g.about}" for g in gaps
+    )
     return _drawn(figure, told, "coverage")
 
 

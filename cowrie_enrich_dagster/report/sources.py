@@ -101,10 +101,12 @@ _ORIGINS = """
         SELECT CASE WHEN knowledge = '0 days after' THEN 'day' WHEN knowledge LIKE '%days after' THEN 'later'
             ELSE knowledge END AS known, source_ip, sessions FROM origins
     )
-    SELECT 'network' AS kind, CAST(number AS text) AS name, organization, sessions, sources, sessions_in, of_all
+    SELECT 'network' AS kind, CAST(number AS text) AS name, organization, sessions, sources, sessions_in,
+        of_all
     FROM networks
     UNION ALL SELECT 'country', country, NULL, sessions, sources, sessions_in, of_all FROM countries
-    UNION ALL SELECT 'known', known, NULL, sum(sessions), count(DISTINCT source_ip), 0, 0 FROM known GROUP BY known
+    UNION ALL SELECT 'known', known, NULL, sum(sessions), count(DISTINCT source_ip), 0, 0
+    FROM known GROUP BY known
 """
 _NEWEST_COLUMNS = """
     source_ip, source_scope, source_as_number, source_as_organization_name, source_geo_country_iso_code,
@@ -136,7 +138,9 @@ def busiest(asking: Asking) -> list[Row[Any]]:
     return list(asking.rows(query, "last_seen", number=SOURCES_SHOWN))
 
 
-def sources_of(asking: Asking, rows: list[Row[Any]], known: Mapping[str, Row[Any]], has_past: bool) -> Top[Source]:
+def sources_of(
+    asking: Asking, rows: list[Row[Any]], known: Mapping[str, Row[Any]], has_past: bool
+) -> Top[Source]:
     """The sources of `busiest` with what is known of each; `has_past`: there are days before these."""
     query = _FIRST_SEEN.format(among=asking.database.among("src_ip"))
     first_seen = {
@@ -199,7 +203,9 @@ def origins_of(asking: Asking) -> tuple[Top[Origin], Top[Origin], tuple[KnownSin
         Top.of([row for row in rows if row.kind == "network"], made),
         Top.of([row for row in rows if row.kind == "country"], made),
         tuple(
-            KnownSince(words, int(known[name].sessions), int(known[name].sources)) if name in known else KnownSince(words, 0, 0)
+            KnownSince(words, int(known[name].sessions), int(known[name].sources))
+            if name in known
+            else KnownSince(words, 0, 0)
             for name, words in KNOWN.items()
         ),
     )

@@ -85,14 +85,16 @@ _OF_SOURCES = """
     FROM session_ips WHERE day BETWEEN :first AND :last
 """
 _OF_FILES = """
-    SELECT count(DISTINCT sha256) AS files, count(DISTINCT sensor || session_id || {start}) AS sessions_with_files
+    SELECT count(DISTINCT sha256) AS files,
+        count(DISTINCT sensor || session_id || {start}) AS sessions_with_files
     FROM session_files WHERE sha256 IS NOT NULL AND day BETWEEN :first AND :last
 """
 _OF_TUNNELS = """
     SELECT coalesce(sum(tunnel_requests), 0) AS tunnels FROM sessions WHERE day BETWEEN :first AND :last
 """
 _TIMELINE = """
-    SELECT {slot} AS slot, count(*) AS sessions, count(CASE WHEN login_successes > 0 THEN 1 END) AS sessions_in
+    SELECT {slot} AS slot, count(*) AS sessions,
+        count(CASE WHEN login_successes > 0 THEN 1 END) AS sessions_in
     FROM enriched_sessions WHERE day BETWEEN :first AND :last GROUP BY 1
 """
 
@@ -137,7 +139,9 @@ def is_hourly(days: Days) -> bool:
 def records_of(asking: Asking) -> Records:
     """From when to when there are sessions, whichever days are asked about."""
     (row,) = asking.rows("SELECT min(day) AS first, max(day) AS last FROM session_ips")
-    return Records(*(value if value is None or isinstance(value, date) else date.fromisoformat(value) for value in row))
+    return Records(
+        *(value if value is None or isinstance(value, date) else date.fromisoformat(value) for value in row)
+    )
 
 
 def days_before(days: Days) -> Days:

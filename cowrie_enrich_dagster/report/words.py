@@ -37,7 +37,11 @@ def change(now: int, before: int) -> str:
     if not before:
         return "none before"
     if now >= 3 * before:
-        return f"{now / before:.1f} times as many" if now < 10 * before else f"{number(now // before)} times as many"
+        return (
+            f"{now / before:.1f} times as many"
+            if now < 10 * before
+            else f"{number(now // before)} times as many"
+        )
     return f"{abs(now - before) / before:.0%} {'more' if now > before else 'fewer'}".replace("%", " %")
 
 
@@ -80,11 +84,11 @@ def reasons(gap: Gap) -> list[str]:
     """Why something is missing, and when it will be there."""
     if not gap.missing:
         return ["all there" if gap.keys else "nothing to ask about"]
-    told = [
-        f"{number(count)}: {WHY[status]}" for status, count in gap.statuses.items() if status in WHY
-    ]
+    told = [f"{number(count)}: {WHY[status]}" for status, count in gap.statuses.items() if status in WHY]
     if gap.held_until is not None:
-        told.append(f"not to be asked before {moment(gap.held_until)} ({str(gap.held_because).replace('_', ' ')})")
+        told.append(
+            f"not to be asked before {moment(gap.held_until)} ({str(gap.held_because).replace('_', ' ')})"
+        )
     return [*told, when_done(gap)]
 
 
@@ -125,7 +129,8 @@ def _who_got_in(figures: Figures) -> str:
     if not totals.sessions_in:
         return f"Nobody got in: {counted(totals.logins, 'login')} tried, none accepted."
     text = (
-        f"{counted(totals.sources_in, 'address', 'addresses')} got in, in {counted(totals.sessions_in, 'session')}; "
+        f"{counted(totals.sources_in, 'address', 'addresses')} got in, "
+        f"in {counted(totals.sessions_in, 'session')}; "
         f"{counted(totals.sessions_with_commands, 'session')} typed commands, "
         f"{number(totals.sessions_with_files)} left files ({number(totals.files)} different)"
     )
