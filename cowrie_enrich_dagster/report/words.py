@@ -9,6 +9,8 @@ from cowrie_enrich_dagster.report.figures import Figures
 from cowrie_enrich_dagster.report.gaps import WHY, Gap
 from cowrie_enrich_dagster.vocabulary import Days
 
+_SERVICES_NAMED = 3
+
 
 def number(value: int | float) -> str:
     """With thousands apart: `1,400`."""
@@ -153,8 +155,12 @@ def _what_is_missing(figures: Figures) -> str:
     missing = [gap for gap in figures.gaps if gap.missing]
     if not missing:
         return "Every service has told what it can."
+    missing.sort(key=lambda gap: -gap.missing)
     told = [
         f"{gap.service} says of {number(gap.missing)} of {number(gap.keys)} {gap.about} ({when_done(gap)})"
-        for gap in missing
+        for gap in missing[:_SERVICES_NAMED]
     ]
+    more = len(missing) - _SERVICES_NAMED
+    if more > 0:
+        told.append(f"{counted(more, 'other service')} of others")
     return f"Not known yet: what {listed(told)}."
