@@ -19,6 +19,7 @@ ALL = (
     "cache",
     "enrichment",
     "queue",
+    "campaigns",
     "pipeline",
     "dagster_overhead",
     "services",

@@ -60,11 +60,10 @@ _TOUCH_SETS_OF = """
 _AFFECT = (
     "INSERT INTO affected_sets SELECT set_id FROM touched_sets",
     """
-    INSERT INTO affected_sets SELECT DISTINCT other.set_id FROM touched_sets AS t
-    JOIN artefacts_in_sets AS i ON i.set_id = t.set_id
-    JOIN artefacts AS f ON f.artefact_id = i.artefact_id AND NOT f.shared_by_all
-    JOIN artefacts_in_sets AS other ON other.artefact_id = i.artefact_id
-    WHERE true ON CONFLICT DO NOTHING
+    INSERT INTO affected_sets SELECT set_id FROM artefacts_in_sets WHERE artefact_id IN (
+        SELECT f.artefact_id FROM touched_sets AS t JOIN artefacts_in_sets AS i ON i.set_id = t.set_id
+        JOIN artefacts AS f ON f.artefact_id = i.artefact_id AND NOT f.shared_by_all)
+    ON CONFLICT DO NOTHING
     """,
     """
     INSERT INTO affected_sets SELECT set_id FROM artefact_sets WHERE campaign_id IN (

@@ -41,7 +41,7 @@ WITH_CAMPAIGNS = (
     .outerjoin(_SETS, _SETS.c.set_id == _ARTEFACTS.c.set_id)
     .outerjoin(_CAMPAIGNS, _CAMPAIGNS.c.campaign_id == _SETS.c.campaign_id)
 )
-"""Every session, with its campaign if it is in one: `session_campaigns`, in joins that any planner sees through."""
+"""Every session, with its campaign if it is in one: `session_campaigns`, as joins any planner follows."""
 _NANOSECONDS_PER_MS = 1_000_000
 
 
@@ -178,9 +178,10 @@ def _answers(database: Database, batch: Sequence[Any]) -> Iterator[str]:
 def batches(
     database: Database, days: Days, sources: Sequence[ColumnElement[Any]], table: FromClause = _TABLE
 ) -> Iterator[Iterator[Sequence[Any]]]:
-    """Rows of `enriched_sessions`, or of it and others, in batches of `BATCH_ROWS`, from one statement and so of one moment.
+    """Rows of `enriched_sessions`, or of it and others, in batches of `BATCH_ROWS`.
 
-    Read through a server-side cursor, without an order: a sort would hold them all.
+    From one statement, and so of one moment. Read through a server-side cursor, without an order: a sort
+    would hold them all.
     """
     query = select(*sources).select_from(table).where(_C.day.between(days.first, days.last))
     with database.read() as connection:
