@@ -86,7 +86,7 @@ from cowrie_enrich_dagster.services import InvalidAnswer, Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import ConfigError, RedisSettings, ServiceSettings, Settings
 from cowrie_enrich_dagster.settings.values import Network
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.migrate import require_current
 from cowrie_enrich_dagster.storage.tables import (
     EnrichedSession,
@@ -279,6 +279,7 @@ class Enricher:
             logger.warning("%s", question)
         return report
 
+    @repeats_after_outage
     def _follow_moved(self) -> list[date]:
         """Let addresses, lookups and enriched rows follow sessions that the logs of other days moved."""
         moved = moved_days(self.database)
@@ -293,8 +294,7 @@ class Enricher:
         return list(moved)
 
     def _first_kept_day(self) -> date | None:
-        with self.database.read() as connection:
-            return self.settings.first_kept_day(self.database.now(connection).date())
+        return self.settings.first_kept_day(self.database.moment().date())
 
     def forget_old_days(self, *, dry_run: bool) -> Forgotten:
         """Delete the days that ENRICH_KEEP_DAYS does not keep; with `dry_run` count what would go."""
@@ -320,6 +320,7 @@ class Enricher:
         """`sessions` -> `session_ips`."""
         return summarise_addresses(self.database, days, *self._lists)
 
+    @survives_outage
     def days_of_other_lists(self) -> list[date]:
         """The days whose rows do not follow the present lists of our own networks and of scanners yet."""
         return days_of_other_lists(self.database, *self._lists)
@@ -329,6 +330,7 @@ class Enricher:
         listed = self.settings.scanners_file
         return self.settings.all_own_networks(), listed.networks if listed else ()
 
+    @repeats_after_outage
     def plan(self, days: Days, take: Take | None = None, *, by_day: bool = False) -> Plan:
         """What would be asked for `days`; spends nothing. `take` is given the keys, lot by lot.
 
@@ -366,6 +368,7 @@ class Enricher:
                     if service.subject is subject:
                         plans[name].rates_by_day[day] = tallies[name].of_some(sent)
 
+    @survives_outage
     def _keys_of_days(self, days: Days) -> dict[Subject, list[Key]]:
         chosen = Chosen.of_days(days)
         with self.database.read() as connection:
@@ -381,6 +384,7 @@ class Enricher:
         """Open lookups of one service (see `LookupQueue.open`)."""
         self._fetcher(self.source(name), None).open(wanted)
 
+    @survives_outage
     def _count_addresses(self, days: Days) -> int:
         query = select(func.count(func.distinct(_ADDRESSES.c.src_ip)))
         with self.database.read() as connection:
@@ -457,6 +461,7 @@ class Enricher:
                     fetcher.stop()
                 raise
 
+    @repeats_after_outage
     def enrich(self, days: Days, by_day: dict[date, JoinReport] | None = None) -> JoinReport:
         """Everything known -> `enriched_sessions`. `by_day` is given the same report for each day alone."""
         keys = self._keys_of_days(days)
@@ -481,6 +486,7 @@ class Enricher:
         """What the rows of each day say: sessions, and how many of them each service has answered."""
         return self._reports_by_day(days, self._knowledge_of(self._keys_of_days(days)))
 
+    @repeats_after_outage
     def _reports_by_day(self, days: Days, knowledge: Sequence[Knowledge]) -> dict[date, JoinReport]:
         sessions = self.sessions_by_day(days)
         reports = {day: JoinReport(sessions=sessions.get(day, 0)) for day in days}
@@ -502,6 +508,7 @@ class Enricher:
     def _asks_passwords(self) -> bool:
         return Subject.PASSWORD_SHA1_PREFIX in self._subjects
 
+    @repeats_after_outage
     def _knowledge_of(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
         return [self._knowledge(name, keys[service.subject]) for name, service in self.services.items()]
 
@@ -511,6 +518,7 @@ class Enricher:
         asked = AskedService(self.services[name], has_key, is_refused=held_by is Reason.AUTH_FAILED)
         return gather(self.database, self.cache, self.queue, asked, keys)
 
+    @repeats_after_outage
     def _recount(self, report: JoinReport, days: Days) -> None:
         """Bring the statuses in the report up to date: what was asked meanwhile, and how it ended."""
         for name, service in self.services.items():
@@ -524,6 +532,7 @@ class Enricher:
             archive_expired(self.database, service_registry.OWN_MOMENTS, FEEDS)
         return self.cache.database.cleanup_expired(dry_run=dry_run)
 
+    @survives_outage
     def count_sessions(self, days: Days) -> int:
         """How many sessions started on `days`."""
         query = (
@@ -545,11 +554,13 @@ class Enricher:
         told = select(_OBSERVATIONS.c.key).where(_OBSERVATIONS.c.feed == feed)
         return self._by_day(_ADDRESSES.c.day, days, _ADDRESSES.c.src_ip.in_(told))
 
+    @survives_outage
     def _by_day(self, day: Any, days: Days, *conditions: Any) -> dict[date, int]:
         query = select(day, func.count()).where(day.between(*days.ends), *conditions).group_by(day)
         with self.database.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
+    @survives_outage
     def top_sources(self, days: Days) -> tuple[list[tuple[int, str, int]], list[tuple[str, int]]]:
         """The ten networks (AS number, organization, sessions) and ten countries with the most sessions."""
         span = _ENRICHED.c.day.between(days.first, days.last)
@@ -665,8 +676,7 @@ class Enricher:
 
     def _after_backoff(self, goals: Mapping[str, Among | None]) -> dict[str, Among | None]:
         """Wait for what failed and is tried again within the patience; the goals of its services."""
-        with self.database.read() as connection:
-            now = self.database.now(connection)
+        now = self.database.moment()
         open_ = {
             name: self.queue.backlog_of(name) if goal is None else self.queue.open_among(name, goal)
             for name, goal in goals.items()
@@ -708,6 +718,7 @@ class Enricher:
                 self.queue.open(name, lot)  # as it is worth now
         return self.drain(progress, until=until)
 
+    @repeats_after_outage
     def _open_never_asked(self, name: str, limit: int | None) -> None:
         subject, left = self.services[name].subject, math.inf if limit is None else limit
         with self.database.read() as connection:
@@ -721,6 +732,7 @@ class Enricher:
                 self.open(name, never if left == math.inf else never[: int(left)])
                 left -= len(never)
 
+    @survives_outage
     def _expiring(self, name: str, ahead: timedelta, active: timedelta, limit: int | None) -> list[Wanted]:
         """The keys seen within `active` whose answers expire within `ahead`, in the order of asking."""
         with self.database.read() as connection:
@@ -815,6 +827,7 @@ class Enricher:
                 select(func.max(_SESSIONS.c.started_at))
             ).scalar_one(), self.database.now(connection)
 
+    @repeats_after_outage
     def answers_by_day(self, days: Days) -> dict[date, AnswersOfDay]:
         """For each day how many answers about its keys the cache has, and the sessions that they cover."""
         sessions = self.sessions_by_day(days)

@@ -20,7 +20,7 @@ from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Wanted
 from cowrie_enrich_dagster.services import ALL, Answer, Facts, Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS, fetch_feed
 from cowrie_enrich_dagster.storage.bulk import upsert_rows
-from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.tables import Observation, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
@@ -119,8 +119,7 @@ def read_feed(
     report = FeedReport(name, service.name, wanted=len(left))
     answered: set[str] = set()
     missing = 0
-    with database.read() as connection:
-        now = database.now(connection)
+    now = database.moment()
     for day in _lists_for(name, left, now):
         if not _may_help(service, min(_end_of(day), now), now, left):
             continue
@@ -144,14 +143,20 @@ def read_feed(
         rows = list(_told(name, service, entry, left, now, report))
         keys = [key for _, key, *_ in rows]
         answered.update(keys)
-        with database.write() as connection:
-            upsert_rows(connection, _OBSERVATIONS, _COLUMNS, rows, key=_COLUMNS[:3], keep=_COLUMNS[3:])
-            settled_keys = [key for key in keys if key not in left]
-            queue.close(connection, settled_keys, LookupStatus.FOUND, service=service.name)
+        _keep(database, queue, service.name, rows, [key for key in keys if key not in left])
     report.answered = len(answered)
     if missing:
         report.problem += f"; {missing} more not asked for"
     return report
+
+
+@survives_outage
+def _keep(
+    database: Database, queue: LookupQueue, service: str, rows: Sequence[tuple[Any, ...]], done: Sequence[str]
+) -> None:
+    with database.write() as connection:
+        upsert_rows(connection, _OBSERVATIONS, _COLUMNS, rows, key=_COLUMNS[:3], keep=_COLUMNS[3:])
+        queue.close(connection, done, LookupStatus.FOUND, service=service)
 
 
 def _lists_for(name: str, left: OpenDays, now: datetime) -> list[date]:

@@ -133,8 +133,7 @@ def gather(
     An expired answer counts, marked stale, where there is no newer one (stale-if-error, RFC 5861).
     """
     name = asked.service.name
-    with database.read() as connection:
-        gathered_at = database.now(connection)
+    gathered_at = database.moment()
     sent = [key.value for key in keys if key.scope is Scope.GLOBAL]
     hits = cache.get_many(name, sent, allow_stale=True)
     history = _history(database, asked.service, sent)
@@ -193,6 +192,7 @@ def answers_for(ttl: timedelta, moment: datetime, day: date, now: datetime) -> b
     return moment + ttl > begin and moment < begin + timedelta(days=1) + ttl
 
 
+@repeats_after_outage
 def unanswered(database: Database, service: Service, days: Days) -> dict[str, set[date]]:
     """The addresses that may be sent and have no fresh answer, each with its days that no answer is about."""
     query = text("""

@@ -208,6 +208,7 @@ class AdaptiveRateLimiter:
             if self.policy.blocks_refused and why is not Reason.AUTH_FAILED:
                 rows.store(connection, feedback.refused(state, self.policy, now), now)
 
+    @survives_outage
     def snapshot(self) -> QuotaStatus:
         """Where the limit stands now, as this policy and credential see it."""
         with self._database.read() as connection:

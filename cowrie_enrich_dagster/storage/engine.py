@@ -12,12 +12,13 @@ from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+import psycopg2
 import tenacity
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from cowrie_enrich_dagster.storage.json_text import from_json, to_json
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
@@ -64,29 +65,33 @@ _WRONG = (
 fails has no SQLSTATE."""
 
 
-def _says(problem: BaseException, words: tuple[str, ...]) -> bool:
-    text = str(problem.orig) if isinstance(problem, DBAPIError) else ""
-    return any(word in text for word in words)
+_WAITED_FOR = "cowrie_enrich_waited_for"
 
 
 def _is_busy(problem: BaseException) -> bool:
     """Whether the database is there, and will serve us by and by: full of clients, starting, in failover."""
-    if not isinstance(problem, DBAPIError):
+    own = problem.orig if isinstance(problem, DBAPIError) else problem
+    if not isinstance(own, psycopg2.Error):
         return False
-    return getattr(problem.orig, "pgcode", None) == _READ_ONLY or _says(problem, _BUSY)
+    return own.pgcode == _READ_ONLY or any(word in str(own) for word in _BUSY)
 
 
 def _is_outage(problem: BaseException) -> bool:
     """Whether the database is away or busy, and worth waiting for; of SQLite: locked."""
-    if not isinstance(problem, DBAPIError):
+    if hasattr(problem, _WAITED_FOR):
         return False
-    if type(problem.orig).__module__.startswith("sqlite3"):
-        return "locked" in str(problem.orig)
+    # COPY goes past SQLAlchemy, and so do its errors.
+    own = problem.orig if isinstance(problem, DBAPIError) else problem
+    if isinstance(own, sqlite3.Error):
+        return "locked" in str(own)
+    if not isinstance(own, psycopg2.Error):
+        return False
     if _is_busy(problem):
         return True
-    if _says(problem, _WRONG):
+    if any(word in str(own) for word in _WRONG):
         return False
-    return problem.connection_invalidated or isinstance(problem, (OperationalError, InterfaceError))
+    invalidated = isinstance(problem, DBAPIError) and problem.connection_invalidated
+    return invalidated or isinstance(own, (psycopg2.OperationalError, psycopg2.InterfaceError))
 
 
 _ended: ContextVar[threading.Event | None] = ContextVar("ended", default=None)
@@ -115,13 +120,23 @@ def _pause(seconds: float) -> None:
         ended.wait(seconds)
 
 
+def _give_up(state: tenacity.RetryCallState) -> object:
+    """Raise the last error; marked, so that whoever called us does not wait the same time again."""
+    outcome = state.outcome
+    if outcome is None:
+        return None
+    if problem := outcome.exception():
+        setattr(problem, _WAITED_FOR, True)
+    return outcome.result()
+
+
 def _repeated(passes: Callable[[BaseException], bool], work: Callable[P, R]) -> Callable[P, R]:
     return tenacity.retry(
         retry=tenacity.retry_if_exception(passes),
         stop=_gives_up,
         wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
         sleep=_pause,
-        reraise=True,
+        retry_error_callback=_give_up,
     )(work)
 
 
@@ -141,23 +156,33 @@ def waits_for_turn(work: Callable[P, R]) -> Callable[P, R]:
     return _repeated(_is_busy, work)
 
 
-D = TypeVar("D", bound="Database")
+class HasDatabase(Protocol):
+    """What works on a database of its own."""
+
+    database: Database
+
+
+D = TypeVar("D", bound="Database | HasDatabase")
 
 
 def repeats_after_outage(work: Callable[Concatenate[D, P], R]) -> Callable[Concatenate[D, P], R]:
-    """Decorator for steps of many transactions (the database is their first argument) that can be done anew:
-    when an outage breaks one off, the database is waited for, and the step repeated; twice at most."""
+    """Decorator for steps of many transactions that can be done anew: when an outage breaks one off, the
+    database is waited for, and the step repeated; twice at most.
+
+    The first argument of the step is a database, or has one.
+    """
 
     @functools.wraps(work)
-    def call(database: D, /, *arguments: P.args, **options: P.kwargs) -> R:
+    def call(owner: D, /, *arguments: P.args, **options: P.kwargs) -> R:
         for _ in range(2):
             try:
-                return work(database, *arguments, **options)
-            except DBAPIError as problem:
+                return work(owner, *arguments, **options)
+            except (DBAPIError, psycopg2.Error) as problem:
                 if not _is_outage(problem):
                     raise
+                database = owner if isinstance(owner, Database) else owner.database
                 database.await_answer()
-        return work(database, *arguments, **options)
+        return work(owner, *arguments, **options)
 
     return call
 
@@ -313,6 +338,12 @@ class Database:
             return utc_now()
         moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         return moment
+
+    @survives_outage
+    def moment(self) -> datetime:
+        """The same, in a transaction of its own."""
+        with self.read() as connection:
+            return self.now(connection)
 
     @survives_outage
     def await_answer(self) -> None:

@@ -38,6 +38,8 @@ DAY = "2025-11-01"
 FROZEN_S = 30.0
 LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib*/faketime/libfaketime.so.1")
 RATES = (5.0, 20.0)
+CLOCK_READ_S = 2.0
+"""Within this time every process has noticed that its clock was set: they look once a second."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,12 @@ def try_one(engine: str, rate: float, trouble: Trouble) -> dict[str, Any]:
         with _workers(environment) as workers:
             while len(simulator.requests("dshield")) < rate * trouble.after_s:
                 time.sleep(0.05)
-            began = time.monotonic()
             if trouble.frozen:
                 _freeze(workers[: trouble.frozen])
             else:
                 clock.set(trouble.set_by)
+                time.sleep(CLOCK_READ_S)  # what is answered until then may still bear the old time
+            began = time.monotonic()
             codes = [worker.wait(300) for worker in workers]
             said = [worker.stderr.read().decode()[-2000:] for worker in workers if worker.stderr]
         run_to_the_end(environment, DAY, 300, print)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+import psycopg2.extensions
 import pytest
 from sqlalchemy import Engine, event, text
 
@@ -29,8 +30,8 @@ DAY = Days.parse("2025-11-01")
 IPS = routable_ips(6)
 LASTS_S = 1.0
 PHASES = {
-    "ingest": "INTO sessions",
-    "addresses": "INTO session_ips",
+    "ingest": "COPY sessions",
+    "addresses": "COPY session_ips",
     "plan": "INSERT INTO lookups",
     "fetch": "UPDATE lookups SET ready = false",
     "store": "INTO enrichment_cache",
@@ -124,22 +125,39 @@ OUTAGES = [fails_over, restarts, is_full, ends_backends]
 
 @contextmanager
 def spoilt(engine: Engine, is_due: Due, spoil: Spoil) -> Iterator[list[str]]:
-    """Statements that are due are spoilt, each once; gives those for which that was done."""
+    """Statements that are due are spoilt, each once; gives those for which that was done.
+
+    Looked at in the driver: COPY goes past SQLAlchemy.
+    """
     done: list[str] = []
     lock = threading.Lock()
 
-    def look(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        with lock:
-            if statement in done or not is_due(statement, done):
-                return
-            done.append(statement)
-            spoil(cursor.connection.info.backend_pid)
+    class Watched(psycopg2.extensions.cursor):
+        def look(self, query: Any) -> None:
+            statement = (query.decode() if isinstance(query, bytes) else str(query)).partition("VALUES")[0]
+            with lock:
+                if statement in done or not is_due(statement, done):
+                    return
+                done.append(statement)
+                spoil(self.connection.info.backend_pid)
 
-    event.listen(engine, "before_cursor_execute", look)
+        def execute(self, query: Any, values: Any = None) -> None:
+            self.look(query)
+            super().execute(query, values)
+
+        def copy_expert(self, query: Any, file: Any, size: int = 8192) -> None:
+            self.look(query)
+            super().copy_expert(query, file, size)
+
+    def watch(connection: Any, record: Any, proxy: Any) -> None:
+        connection.cursor_factory = Watched
+
+    event.listen(engine, "checkout", watch)
     try:
         yield done
     finally:
-        event.remove(engine, "before_cursor_execute", look)
+        event.remove(engine, "checkout", watch)
+        engine.dispose()  # those that were watched
 
 
 def work(server: PostgresServer, simulator: Simulator, folder: Path, spoil: Spoil, is_due: Due) -> list[str]:

@@ -14,10 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.enrichment import ingest, pieces
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage import engine
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.migrate import current, require_current, upgrade
 from cowrie_enrich_dagster.vocabulary import Days
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, free_port
 
 DAYS = Days.parse("2025-11-01..2025-11-03")
 
@@ -107,6 +108,22 @@ def test_a_backend_that_ends_while_logs_are_read_costs_nothing(
     assert report.sessions == 1400
     with database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM sessions")).scalar_one() == 1400
+
+
+def test_a_database_that_stays_away_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that can be repeated does not wait again for what one of its transactions waited for."""
+    monkeypatch.setattr(engine, "OUTAGE_PATIENCE_S", 0.3)
+    waited: list[int] = []
+    monkeypatch.setattr(Database, "await_answer", lambda self: waited.append(1))
+    away = Database(f"postgresql://postgres@127.0.0.1:{free_port()}/nobody")
+
+    @repeats_after_outage
+    def step(database: Database) -> None:
+        database.moment()
+
+    with pytest.raises(DBAPIError):
+        step(away)
+    assert not waited
 
 
 def test_only_we_can_read_our_file(tmp_path: Path) -> None:
