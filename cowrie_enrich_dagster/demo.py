@@ -150,8 +150,9 @@ def run() -> None:
     out.print("  make dev          the same in Dagster's UI: lineage, metadata, checks, backfills")
     out.print(f"  {HOME / 'enrich.db'}   the tables, SQLite: start with enriched_sessions")
     out.print(f"  {tool} --help     your own logs, from the command line")
-    out.print("\nThe report, a page for your browser:", style="bold")
-    out.print(f"  {HOME / 'reports' / f'report-{days}.html'}")
+    out.print("\nThe report, for your browser: yesterday and what was new, all three days:", style="bold")
+    for page in (f"report-{days.last}.html", f"report-{days}.html"):
+        out.print(f"  {HOME / 'reports' / page}")
 
 
 @app.command()

@@ -18,7 +18,7 @@ ANSWERS = frozenset(status.value for status in LookupStatus if status.is_answer)
 ABOUT = {
     Subject.IP: "addresses",
     Subject.FILE_SHA256: "files",
-    Subject.PASSWORD_SHA1_PREFIX: "kinds of passwords",
+    Subject.PASSWORD_SHA1_PREFIX: "password prefixes",
 }
 _NEVER_SENT = LookupStatus.SKIPPED_POLICY.value
 WHY: dict[str, str] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cowrie_enrich_dagster import cli as command
 from cowrie_enrich_dagster.services.base import VERSION
 from tests.integration.test_cli import DAY, Cli, cli, simulator, the_error
 from tests.logs import routable_ips
@@ -104,3 +105,15 @@ def test_the_version_and_completion_are_there(cli: Cli) -> None:
     help_text = cli("--help").stdout
     assert "--install-completion" in help_text
     assert "Exit 0" in help_text
+
+
+def test_a_run_on_a_terminal_ends_with_the_top_of_the_report(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says where the rest is; in a pipe, and as JSON, nothing is added."""
+    assert "cowrie-enrich report" not in cli("run", "--days", DAY).stdout
+    monkeypatch.setattr(command.out, "_force_terminal", True)
+    shown = cli("run", "--days", DAY).stdout
+    assert "12 sessions from 3 addresses; of 31 October 2025 nothing is on" in shown
+    assert f"All of it on a page: cowrie-enrich report --days {DAY}" in shown
+    assert "cowrie-enrich report" not in cli("run", "--days", DAY, "--json").stdout
