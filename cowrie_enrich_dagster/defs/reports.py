@@ -7,6 +7,7 @@ from typing import Any
 from dagster import (
     AssetExecutionContext,
     DefaultScheduleStatus,
+    Failure,
     MaterializeResult,
     MetadataValue,
     ResourceParam,
@@ -48,8 +49,7 @@ def attack_report(
     """
     days = days_of(context)
     with opened(database) as pipeline:
-        folder = pipeline.settings.home / "reports"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = _folder(pipeline.settings.home)
         for day in days:
             of_day = _of(pipeline, Days(day, day), folder)
             context.add_asset_metadata(of_day, partition_key=str(day))
@@ -57,6 +57,16 @@ def attack_report(
             return MaterializeResult()
         of_run = _of(pipeline, days, folder)
     return MaterializeResult(metadata={f"run_{name}": value for name, value in of_run.items()})
+
+
+def _folder(home: Path) -> Path:
+    folder = home / "reports"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as problem:
+        reason = f"{folder} cannot be made ({problem.strerror}): set COWRIE_ENRICH_HOME to a folder of ours"
+        raise Failure(reason, allow_retries=False) from problem
+    return folder
 
 
 def _of(pipeline: Enricher, days: Days, folder: Path) -> dict[str, Any]:

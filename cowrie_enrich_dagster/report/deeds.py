@@ -64,7 +64,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BroughtFile:
-    """A file by its SHA-256; `how` it came: `download`, `upload`, `written`."""
+    """A file by its SHA-256; `how` it came: `download`, `upload`, `written`.
+
+    `first_seen` is of all days on record.
+    """
 
     sha256: str
     name: str | None
@@ -73,6 +76,7 @@ class BroughtFile:
     sessions: int
     sources: int
     first_seen: datetime
+    is_new: bool
     verdicts: tuple[Verdict, ...]
 
 
@@ -114,10 +118,11 @@ _SCRIPTS = """
 _FILES = """
     SELECT sha256, min(name) AS name, min(url) AS url, {hows} AS hows,
         count(DISTINCT sensor || session_id || {start}) AS sessions, count(DISTINCT src_ip) AS sources,
-        min(started_at) AS first_seen, count(*) OVER () AS of_all
+        count(*) OVER () AS of_all
     FROM session_files WHERE sha256 IS NOT NULL AND day BETWEEN :first AND :last
     GROUP BY sha256 ORDER BY count(DISTINCT src_ip) DESC, sha256 LIMIT :number
 """
+_FIRST_SEEN = "SELECT sha256, min(started_at) AS first_seen FROM session_files WHERE {among} GROUP BY sha256"
 _VERDICTS = """
     SELECT service, key, status, payload, fetched_at FROM answers
     WHERE {among} AND service IN ({services}) ORDER BY fetched_at
@@ -200,14 +205,19 @@ def _script(typed: _Typed) -> Script:
     return Script(typed.lines, typed.sessions, len(typed.sources), typed.first_seen)
 
 
-def files_of(asking: Asking) -> Top[BroughtFile]:
-    """The files that most sources brought, with what is known of them."""
+def files_of(asking: Asking, *, has_past: bool) -> Top[BroughtFile]:
+    """The files that most sources brought, with what is known; `has_past`: there are days before these."""
     query = _FILES.format(
         start=asking.dialect(sqlite="started_at", postgresql="CAST(started_at AS text)"),
         hows=asking.dialect(sqlite="group_concat(DISTINCT how)", postgresql="string_agg(DISTINCT how, ',')"),
     )
-    rows = asking.rows(query, "first_seen", number=FILES_SHOWN)
-    verdicts = verdicts_on(asking, [row.sha256 for row in rows])
+    rows = asking.rows(query, number=FILES_SHOWN)
+    hashes = [row.sha256 for row in rows]
+    verdicts = verdicts_on(asking, hashes)
+    among = _FIRST_SEEN.format(among=asking.database.among("sha256"))
+    first_seen = {
+        row.sha256: row.first_seen for row in asking.rows(among, "first_seen", keys=to_json(hashes))
+    }
 
     def made(row: Row[Any]) -> BroughtFile:
         return BroughtFile(
@@ -217,7 +227,8 @@ def files_of(asking: Asking) -> Top[BroughtFile]:
             tuple(sorted(row.hows.split(","))),
             row.sessions,
             row.sources,
-            row.first_seen,
+            first_seen[row.sha256],
+            has_past and first_seen[row.sha256].date() >= asking.days.first,
             verdicts[row.sha256],
         )
 

@@ -124,7 +124,7 @@ def figures_of(enricher: Enricher, days: Days) -> Figures:
             scripts=scripts.commonest(),
             campaigns=campaigns_of(asking, has_past=has_past),
             days_without_campaigns=days_without(asking),
-            files=files_of(asking),
+            files=files_of(asking, has_past=has_past),
             tunnels=tunnels_of(asking),
             news=news_of(asking, scripts, has_past=has_past),
             gaps=gaps_of(enricher, asking, statuses),

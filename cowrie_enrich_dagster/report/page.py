@@ -100,9 +100,10 @@ def _of(totals: Totals, key: str) -> int:
 
 def _compared(figures: Figures, key: str) -> str:
     if figures.before is None:
-        return "nothing to compare with"
+        return ""  # the first sentence says so
     before = _of(figures.before, key)
-    return f"{words.change(_of(figures.totals, key), before)} (before: {words.number(before)})"
+    how = words.change(_of(figures.totals, key), before)
+    return how if how == "none before" else f"{how} {words.than(how)} {words.number(before)}"
 
 
 def _plots(figures: Figures) -> dict[str, plots.Plot]:

@@ -96,10 +96,11 @@ def timeline(slots: Sequence[Slot], *, hourly: bool, narrow: bool = False) -> Pl
     width = 0.86 if len(slots) < 120 else 1.0
     axes.bar(places, [slot.sessions for slot in slots], width, color=_ALL)
     axes.bar(places, [slot.sessions_in for slot in slots], width, color=_HOT)
-    # A day's label stands at its first hour; where there are many days, at every few.
-    starts = [place for place, slot in enumerate(slots) if not hourly or slot.start.hour == 0]
+    # A day's label stands at its first hour, with others where days are few; of many days every few have one.
+    each = 24 if len(slots) > 3 * 24 else 6
+    starts = [place for place, slot in enumerate(slots) if not hourly or slot.start.hour % each == 0]
     step = -(-len(starts) // (5 if narrow else 12))
-    axes.set_xticks(starts[::step], [f"{slots[place].start:%d %b}" for place in starts[::step]], ha="left")
+    axes.set_xticks(starts[::step], [_label_of(slots[place]) for place in starts[::step]], ha="left")
     axes.set_xlim(-0.5, max(len(slots) - 0.5, 0.5))
     axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
     axes.grid(axis="y", color=_LINE, linewidth=0.6)
@@ -162,6 +163,10 @@ def coverage(gaps: Sequence[Gap]) -> Plot:
         f"{g.service} {g.answered} of {g.keys} {g.about}" for g in gaps
     )
     return _drawn(figure, told, "coverage")
+
+
+def _label_of(slot: Slot) -> str:
+    return f"{slot.start:%H:%M}" if slot.start.hour else f"{slot.start.day} {slot.start:%b}"
 
 
 def _axes(width: int, height: int, left: float | None = None) -> tuple[Figure, Axes]:

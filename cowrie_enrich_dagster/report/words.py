@@ -47,6 +47,11 @@ def change(now: int, before: int) -> str:
     return f"{abs(now - before) / before:.0%} {'more' if now > before else 'fewer'}".replace("%", " %")
 
 
+def than(how: str) -> str:
+    """The word behind a `change` and before what it is compared with."""
+    return "as" if how.endswith("as many") else "than"
+
+
 def days_in_words(days: Days) -> str:
     """`1–3 November 2025`, `30 October – 2 November 2025`."""
     first, last = days.first, days.last
@@ -120,10 +125,9 @@ def _how_many(figures: Figures) -> str:
     if before is None:
         return f"{text}; of {days_in_words(earlier)} nothing is on record to compare with."
     how = change(totals.sessions, before.sessions)
-    than = "as" if how.endswith("as many") else "than"
     first = figures.records.first
     from_when = f", on record from {moment(first)}" if first and first > earlier.first else ""
-    return f"{text}: {how} {than} on {days_in_words(earlier)} ({number(before.sessions)}{from_when})."
+    return f"{text}: {how} {than(how)} on {days_in_words(earlier)} ({number(before.sessions)}{from_when})."
 
 
 def _who_got_in(figures: Figures) -> str:
@@ -137,7 +141,7 @@ def _who_got_in(figures: Figures) -> str:
         f"{number(totals.sessions_with_files)} left files ({number(totals.files)} different)"
     )
     if totals.sessions_malicious:
-        text += f", in {number(totals.sessions_malicious)} one that a service calls malicious"
+        text += f", {number(totals.sessions_malicious)} of them one that a service calls malicious"
     return text + "."
 
 

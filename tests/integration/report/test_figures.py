@@ -126,6 +126,8 @@ def test_only_what_no_earlier_day_had_is_new(enriched: Enricher) -> None:
 
     assert third.news.files is not None
     assert {file.value for file in third.news.files.shown} == hashes(later) - hashes(earlier)
+    marked = {file.sha256 for file in third.files.shown if file.is_new}
+    assert marked == hashes(later) - hashes(earlier)
     new = {source.address for source in third.sources.shown if source.is_new}
     assert new == {one.source for one in later} - {one.source for one in earlier} & new
     first = figures_of(enriched, Days.parse("2025-11-01"))
