@@ -3,8 +3,8 @@
     python -m benchmarks.campaigns [--json] [--sessions N] [--engine ENGINE]
 
 Rows of `sessions` of thirty days: six in ten only knock; three are of one of 300 botnets, each with a script
-(other hosts and random names every time), four files and a key; one brings a file that nobody else has. Then a
-day of 60,000 sessions comes, and is read again with 100 more.
+(other hosts and random names every time), four files and a key; one brings a file that nobody else has. Then
+a day of 60,000 sessions comes, and is read again with 100 more.
 """
 
 from __future__ import annotations

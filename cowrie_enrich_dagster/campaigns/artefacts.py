@@ -40,7 +40,8 @@ class Artefact(NamedTuple):
     def shown(self) -> str:
         """The value as one line to be read."""
         line = self.value.replace("\n", "; ")
-        line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+        if not line.isprintable():
+            line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
         return line if len(line) <= VALUE_CHARS else line[: VALUE_CHARS - 1] + "…"
 
 

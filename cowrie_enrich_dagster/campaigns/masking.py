@@ -71,6 +71,7 @@ _PROBE = re.compile(
 _TO_NOWHERE = re.compile(r"\d?>+\s*(?:&\s*\d|/dev/null)|\d?>&\d")
 _BEFORE_COMMAND = frozenset("if then else elif do while until ! ( { sudo nohup exec time".split())  # noqa: SIM905
 _PARSED_LINES = 4_096
+_KNOWN_WORDS = 16_384
 
 
 class Line(NamedTuple):
@@ -109,6 +110,7 @@ def _is_dense(text: str) -> bool:
     return any(map(str.isdigit, text)) and any(map(str.isupper, text))
 
 
+@lru_cache(_KNOWN_WORDS)
 def _masked_word(word: str) -> str:
     if word.isdigit():
         return "<n>"

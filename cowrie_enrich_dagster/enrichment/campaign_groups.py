@@ -1,12 +1,18 @@
-"""Sets of artefacts -> campaigns: those that a changed set touches are put together anew."""
+"""Sets of artefacts -> campaigns, after some sets changed.
+
+A campaign is not read again to grow: it stands as one for all of its sets, and is joined with what shares an
+artefact with it. Only one from which something was taken that may have held it together, made it, or given it
+its id, is taken apart (`_REOPENED`) and put together anew from all of its sets.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, text
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, text
 
 from cowrie_enrich_dagster.campaigns import ArtefactSet, campaigns_of, is_shared_by_all, label
 from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
@@ -17,58 +23,103 @@ from cowrie_enrich_dagster.storage.tables import Campaign, UtcDateTime, table_of
 TOLD_ARTEFACTS = 20
 """So many of what joins a campaign are told of it."""
 _CAMPAIGNS = table_of(Campaign)
+_LATE = datetime.max.replace(tzinfo=timezone.utc)
 _TEMPORARY = MetaData()
-_TOUCHED, _AFFECTED = (
-    Table(name, _TEMPORARY, Column("set_id", String(16), primary_key=True), prefixes=["TEMPORARY"])
-    for name in ("touched_sets", "affected_sets")
-)
-_ASSIGNED = Table(
-    "assigned_sets", _TEMPORARY,
-    Column("set_id", String(16), primary_key=True), Column("campaign_id", String(16)),
-    prefixes=["TEMPORARY"],
-)  # fmt: skip
 
-_COUNT_SETS = """
+
+def _temporary(name: str, key: str, *columns: Column[Any]) -> Table:
+    first: Column[Any] = Column(key, String(16), primary_key=True)
+    return Table(name, _TEMPORARY, first, *columns, prefixes=["TEMPORARY"])
+
+
+_TOUCHED, _AFFECTED = _temporary("touched_sets", "set_id"), _temporary("affected_sets", "set_id")
+_BEFORE = _temporary(
+    "sets_before", "set_id",
+    Column("campaign_id", String(16)), Column("sessions", Integer), Column("first_seen", UtcDateTime),
+)  # fmt: skip
+_REOPENED, _LIVE = _temporary("reopened", "campaign_id"), _temporary("live_campaigns", "campaign_id")
+_ASSIGNED = _temporary("assigned_sets", "set_id", Column("campaign_id", String(16)))
+_RENAMED = _temporary("renamed", "campaign_id", Column("new_id", String(16)))
+
+_COUNT = (
+    """
+    INSERT INTO sets_before SELECT a.set_id, a.campaign_id, a.sessions, a.first_seen
+    FROM touched_sets AS t JOIN artefact_sets AS a ON a.set_id = t.set_id
+    """,
+    """
     INSERT INTO artefact_sets (set_id, sessions, first_seen, last_seen)
     SELECT set_id, count(*), min(started_at), max(started_at) FROM session_artefacts
     WHERE set_id IN (SELECT set_id FROM touched_sets) GROUP BY set_id
     ON CONFLICT (set_id) DO UPDATE SET sessions = excluded.sessions, first_seen = excluded.first_seen,
         last_seen = excluded.last_seen
-"""
-_EMPTY_SETS = """
+    """,
+    """
     UPDATE artefact_sets SET sessions = 0 WHERE set_id IN (SELECT set_id FROM touched_sets)
     AND NOT EXISTS (SELECT 1 FROM session_artefacts AS s WHERE s.set_id = artefact_sets.set_id)
-"""
-_MAY_BE_SHARED = """
-    SELECT f.artefact_id, f.shared_by_all
-    FROM artefacts AS f JOIN artefacts_in_sets AS i ON i.artefact_id = f.artefact_id
-    JOIN artefact_sets AS a ON a.set_id = i.set_id
-    GROUP BY f.artefact_id, f.shared_by_all HAVING f.shared_by_all OR sum(a.sessions) >= :few
-"""
+    """,
+    """
+    UPDATE artefacts SET sessions = artefacts.sessions + d.more FROM (
+        SELECT i.artefact_id, sum(a.sessions - coalesce(b.sessions, 0)) AS more
+        FROM touched_sets AS t JOIN artefact_sets AS a ON a.set_id = t.set_id
+        JOIN artefacts_in_sets AS i ON i.set_id = t.set_id
+        LEFT JOIN sets_before AS b ON b.set_id = t.set_id
+        GROUP BY i.artefact_id
+    ) AS d WHERE d.artefact_id = artefacts.artefact_id
+    """,
+)
+_ALL_SOURCES = "SELECT count(*) FROM (SELECT DISTINCT src_ip FROM session_ips) AS sources"
+_MAY_BE_SHARED = "SELECT artefact_id, shared_by_all FROM artefacts WHERE shared_by_all OR sessions >= :few"
 _SOURCES = """
     SELECT count(*) FROM (
         SELECT DISTINCT s.src_ip FROM artefacts_in_sets AS i
         JOIN session_artefacts AS s ON s.set_id = i.set_id
         WHERE i.artefact_id = :artefact_id AND s.src_ip IS NOT NULL) AS sources
 """
-_ALL_SOURCES = "SELECT count(*) FROM (SELECT DISTINCT src_ip FROM session_ips) AS sources"
-_NOTE_SHARED = "UPDATE artefacts SET shared_by_all = :is_shared WHERE artefact_id = :artefact_id"
-_TOUCH_SETS_OF = """
-    INSERT INTO touched_sets SELECT set_id FROM artefacts_in_sets WHERE artefact_id = :artefact_id
-    ON CONFLICT DO NOTHING
-"""
-_AFFECT = (
-    "INSERT INTO affected_sets SELECT set_id FROM touched_sets",
+_TURN = (
+    "UPDATE artefacts SET shared_by_all = NOT shared_by_all, campaign_id = NULL "
+    "WHERE artefact_id = :artefact_id",
     """
-    INSERT INTO affected_sets SELECT set_id FROM artefacts_in_sets WHERE artefact_id IN (
-        SELECT f.artefact_id FROM touched_sets AS t JOIN artefacts_in_sets AS i ON i.set_id = t.set_id
-        JOIN artefacts AS f ON f.artefact_id = i.artefact_id AND NOT f.shared_by_all)
+    INSERT INTO touched_sets SELECT set_id FROM artefacts_in_sets WHERE artefact_id = :artefact_id
     ON CONFLICT DO NOTHING
     """,
     """
-    INSERT INTO affected_sets SELECT set_id FROM artefact_sets WHERE campaign_id IN (
-        SELECT a.campaign_id FROM affected_sets AS t JOIN artefact_sets AS a ON a.set_id = t.set_id)
-    ON CONFLICT DO NOTHING
+    INSERT INTO reopened SELECT DISTINCT a.campaign_id
+    FROM artefacts_in_sets AS i JOIN artefact_sets AS a ON a.set_id = i.set_id
+    WHERE i.artefact_id = :artefact_id AND a.campaign_id IS NOT NULL ON CONFLICT DO NOTHING
+    """,
+)
+_REOPEN = (
+    # What was seen first is gone, or was seen later.
+    """
+    SELECT b.campaign_id FROM sets_before AS b JOIN artefact_sets AS a ON a.set_id = b.set_id
+    JOIN campaigns AS c ON c.campaign_id = b.campaign_id
+    WHERE b.first_seen = c.first_seen AND (a.sessions = 0 OR a.first_seen > b.first_seen)
+    """,
+    # A set is gone that others were joined over.
+    """
+    SELECT b.campaign_id FROM sets_before AS b JOIN artefact_sets AS a ON a.set_id = b.set_id
+    JOIN artefacts_in_sets AS i ON i.set_id = b.set_id
+    JOIN artefacts AS f ON f.artefact_id = i.artefact_id AND NOT f.shared_by_all
+    WHERE b.campaign_id IS NOT NULL AND a.sessions = 0 AND EXISTS (
+        SELECT 1 FROM artefacts_in_sets AS o WHERE o.artefact_id = i.artefact_id AND o.set_id <> i.set_id)
+    GROUP BY b.campaign_id, b.set_id HAVING count(*) > 1
+    """,
+    # What is left may be too little.
+    """
+    SELECT b.campaign_id FROM sets_before AS b JOIN artefact_sets AS a ON a.set_id = b.set_id
+    JOIN campaigns AS c ON c.campaign_id = b.campaign_id WHERE a.sessions < b.sessions
+    GROUP BY b.campaign_id, c.sessions HAVING c.sessions - sum(b.sessions - a.sessions) < 2
+    """,
+)
+_AFFECT = (
+    "SELECT set_id FROM touched_sets",
+    "SELECT set_id FROM artefact_sets WHERE campaign_id IN (SELECT campaign_id FROM reopened)",
+    # Sets that stood alone.
+    """
+    SELECT set_id FROM artefacts_in_sets WHERE artefact_id IN (
+        SELECT f.artefact_id FROM touched_sets AS t JOIN artefacts_in_sets AS i ON i.set_id = t.set_id
+        JOIN artefacts AS f ON f.artefact_id = i.artefact_id
+        WHERE f.campaign_id IS NULL AND NOT f.shared_by_all)
     """,
 )
 _OLD_CAMPAIGNS = """
@@ -83,11 +134,34 @@ _AFFECTED_SETS = """
     WHERE a.sessions > 0 OR a.first_forgotten IS NOT NULL
     ORDER BY a.set_id
 """
-_ASSIGN = """
+_WHOLE_CAMPAIGNS = """
+    SELECT DISTINCT c.campaign_id, own.kind AS own_kind, c.first_seen, c.sessions, f.kind, f.artefact_id
+    FROM affected_sets AS t JOIN artefacts_in_sets AS i ON i.set_id = t.set_id
+    JOIN artefacts AS f ON f.artefact_id = i.artefact_id AND NOT f.shared_by_all
+    JOIN campaigns AS c ON c.campaign_id = f.campaign_id
+    JOIN artefacts AS own ON own.artefact_id = c.campaign_id
+    WHERE c.campaign_id NOT IN (SELECT campaign_id FROM reopened)
+    ORDER BY c.campaign_id
+"""
+_RENAME = (
+    "UPDATE {table} SET campaign_id = r.new_id FROM renamed AS r WHERE r.campaign_id = {table}.campaign_id"
+)
+_ASSIGN = (
+    _RENAME.format(table="artefact_sets"),
+    _RENAME.format(table="artefacts"),
+    """
     UPDATE artefact_sets SET campaign_id =
         (SELECT n.campaign_id FROM assigned_sets AS n WHERE n.set_id = artefact_sets.set_id)
     WHERE set_id IN (SELECT set_id FROM affected_sets)
-"""
+    """,
+    """
+    UPDATE artefacts SET campaign_id = (
+        SELECT a.campaign_id FROM artefacts_in_sets AS i JOIN artefact_sets AS a ON a.set_id = i.set_id
+        WHERE i.artefact_id = artefacts.artefact_id AND a.campaign_id IS NOT NULL LIMIT 1)
+    WHERE NOT shared_by_all AND artefact_id IN (
+        SELECT i.artefact_id FROM affected_sets AS t JOIN artefacts_in_sets AS i ON i.set_id = t.set_id)
+    """,
+)
 _DEAD_SETS = """
     DELETE FROM artefact_sets WHERE sessions = 0 AND campaign_id IS NULL
     AND set_id IN (SELECT set_id FROM affected_sets)
@@ -110,33 +184,39 @@ _FIGURES = """
     FROM (
         SELECT campaign_id, min(first_seen) AS first_seen, min(first_forgotten) AS first_forgotten,
             max(last_seen) AS last_seen, sum(sessions) AS sessions
-        FROM artefact_sets WHERE campaign_id IN (SELECT campaign_id FROM assigned_sets) GROUP BY campaign_id
+        FROM artefact_sets WHERE campaign_id IN (SELECT campaign_id FROM live_campaigns) GROUP BY campaign_id
     ) AS g JOIN (
         SELECT a.campaign_id, count(DISTINCT s.src_ip) AS sources, count(DISTINCT s.sensor) AS sensors
         FROM artefact_sets AS a JOIN session_artefacts AS s ON s.set_id = a.set_id
-        WHERE a.campaign_id IN (SELECT campaign_id FROM assigned_sets) GROUP BY a.campaign_id
+        WHERE a.campaign_id IN (SELECT campaign_id FROM live_campaigns) GROUP BY a.campaign_id
     ) AS d ON d.campaign_id = g.campaign_id
 """
-# What joins: at least two sessions have it. The first is told of a campaign of which one is left, too.
+# What joins: at least two sessions have it; or all there is, of a campaign of which one session is left.
 _BY_WHAT = """
     SELECT campaign_id, kind, value, sessions FROM (
-        SELECT a.campaign_id, f.kind, f.value, sum(a.sessions) AS sessions, row_number() OVER (
-            PARTITION BY a.campaign_id ORDER BY sum(a.sessions) DESC, f.artefact_id) AS place
-        FROM artefact_sets AS a JOIN artefacts_in_sets AS i ON i.set_id = a.set_id
-        JOIN artefacts AS f ON f.artefact_id = i.artefact_id AND NOT f.shared_by_all
-        WHERE a.campaign_id IN (SELECT campaign_id FROM assigned_sets)
-        GROUP BY a.campaign_id, f.kind, f.value, f.artefact_id
-    ) AS told WHERE place = 1 OR (place <= :most AND sessions > 1) ORDER BY campaign_id, place
+        SELECT f.campaign_id, f.kind, f.value, f.sessions, row_number() OVER (
+            PARTITION BY f.campaign_id ORDER BY f.sessions DESC, f.artefact_id) AS place
+        FROM artefacts AS f JOIN live_campaigns AS l ON l.campaign_id = f.campaign_id
+        WHERE f.sessions > 1 OR NOT EXISTS (
+            SELECT 1 FROM artefacts AS o WHERE o.campaign_id = f.campaign_id AND o.sessions > 1)
+    ) AS told WHERE place <= :most ORDER BY campaign_id, place
 """
-_NOW_IN = """
-    (SELECT a.campaign_id FROM artefacts_in_sets AS i
-     JOIN artefacts AS f ON f.artefact_id = i.artefact_id AND NOT f.shared_by_all
-     JOIN artefact_sets AS a ON a.set_id = i.set_id
-     WHERE i.artefact_id = campaigns.campaign_id AND a.campaign_id IS NOT NULL LIMIT 1)
-"""
-_OLD_IDS = """
-    ({campaign} OR {merged}) AND campaign_id NOT IN (SELECT campaign_id FROM assigned_sets)
-"""
+_OLD_IDS = (
+    """
+    UPDATE campaigns SET merged_into =
+        (SELECT f.campaign_id FROM artefacts AS f WHERE f.artefact_id = campaigns.campaign_id)
+    WHERE ({campaign} OR {merged}) AND campaign_id NOT IN (SELECT campaign_id FROM live_campaigns)
+    """,
+    """
+    DELETE FROM campaigns WHERE {campaign} AND merged_into IS NULL
+    AND campaign_id NOT IN (SELECT campaign_id FROM live_campaigns)
+    """,
+    # Of one that was merged before, what its id stood for has gone, too.
+    """
+    DELETE FROM campaigns WHERE merged_into IS NULL AND campaign_id NOT IN (SELECT campaign_id FROM artefacts
+        WHERE campaign_id IS NOT NULL)
+    """,
+)
 
 
 def begin_grouping(connection: Connection) -> None:
@@ -147,25 +227,32 @@ def begin_grouping(connection: Connection) -> None:
 
 
 def group(database: Database, connection: Connection) -> None:
-    """Put together anew the campaigns that `touched_sets` touch."""
+    """Let campaigns follow the sessions of `touched_sets`."""
     analyse(connection, _TOUCHED)
-    connection.execute(text(_COUNT_SETS))
-    connection.execute(text(_EMPTY_SETS))
-    _sort_out_shared(connection)
-    for statement in _AFFECT:
+    for statement in _COUNT:
         connection.execute(text(statement))
-    analyse(connection, _AFFECTED)
-    old = list(connection.execute(text(_OLD_CAMPAIGNS)).scalars())
-    campaigns = campaigns_of(_affected_sets(connection))
-    pairs = ((one, campaign) for campaign, sets in campaigns.items() for one in sets)
-    insert_rows(connection, _ASSIGNED, ["set_id", "campaign_id"], pairs)
-    analyse(connection, _ASSIGNED)
-    connection.execute(text(_ASSIGN))
+    _sort_out_shared(connection)
+    analyse(connection, _TOUCHED, _BEFORE)
+    for chosen in _REOPEN if connection.execute(text("SELECT 1 FROM sets_before LIMIT 1")).first() else ():
+        connection.execute(text(f"INSERT INTO reopened {_distinct(chosen)} ON CONFLICT DO NOTHING"))
+    for chosen in _AFFECT:
+        connection.execute(text(f"INSERT INTO affected_sets {_distinct(chosen)} ON CONFLICT DO NOTHING"))
+    analyse(connection, _AFFECTED, _REOPENED)
+    old = set(connection.execute(text(_OLD_CAMPAIGNS)).scalars())
+    old |= _put_together(connection)
+    for statement in _ASSIGN:
+        connection.execute(text(statement))
     if connection.execute(text(_DEAD_SETS)).rowcount:
         for statement in _DEAD_REST:
             connection.execute(text(statement))
     _write_campaigns(connection)
-    _follow_old_ids(database, connection, old)
+    among = {"campaign": database.among("campaign_id"), "merged": database.among("merged_into")}
+    for statement in _OLD_IDS:
+        connection.execute(text(statement.format(**among)), {"keys": to_json(sorted(old))})
+
+
+def _distinct(chosen: str) -> str:
+    return f"SELECT DISTINCT * FROM ({chosen}) AS chosen WHERE true"
 
 
 def _sort_out_shared(connection: Connection) -> None:
@@ -176,20 +263,43 @@ def _sort_out_shared(connection: Connection) -> None:
     for artefact_id, was_shared in connection.execute(text(_MAY_BE_SHARED), {"few": few}).all():
         of_this = {"artefact_id": artefact_id}
         sources = connection.execute(text(_SOURCES), of_this).scalar_one()
-        if (is_shared := is_shared_by_all(sources, everybody)) == bool(was_shared):
-            continue
-        connection.execute(text(_NOTE_SHARED), {**of_this, "is_shared": is_shared})
-        connection.execute(text(_TOUCH_SETS_OF), of_this)
+        if is_shared_by_all(sources, everybody) != bool(was_shared):
+            for statement in _TURN:
+                connection.execute(text(statement), of_this)
+
+
+def _put_together(connection: Connection) -> set[str]:
+    """Fill `assigned_sets`, `renamed` and `live_campaigns`; returns the ids of which there is a new one."""
+    campaigns = campaigns_of([*_affected_sets(connection), *_whole_campaigns(connection)])
+    named = [(one, campaign) for campaign, names in campaigns.items() for one in names]
+    renamed = {
+        name[1:]: campaign for name, campaign in named if name.startswith("=") and name[1:] != campaign
+    }
+    sets = ((name, campaign) for name, campaign in named if name and not name.startswith("="))
+    insert_rows(connection, _ASSIGNED, ["set_id", "campaign_id"], sets)
+    insert_rows(connection, _RENAMED, ["campaign_id", "new_id"], renamed.items())
+    insert_rows(connection, _LIVE, ["campaign_id"], ((campaign,) for campaign in campaigns))
+    analyse(connection, _ASSIGNED, _LIVE)
+    return set(renamed)
 
 
 def _affected_sets(connection: Connection) -> Iterator[ArtefactSet]:
     query = text(_AFFECTED_SETS).columns(first_seen=UtcDateTime, first_forgotten=UtcDateTime)
-    for (set_id, sessions, first_seen, forgotten), rows in groupby(
-        connection.execute(query), lambda r: r[:4]
-    ):
+    found = connection.execute(query)
+    for (set_id, sessions, first_seen, forgotten), rows in groupby(found, lambda row: row[:4]):
         artefacts = tuple((kind, artefact_id) for *_, kind, artefact_id in rows)
         first = min(first_seen, forgotten or first_seen)
         yield ArtefactSet(set_id, artefacts, sessions, first, forgotten is not None)
+
+
+def _whole_campaigns(connection: Connection) -> Iterator[ArtefactSet]:
+    """A campaign as a set `=ID` of the artefact that gave it its id, and one without a name for each link."""
+    query = text(_WHOLE_CAMPAIGNS).columns(first_seen=UtcDateTime)
+    found = connection.execute(query)
+    for (campaign, kind, first_seen, sessions), links in groupby(found, lambda row: row[:4]):
+        yield ArtefactSet(f"={campaign}", ((kind, campaign),), sessions, first_seen, was_forgotten=True)
+        for *_, other_kind, artefact in links:
+            yield ArtefactSet("", ((kind, campaign), (other_kind, artefact)), 0, _LATE)
 
 
 def _write_campaigns(connection: Connection) -> None:
@@ -215,18 +325,7 @@ def _write_campaigns(connection: Connection) -> None:
     )  # fmt: skip
 
 
-def _follow_old_ids(database: Database, connection: Connection, old: list[str]) -> None:
-    """Say of ids that were given out and are none any more where what they stood for is now, if anywhere."""
-    condition = _OLD_IDS.format(campaign=database.among("campaign_id"), merged=database.among("merged_into"))
-    for statement in (
-        f"UPDATE campaigns SET merged_into = {_NOW_IN} WHERE {condition}",
-        f"DELETE FROM campaigns WHERE {database.among('campaign_id')} AND merged_into IS NULL "
-        "AND campaign_id NOT IN (SELECT campaign_id FROM assigned_sets)",
-    ):
-        connection.execute(text(statement), {"keys": to_json(old)})
-
-
-def analyse(connection: Connection, table: Table) -> None:
-    """Let PostgreSQL look at a table that was just filled."""
-    if connection.dialect.name == "postgresql":  # of a table that nobody has looked at few rows are expected
+def analyse(connection: Connection, *filled: Table) -> None:
+    """Let the planner look at tables that were just filled: it would take them for large, or for empty."""
+    for table in filled:
         connection.execute(text(f"ANALYZE {table.name}"))

@@ -278,15 +278,19 @@ class EnrichedSession(Base):
 class Artefact(Base):
     """What a session can have in common with others: a file, a public key, a download host or a script.
 
-    `artefact_id` is made of its kind and its value alone; `value` is cut to what one reads. What is
-    `shared_by_all` joins nobody. See `campaigns.artefacts`.
+    `artefact_id` is made of its kind and its value alone; `value` is cut to what one reads. `sessions` have
+    it. What is `shared_by_all` joins nobody, and is in no campaign. See `campaigns.artefacts`.
     """
 
     __tablename__ = "artefacts"
     artefact_id: Mapped[str] = mapped_column(String(16), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     value: Mapped[str] = mapped_column(Text)
+    sessions: Mapped[int] = mapped_column(Integer, server_default="0", index=True)
     shared_by_all: Mapped[bool] = mapped_column(server_default=false())
+    campaign_id: Mapped[str | None] = mapped_column(String(16))
+
+    __table_args__ = (Index("ix_artefacts_campaign", "campaign_id", "sessions"),)
 
 
 class ArtefactSet(Base):

@@ -24,6 +24,8 @@ SESSION_CAMPAIGNS = """
     WHERE a.campaign_id IS NOT NULL
 """
 INDEXES = {
+    "ix_artefacts_sessions": ("artefacts", ["sessions"]),
+    "ix_artefacts_campaign": ("artefacts", ["campaign_id", "sessions"]),
     "ix_artefact_sets_campaign_id": ("artefact_sets", ["campaign_id"]),
     "ix_artefacts_in_sets_artefact_id": ("artefacts_in_sets", ["artefact_id"]),
     "ix_session_artefacts_day": ("session_artefacts", ["day"]),
@@ -40,7 +42,9 @@ def upgrade() -> None:
         sa.Column("artefact_id", ID, primary_key=True),
         sa.Column("kind", ID, nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("sessions", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("shared_by_all", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.Column("campaign_id", ID),
     )
     op.create_table(
         "artefact_sets",

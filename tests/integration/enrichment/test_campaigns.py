@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from cowrie_enrich_dagster.enrichment.addresses import summarise_addresses
 from cowrie_enrich_dagster.enrichment.campaigns import find_campaigns, forget_campaigns_of
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.ingest import ingest_days
+from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.storage.tables import Campaign, table_of
@@ -33,6 +35,7 @@ from tests.logs import START, routable_ips
 Open = Callable[..., Enricher]
 EMPTY = sha256(b"").hexdigest()
 SPAN = Days.parse("2025-11-01..2025-11-04")
+FOUR_DAYS = [START + timedelta(days=n) for n in range(4)]
 KEY = "SHA256:" + "k" * 43
 
 
@@ -204,22 +207,42 @@ def test_the_run_and_the_drain_keep_campaigns(open_enricher: Open) -> None:
     assert campaigns(enricher.database) == first
 
 
+def test_exports_tell_the_campaign(open_enricher: Open, tmp_path: Path) -> None:
+    """Its id and label with each of its sessions; in STIX what took part in it indicates it."""
+    enricher = open_enricher()
+    enricher.run(SAMPLE_DAYS)
+    told = {campaign["campaign_id"]: campaign for campaign in campaigns(enricher.database)}
+    largest = max(told.values(), key=lambda campaign: campaign["sessions"])
+    path = tmp_path / "export"
+    export_days(enricher.database, SAMPLE_DAYS, ExportFormat.JSON, path)
+    documents = [json.loads(line) for line in path.read_text().splitlines()]
+    exported = [d["cowrie"]["campaign"] for d in documents if "campaign" in d["cowrie"]]
+    assert (len(documents), len(exported)) == (1400, 139)
+    assert exported.count({"id": largest["campaign_id"], "label": largest["label"]}) == largest["sessions"]
+    export_days(enricher.database, SAMPLE_DAYS, ExportFormat.STIX, path)
+    objects = {thing["id"]: thing for thing in json.loads(path.read_text())["objects"]}
+    named = [thing for thing in objects.values() if thing["type"] == "campaign"]
+    assert sorted(thing["name"] for thing in named) == sorted(c["label"] for c in told.values())
+    (its_id,) = (thing["id"] for thing in named if thing["name"] == largest["label"])
+    indicators = [thing["source_ref"] for thing in objects.values() if thing.get("target_ref") == its_id]
+    assert {objects[one]["type"] for one in indicators} == {"indicator"}
+    assert len(indicators) == largest["sources"]
+
+
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[list[Attack], list[list[date]]]:
-    """A few sessions with artefacts of a small stock over four days, and several orders of these days."""
+def attacks_of_four_days(draw: st.DrawFn, prefix: str) -> list[Attack]:
+    """A few sessions with artefacts of a small stock; on each of the days one that has none."""
     stock = st.lists(st.sampled_from([file(str(n)) for n in range(9)]), max_size=3, unique=True)
-    number = draw(st.integers(2, 14))
-    attacks = [
+    quiet = [Attack(f"q{n}", "11.0.0.9", day) for n, day in enumerate(FOUR_DAYS)]
+    return quiet + [
         Attack(
-            f"s{n:02}",
+            f"{prefix}{n:02}",
             f"11.0.0.{draw(st.integers(1, 5))}",
-            START + timedelta(days=draw(st.integers(0, 3)), minutes=draw(st.integers(0, 3))),
+            draw(st.sampled_from(FOUR_DAYS)) + timedelta(minutes=draw(st.integers(0, 3))),
             files=tuple(draw(stock)),
         )
-        for n in range(number)
+        for n in range(draw(st.integers(2, 14)))
     ]
-    days = sorted({attack.start.date() for attack in attacks})
-    return attacks, [days, *(draw(st.permutations(days)) for _ in range(2))]
 
 
 @pytest.fixture(scope="module")
@@ -232,33 +255,54 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=30, deadline=None)
-@given(worlds(), st.sampled_from([rules.ENOUGH_SOURCES, 2]))
-def test_any_order_of_the_days_gives_the_same_campaigns(
-    migrated: Path, world: tuple[list[Attack], list[list[date]]], enough: int
-) -> None:
-    """One by one in whatever order, or all at once: the same rows, and no id that was given out is lost.
+orders = st.permutations([day.date() for day in FOUR_DAYS])
 
-    Unless what made it came to be everybody's.
+
+@settings(max_examples=30, deadline=None)
+@given(
+    attacks_of_four_days("these"),
+    attacks_of_four_days("other"),
+    orders,
+    orders,
+    st.sampled_from([rules.ENOUGH_SOURCES, 2]),
+)
+def test_campaigns_depend_on_the_sessions_alone(
+    migrated: Path,
+    attacks: list[Attack],
+    others: list[Attack],
+    order: list[date],
+    other_order: list[date],
+    enough: int,
+) -> None:
+    """Days one by one in any order, or all at once, or after other sessions stood there: the same rows.
+
+    And no id that was given out is lost, unless what made it is gone, or came to be everybody's.
     """
-    attacks, orders = world
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=migrated.parent) as folder:
-        patch.setattr(rules, "ENOUGH_SOURCES", enough)
-        logs = write_attacks(Path(folder) / "logs", attacks)
-        outcomes = []
-        for number, order in enumerate([*orders, None]):
-            database = Database(f"sqlite:///{shutil.copy(migrated, Path(folder) / f'{number}.db')}")
-            given_out: set[str] = set()
-            for days in [Days(day, day) for day in order] if order else [SPAN]:
+
+    def outcome(name: str, *steps: tuple[list[Attack], list[Days]]) -> tuple[Any, set[str], dict[str, str]]:
+        path = shutil.copy(migrated, Path(folder) / f"{name}.db")
+        database, given_out = Database(f"sqlite:///{path}"), set[str]()
+        for logged, reads in steps:
+            logs = write_attacks(Path(folder) / name, logged)
+            for days in reads:
                 seen(database, logs, days)
                 given_out |= set(members(database))
-            live, leads_to = set(members(database)), merged(database)
-            assert set(leads_to) <= given_out - live
-            assert enough == 2 or set(leads_to) == given_out - live
-            assert set(leads_to.values()) <= live
-            outcomes.append((members(database), campaigns(database)))
-            database.close()
-        assert all(outcome == outcomes[0] for outcome in outcomes)
+        found = members(database), campaigns(database)
+        leads_to = merged(database)
+        database.close()
+        assert set(leads_to.values()) <= set(found[0])
+        assert set(leads_to) <= given_out - set(found[0])
+        return found, given_out - set(found[0]), leads_to
+
+    one_by_one = [Days(day, day) for day in order]
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=migrated.parent) as folder:
+        patch.setattr(rules, "ENOUGH_SOURCES", enough)
+        expected, _, _ = outcome("at_once", (attacks, [SPAN]))
+        found, gone, leads_to = outcome("in_order", (attacks, one_by_one))
+        assert found == expected
+        assert enough == 2 or gone == set(leads_to)
+        others_first = (others, [Days(day, day) for day in other_order])
+        assert outcome("after_others", others_first, (attacks, one_by_one))[0] == expected
 
 
 def test_forgotten_days_leave_ids_as_they_were(database: Database, tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def events(kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, filter(None, lines)) if event["eventid"] == f"cowrie.{kind}"]
 
 
-def test_the_ten_queries(open_enricher: Open) -> None:
+def test_the_queries_of_the_page(open_enricher: Open) -> None:
     """None is empty; what they count is what the logs hold."""
-    assert len(QUERIES) == 10
+    assert len(QUERIES) == 12
     with open_enricher() as enricher:
         enricher.run(SAMPLE_DAYS)
         with enricher.database.read() as connection:
@@ -66,6 +66,7 @@ def test_frames_have_real_types(open_enricher: Open) -> None:
             frames.logins,
             frames.commands,
             frames.files,
+            frames.campaigns,
         ):
             full, empty = frame_of("2025-11-01..2025-11-03", database), frame_of("2024-01-01", database)
             assert len(full) > 10
@@ -77,6 +78,10 @@ def test_frames_have_real_types(open_enricher: Open) -> None:
         assert str(sessions["source_as_number"].dtype) == "Int64"
         assert str(sessions["source_is_tor"].dtype) == "boolean"
         assert isinstance(sessions["command_lines"].iloc[0], list)
+        campaigns = frames.campaigns("2025-11-02", database)
+        assert campaigns["sessions_then"].sum() < campaigns["sessions"].sum() <= 139
+        assert str(campaigns["first_seen"].dtype.tz) == "UTC"
+        assert campaigns["artefacts"].iloc[0][0]["kind"] == "host"
         commands = frames.commands(SAMPLE_DAYS, database)
         assert len(commands) == sum(len(lines) for lines in sessions["command_lines"])
         assert str(frames.logins(SAMPLE_DAYS, database)["success"].dtype) == "boolean"

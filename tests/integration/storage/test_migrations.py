@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import bindparam, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from cowrie_enrich_dagster.enrichment.campaigns import find_campaigns
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import (
@@ -206,6 +207,29 @@ def test_sessions_of_v15_stay_and_later_ones_of_an_id_go_on_the_way_down(empty: 
     assert (count(empty, "sessions"), current(empty)) == (9, head(empty))
     with empty.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_sessions_of_v17_get_their_campaigns_and_go_back(empty: Database) -> None:
+    """Up: what stands is to be looked through; down: only campaigns go; up again: the same ones."""
+    upgrade(empty, "v15")
+    put_v15_sessions(empty, 9)
+    upgrade(empty, "v17")
+    worm = [{"sha256": "ab" * 32, "url": None, "name": None, "how": "upload"}]
+    with empty.write() as connection:
+        update = text("UPDATE sessions SET files = :files WHERE session_id < 'aa05'")
+        connection.execute(update.bindparams(bindparam("files", worm, Json)))
+    found = []
+    for _ in range(2):
+        upgrade(empty)
+        assert count(empty, "days_without_campaigns") == 1
+        find_campaigns(empty)
+        assert (count(empty, "days_without_campaigns"), count(empty, "session_campaigns")) == (0, 5)
+        with empty.read() as connection:
+            found.append(connection.execute(Base.metadata.tables["campaigns"].select()).all())
+        downgrade(empty, "v17")
+        assert (count(empty, "sessions"), count(empty, "enriched_sessions")) == (9, 9)
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
 
 
 def test_an_older_version_is_locked_out_and_told_why(empty: Database) -> None:
