@@ -47,6 +47,7 @@ from cowrie_enrich_dagster.enrichment.report import SOURCES, DrainReport, RunRep
 from cowrie_enrich_dagster.export import ExportFormat, Wanted, export_days
 from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.services import ALL
+from cowrie_enrich_dagster.services.base import VERSION
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
 from cowrie_enrich_dagster.simulator import simulate
@@ -72,9 +73,7 @@ class _Commands(TyperGroup):
             _fail(1, f"{where}{problem.strerror or problem}")
 
 
-app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False
-)
+app = typer.Typer(cls=_Commands, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 cache_app = typer.Typer(no_args_is_help=True, help="Look at, clean and fill the enrichment cache.")
 db_app = typer.Typer(no_args_is_help=True, help="The database schema: where it stands, up, down.")
 app.add_typer(cache_app, name="cache")
@@ -86,6 +85,21 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 DaysOption = Annotated[str, typer.Option("--days", help="One UTC day (YYYY-MM-DD) or a range A..B.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object last on stdout.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"cowrie-enrich {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def escape(text: str) -> str:
@@ -253,8 +267,10 @@ def run(
     What must wait longer is deferred; `drain` (and Dagster) goes on with it.
     """
     span = _days(days)
-    with _enricher(asks=True) as enricher, _progress_shown() as progress:
-        run_report = enricher.run(span, progress, wait=wait)
+    with _enricher(asks=True) as enricher:
+        with _progress_shown() as progress:
+            run_report = enricher.run(span, progress, wait=wait)
+        top = cli_reports.top_of(enricher, span) if out.is_terminal and not json else []
     report = run_report.as_dict()
     if json:
         _print_json(report)
@@ -283,6 +299,7 @@ def run(
             f"{report['pending']} lookups are pending ({escape(reasons)}); {escape(_eta(run_report))}; "
             "cowrie-enrich drain goes on with them when they are due"
         )
+    cli_reports.say(top)
 
 
 def _say_other_lists(days: list[date]) -> None:
@@ -623,3 +640,7 @@ def db_downgrade(
             typer.confirm("Go on?", abort=True, err=True)
         migrate.downgrade(database, revision)
         _print_json({"current": migrate.current(database)})
+
+
+# At the end: these commands are made of what stands above.
+from cowrie_enrich_dagster import cli_reports  # noqa: E402

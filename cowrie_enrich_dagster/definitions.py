@@ -13,12 +13,13 @@ from cowrie_enrich_dagster.defs.jobs import (
     prune_history,
     refresh_stale,
 )
+from cowrie_enrich_dagster.defs.reports import daily_report, report_days, reports
 from cowrie_enrich_dagster.defs.resources import resources
 from cowrie_enrich_dagster.defs.schedules import schedules
 from cowrie_enrich_dagster.defs.sensors import sensors
 
 defs = Definitions(
-    assets=assets,
+    assets=[*assets, *reports],
     jobs=[
         enrich_day,
         index_logs,
@@ -28,8 +29,9 @@ defs = Definitions(
         import_filesystem_cache,
         prune_history,
         forget_old_days,
+        report_days,
     ],
-    schedules=schedules,
+    schedules=[*schedules, daily_report],
     sensors=sensors,
     resources=resources,
     # Fetching is waiting: one step per service may wait at the same time, whatever the number of cores.

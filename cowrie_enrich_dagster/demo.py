@@ -1,11 +1,14 @@
 """`make demo` and `make dev`: the real pipeline in Dagster, on sample logs, against the simulator.
 
-Everything it writes lies under ./.cowrie-enrich/demo. Settings already in the environment are kept.
+The logs are moved in time so that they end yesterday. Everything that is written lies under
+./.cowrie-enrich/demo, and no setting of the environment is used: no simulated answer reaches other data.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,93 +17,142 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import date, timedelta
 from pathlib import Path
 from typing import NoReturn
 
 import typer
 from rich.console import Console
 
+from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.simulator import Limit, Simulator, SimulatorConfig, TokenBucket
+from cowrie_enrich_dagster.vocabulary import Days, utc_now
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HOME = REPOSITORY / ".cowrie-enrich" / "demo"
 SAMPLE_LOGS = REPOSITORY / "tests" / "data" / "cowrie"
-FIRST_DAY, LAST_DAY = "2025-11-01", "2025-11-03"
-LAST_LOG = "2025-11-04"
-"""It holds but the ends of sessions that crossed midnight; left out, the sensor would enrich it in `dev`."""
+FIRST_DAY, LAST_DAY = date(2025, 11, 1), date(2025, 11, 3)
+"""Of the sample logs. A log of the day after holds the ends of sessions that crossed midnight."""
 REQUESTS_PER_MINUTE = 900
+PACE = {
+    **{f"{name}_RATE_LIMIT": "15" for name in ("DSHIELD", "SPUR", "URLHAUS", "HIBP", "ABUSEIPDB")},
+    "VIRUSTOTAL_RATE_LIMIT": "2",
+    "VIRUSTOTAL_PER_MINUTE": "0",
+    "VIRUSTOTAL_PER_DAY": "10",
+}
+"""Faster than they are, and yet not all: GreyNoise and VirusTotal leave something that is not known yet."""
 USUAL_PORT = 3000
 GRACE_S = 15.0
+
+_DATE = re.compile(rb"2025-11-0[1-4]")
+_OURS = re.compile(
+    "(?:ENRICH|COWRIE|REDIS|" + "|".join(name.upper() for name in ALL) + ")_.*"
+    "|DATABASE_URL(?:_FILE)?|CACHE_DIR|SENSORS_TOML|ENABLE_REDIS_CACHE|RESPECT_RETRY_AFTER"
+)
 
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
-def _demo_environment() -> Iterator[None]:
-    """Sample logs copied where files may be dropped, a simulated DShield, SQLite, Dagster's own home."""
+def _demo_environment() -> Iterator[Days]:
+    """Sample logs where more may be dropped, simulated services, SQLite, Dagster's own home; the days."""
+    by = utc_now().date() - timedelta(days=1) - LAST_DAY
+    days = Days(FIRST_DAY + by, LAST_DAY + by)
+    _begin_anew_unless(str(days))
     logs, dagster_home = HOME / "logs", HOME / "dagster"
-    shutil.copytree(SAMPLE_LOGS, logs, dirs_exist_ok=True)
-    dagster_home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_moved(SAMPLE_LOGS, logs, by)
     dagster_home.mkdir(exist_ok=True)
     shutil.copy(REPOSITORY / "dagster.yaml", dagster_home)
+    no_settings = HOME / "sensors.toml"
+    no_settings.touch()
+    for name in filter(_OURS.fullmatch, list(os.environ)):
+        del os.environ[name]
+    names = [name for name in ALL if name != "maxmind"]  # which reads a file that nobody may hand on
     limit = Limit(rules=(TokenBucket(per_minute=REQUESTS_PER_MINUTE, burst=5),))
     with Simulator(SimulatorConfig(limits={"dshield": limit})) as simulator:
-        defaults = {
+        os.environ |= {
             "COWRIE_LOG_DIR": str(logs),
             "COWRIE_ENRICH_HOME": str(HOME),
             "DAGSTER_HOME": str(dagster_home),
             "ENABLE_REDIS_CACHE": "false",
-            "ENRICH_SERVICES": "dshield",
-            "DSHIELD_API_URL": simulator.url("dshield"),
-            "DSHIELD_RATE_LIMIT": str(REQUESTS_PER_MINUTE / 60),
+            "SENSORS_TOML": str(no_settings),
+            "ENRICH_SERVICES": ",".join(names),
+            "ENRICH_FEEDS": "none",
+            "ENRICH_START_DAY": str(days.first),
             "DSHIELD_EMAIL": "demo@example.org",
-            "ENRICH_START_DAY": FIRST_DAY,
+            **{f"{name.upper()}_API_URL": simulator.url(name) for name in names},
+            **{f"{name.upper()}_API_KEY": "demo" for name in names if ALL[name].needs_key},
+            **PACE,
         }
-        for name, value in defaults.items():
-            os.environ.setdefault(name, value)
-        yield
+        yield days
+
+
+def _begin_anew_unless(days: str) -> None:
+    """Forget the demo of other days; logs that were dropped beside the samples stay."""
+    HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mark = HOME / "days"
+    if mark.exists() and mark.read_text() == days:
+        return
+    for folder in (HOME / "dagster", HOME / "reports", *(HOME / "logs").glob("hp-sensor-*")):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in HOME.glob("enrich.db*"):
+        file.unlink()
+    mark.write_text(days)
+
+
+def _write_moved(source: Path, target: Path, by: timedelta) -> None:
+    """The logs as if they were written later by so many days."""
+
+    def moved(found: re.Match[bytes]) -> bytes:
+        return str(date.fromisoformat(found[0].decode()) + by).encode()
+
+    for path in source.rglob("*.gz"):
+        to = target / os.fsdecode(_DATE.sub(moved, os.fsencode(path.relative_to(source))))
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(gzip.compress(_DATE.sub(moved, gzip.decompress(path.read_bytes())), mtime=0))
 
 
 @app.command()
 def run() -> None:
-    """Materialise the three sample days as one run and show what came of it."""
-    with _demo_environment():
+    """Materialise the three sample days as one run, and the report on them."""
+    with _demo_environment() as days:
         from dagster import DagsterInstance
 
         from cowrie_enrich_dagster.definitions import defs
         from cowrie_enrich_dagster.enrichment.enricher import Enricher
+        from cowrie_enrich_dagster.report.figures import figures_of
+        from cowrie_enrich_dagster.report.words import headline
         from cowrie_enrich_dagster.settings import load_settings
-        from cowrie_enrich_dagster.vocabulary import Days
 
-        out.print("Enriching the sample logs in Dagster (about 20 seconds) ...")
+        out.print("Enriching the sample logs in Dagster (about a minute) ...")
         with DagsterInstance.get() as instance:
-            result = defs.resolve_job_def("enrich_day").execute_in_process(
-                instance=instance,
-                tags={
-                    "dagster/asset_partition_range_start": FIRST_DAY,
-                    "dagster/asset_partition_range_end": LAST_LOG,
-                },
-                run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
-                raise_on_error=False,
-            )
-        if not result.success:
-            out.print("The run failed; its log is above.", style="red")
-            raise typer.Exit(1)
+            for job, last in (("enrich_day", days.last + timedelta(days=1)), ("report_days", days.last)):
+                result = defs.resolve_job_def(job).execute_in_process(
+                    instance=instance,
+                    tags={
+                        "dagster/asset_partition_range_start": str(days.first),
+                        "dagster/asset_partition_range_end": str(last),
+                    },
+                    run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+                    raise_on_error=False,
+                )
+                if not result.success:
+                    out.print("The run failed; its log is above.", style="red")
+                    raise typer.Exit(1)
         with Enricher(load_settings()) as enricher:
-            days = Days.parse(f"{FIRST_DAY}..{LAST_DAY}")
-            sessions = enricher.count_sessions(days)
-            networks, countries = enricher.top_sources(days)
-    out.print(f"\n{sessions} sessions enriched, {days}", style="bold")
-    out.print(
-        "Busiest networks:  " + ", ".join(f"AS{number} {name} ({n})" for number, name, n in networks[:4])
-    )
-    out.print("Busiest countries: " + ", ".join(f"{country} ({n})" for country, n in countries[:8]))
+            figures = figures_of(enricher, days)
+    out.print(f"\n{figures.totals.sessions} sessions enriched, {days}", style="bold")
+    for sentence in headline(figures):
+        out.print(sentence)
     tool = Path(sys.executable).parent / "cowrie-enrich"
     out.print("\nWhere to look next:", style="bold")
     out.print("  make dev          the same in Dagster's UI: lineage, metadata, checks, backfills")
     out.print(f"  {HOME / 'enrich.db'}   the tables, SQLite: start with enriched_sessions")
     out.print(f"  {tool} --help     your own logs, from the command line")
+    out.print("\nThe report, for your browser: yesterday and what was new, all three days:", style="bold")
+    for page in (f"report-{days.last}.html", f"report-{days}.html"):
+        out.print(f"  {HOME / 'reports' / page}")
 
 
 @app.command()

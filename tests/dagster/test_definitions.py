@@ -16,8 +16,8 @@ def test_the_definitions_are_valid() -> None:
     Definitions.validate_loadable(defs)
 
 
-def test_the_lineage_runs_from_logs_to_campaigns() -> None:
-    """logs -> sessions -> addresses -> feeds -> cache -> enriched (of sessions, too) -> campaigns."""
+def test_the_lineage_runs_from_logs_to_the_report() -> None:
+    """logs -> sessions -> addresses -> feeds -> cache -> enriched (of sessions, too) -> both others."""
     graph = defs.resolve_asset_graph()
     parents = {
         key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
@@ -32,6 +32,7 @@ def test_the_lineage_runs_from_logs_to_campaigns() -> None:
         "enrichment_cache": {"session_ips", "dshield_feed", "abuseipdb_feed"},
         "enriched_sessions": {"cowrie_sessions", "enrichment_cache"},
         "campaigns": {"enriched_sessions"},
+        "attack_report": {"enriched_sessions", "campaigns"},
     }
 
 
@@ -46,7 +47,7 @@ def test_every_asset_of_a_day_is_backfilled_in_one_run() -> None:
 
 def test_the_groups_follow_the_flow() -> None:
     """No asset is upstream of one whose group comes before its own."""
-    stages = ["logs", "sessions", "feeds", "answers", "enriched", "campaigns"]
+    stages = ["logs", "sessions", "feeds", "answers", "enriched", "campaigns", "reports"]
     graph = defs.resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -58,6 +59,7 @@ def test_every_table_says_what_is_in_it() -> None:
     """Name, columns and the place in the code; where each enriched column comes from is a column there is."""
     graph = defs.resolve_asset_graph()
     metadata = {key.to_user_string(): graph.get(key).metadata for key in graph.materializable_asset_keys}
+    assert "dagster/code_references" in metadata.pop("attack_report")  # pages, no table
     columns = {
         name: {column.name for column in told["dagster/column_schema"].value.columns}
         for name, told in metadata.items()

@@ -1,0 +1,144 @@
+"""Every figure of the report on some days, from one place and of one moment.
+
+The page, `cowrie-enrich report --json`, the asset `attack_report` and the lines after a run show these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.report.asking import Asking, Top, plain
+from cowrie_enrich_dagster.report.campaigns import CampaignOfDays, campaigns_of, days_without
+from cowrie_enrich_dagster.report.deeds import (
+    BroughtFile,
+    Credential,
+    Script,
+    Scripts,
+    Target,
+    Word,
+    credentials_of,
+    files_of,
+    tunnels_of,
+)
+from cowrie_enrich_dagster.report.gaps import Gap, by_service, gaps_of
+from cowrie_enrich_dagster.report.news import News, news_of
+from cowrie_enrich_dagster.report.sources import (
+    KnownSince,
+    Origin,
+    Source,
+    busiest,
+    newest_of_each,
+    origins_of,
+    sources_of,
+    statuses_in,
+)
+from cowrie_enrich_dagster.report.totals import (
+    NotTold,
+    Records,
+    Slot,
+    Totals,
+    days_before,
+    records_of,
+    timeline_of,
+    totals_of,
+)
+from cowrie_enrich_dagster.vocabulary import Days
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The answers to what a reader asks about `days`, as they were at `made_at`.
+
+    `before` are the totals of `days_before`; None where nothing is on record of them.
+    """
+
+    days: Days
+    days_before: Days
+    made_at: datetime
+    records: Records
+    totals: Totals
+    before: Totals | None
+    not_told: NotTold
+    timeline: tuple[Slot, ...]
+    sources: Top[Source]
+    networks: Top[Origin]
+    countries: Top[Origin]
+    known_since: tuple[KnownSince, ...]
+    credentials: Top[Credential]
+    usernames: Top[Word]
+    passwords: Top[Word]
+    scripts: Top[Script]
+    campaigns: Top[CampaignOfDays]
+    days_without_campaigns: int
+    files: Top[BroughtFile]
+    tunnels: Top[Target]
+    news: News
+    gaps: tuple[Gap, ...]
+
+    @property
+    def has_past(self) -> bool:
+        """Whether there are days on record before these, so that something can be new."""
+        return self.records.first is not None and self.records.first < self.days.first
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form (`cowrie-enrich report --json`); a list is `{shown, total, left_out}`."""
+        figures: dict[str, Any] = plain(self)
+        return figures
+
+
+def figures_of(enricher: Enricher, days: Days) -> Figures:
+    """Answer every question about the days; only reads."""
+    database = enricher.database
+    with database.read() as connection:
+        asking = Asking(database, connection, days)
+        made_at, records = database.now(connection), records_of(asking)
+        has_past = records.first is not None and records.first < days.first
+        totals, not_told = totals_of(asking)
+        earlier = Asking(database, connection, days_before(days))
+        before, _ = totals_of(earlier)
+        top = busiest(asking)
+        known, statuses = _read_newest(asking, {row.src_ip for row in top})
+        networks, countries, known_since = origins_of(asking)
+        credentials, usernames, passwords = credentials_of(asking)
+        scripts = Scripts(asking)
+        return Figures(
+            days=days,
+            days_before=earlier.days,
+            made_at=made_at,
+            records=records,
+            totals=totals,
+            before=before if before.sessions else None,
+            not_told=not_told,
+            timeline=timeline_of(asking),
+            sources=sources_of(asking, top, known, has_past),
+            networks=networks,
+            countries=countries,
+            known_since=known_since,
+            credentials=credentials,
+            usernames=usernames,
+            passwords=passwords,
+            scripts=scripts.commonest(),
+            campaigns=campaigns_of(asking, has_past=has_past),
+            days_without_campaigns=days_without(asking),
+            files=files_of(asking, has_past=has_past),
+            tunnels=tunnels_of(asking),
+            news=news_of(asking, scripts, has_past=has_past),
+            gaps=gaps_of(enricher, asking, statuses),
+        )
+
+
+def _read_newest(asking: Asking, wanted: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """In one pass: the newest rows of the wanted sources, and of all the statuses by service."""
+    kept: dict[str, Any] = {}
+
+    def statuses() -> Iterable[dict[str, str]]:
+        for row in newest_of_each(asking):
+            if row.source_ip in wanted:
+                kept[row.source_ip] = row
+            yield statuses_in(row.intel)
+
+    return kept, by_service(statuses())

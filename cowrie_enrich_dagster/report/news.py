@@ -1,0 +1,71 @@
+"""What is unusual: files, keys and networks that were never there before, scripts that one address typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from cowrie_enrich_dagster.report.asking import Asking, Top
+from cowrie_enrich_dagster.report.deeds import Script, Scripts
+
+NEWS_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class First:
+    """Something that no session before these days had: `value`, and what it is called where it has a name."""
+
+    value: str
+    name: str | None
+    sessions: int
+    sources: int
+    first_seen: datetime
+
+
+@dataclass(frozen=True)
+class News:
+    """What is new on these days (None: there are no days before them to compare with), and rare scripts.
+
+    A script is rare that one address alone typed, and nobody before. `keys` are public keys that were shown
+    at logins, by their fingerprint; `networks` are AS numbers.
+    """
+
+    files: Top[First] | None
+    keys: Top[First] | None
+    networks: Top[First] | None
+    rare_scripts: Top[Script]
+
+
+_FIRST = """
+    SELECT CAST({value} AS text) AS value, max({name}) AS name, count(*) AS sessions,
+        count(DISTINCT {ip}) AS sources, min({start}) AS first_seen, count(*) OVER () AS of_all
+    FROM {table} WHERE day BETWEEN :first AND :last AND {value} IS NOT NULL
+      AND {value} NOT IN (SELECT {value} FROM {table} WHERE day < :first AND {value} IS NOT NULL)
+    GROUP BY {value} ORDER BY count(DISTINCT {ip}) DESC, min({start}), {value} LIMIT :number
+"""
+_OF_SESSIONS = {"ip": "src_ip", "start": "started_at"}
+_KINDS = {
+    "files": {**_OF_SESSIONS, "value": "sha256", "name": "name", "table": "session_files"},
+    "keys": {**_OF_SESSIONS, "value": '"key"', "name": "username", "table": "session_logins"},
+    "networks": {
+        "value": "source_as_number", "name": "source_as_organization_name", "table": "enriched_sessions",
+        "ip": "source_ip", "start": "event_start",
+    },
+}  # fmt: skip
+
+
+def news_of(asking: Asking, scripts: Scripts, *, has_past: bool) -> News:
+    """What is new; `has_past`: there are days before these."""
+    found: dict[str, Top[First] | None] = dict.fromkeys(_KINDS)
+    if has_past:
+        for kind, words in _KINDS.items():
+            rows = asking.rows(_FIRST.format(**words), "first_seen", number=NEWS_SHOWN)
+            found[kind] = Top.of(rows, _first)
+    return News(**found, rare_scripts=scripts.rare())
+
+
+def _first(row: Row[Any]) -> First:
+    return First(row.value, row.name, row.sessions, row.sources, row.first_seen)
