@@ -612,7 +612,7 @@ def test_the_table_of_a_run_counts_keys_and_tells_calls_once(
         "VIRUSTOTAL_API_URL": simulator.url("virustotal"),
         "VIRUSTOTAL_API_KEY": "tests-key",
         "VIRUSTOTAL_RATE_LIMIT": "1000",
-        "ENRICH_MAX_WAIT_SECONDS": "0",
+        "ENRICH_MAX_WAIT_SECONDS": "5",
     }
     shown = cli("run", "--days", DAY, **changes).stdout
     assert "Keys by service and status" in shown
