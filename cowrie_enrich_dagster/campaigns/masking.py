@@ -1,9 +1,9 @@
 """A script without what changes from one victim to the next: addresses, numbers, data and random names.
 
 A name counts as random if it has digits among its letters, capitals in its midst or nothing but capitals, or
-letters that do not follow each other in words (`_PAIRS`); what a shell knows stays (`_KNOWN`). Three letters
-are too few to tell. Of random names of eight lower-case letters about one in 170 passes for a word, of such
-with five one in 14.
+letters that do not follow each other in words (`_PAIRS`); what a shell knows stays (`_KNOWN`). It becomes
+`<x>`, and so does a number, for a random name may be one. Three letters are too few to tell. Of random names
+of eight lower-case letters about one in 170 passes for a word, of such with five one in 14.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def script_of(lines: Sequence[str]) -> str | None:
 
 @lru_cache(_PARSED_LINES)
 def mask(line: str) -> Line:
-    """The line with `<url>`, `<ip>`, `<n>`, `<data>` and `<name>` in the place of what they stand for."""
+    """The line with `<url>`, `<ip>`, `<data>` and `<x>` in the place of what they stand for."""
     return Line(_SPACE.sub(" ", _PIECES.sub(_masked, line)).strip(), _looks(line))
 
 
@@ -112,9 +112,7 @@ def _is_dense(text: str) -> bool:
 
 @lru_cache(_KNOWN_WORDS)
 def _masked_word(word: str) -> str:
-    if word.isdigit():
-        return "<n>"
-    return "<name>" if any(_is_random(part) for part in _parts(word)) else word
+    return "<x>" if word.isdigit() or any(_is_random(part) for part in _parts(word)) else word
 
 
 def _parts(word: str) -> list[str]:

@@ -433,7 +433,7 @@ class Artefact(Base):
     value: Mapped[str] = mapped_column(
         Text,
         doc="As one line, of a script the first 300 characters. Scripts are masked: `<url>`, "
-        "`<ip>`, `<n>`, `<data>`, `<name>` stand for what changes from one victim to the "
+        "`<ip>`, `<data>`, `<x>` stand for what changes from one victim to the "
         "next; lines that only look around are left out",
     )
     sessions: Mapped[int] = mapped_column(

@@ -129,7 +129,7 @@ def test_three_planted_campaigns_are_found_exactly(database: Database, tmp_path:
     assert told[17]["artefacts"] == [{"kind": "key", "value": KEY, "sessions": 17}]
     assert told[19]["artefacts"] == [{"kind": "file", "value": file("a worm"), "sessions": 19}]
     script = told[23]["artefacts"][0]["value"]
-    assert script.startswith("cd /tmp || cd /var/run; wget <url> -O .<name>; chmod <n> .<name>")
+    assert script.startswith("cd /tmp || cd /var/run; wget <url> -O .<x>; chmod <x> .<x>")
     assert [told[number]["label"] for number in (17, 19)] == [f"key: {KEY}", f"file: {file('a worm')[:12]}…"]
     assert told[23]["label"].startswith("script: cd /tmp || cd /var/run; wget <url>")
     assert all(campaign["first_seen"] <= campaign["last_seen"] for campaign in told.values())

