@@ -26,6 +26,7 @@ ALL = (
     "pacing",
     "redis_pays",
     "week",
+    "attack_report",
 )
 
 

@@ -55,6 +55,8 @@ _LABEL_CHARS = 24
 _BAR_FONT = 13.5
 # What comes before the drawing, who made it, and a style sheet that would be the whole page's.
 _BESIDE = re.compile(r"^.*?(?=<svg )|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
+# In points an image would be a third larger than it was drawn.
+_SIZE = re.compile(r'((?:width|height)="[\d.]+)pt"')
 _FONT = re.compile(r"font-family: [^;\"]*")
 
 
@@ -199,7 +201,8 @@ def _drawn(figure: Figure, told: str, salt: str) -> Plot:
     # Names within the drawing are hashes: salted apart, they do not meet those of other plots on the page.
     with mpl.rc_context({"svg.hashsalt": salt}):
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    svg = _FONT.sub("font-family: sans-serif", _BESIDE.sub("", written.getvalue()))
+    svg = _SIZE.sub(r'\1"', _BESIDE.sub("", written.getvalue()))
+    svg = _FONT.sub("font-family: sans-serif", svg)
     return Plot(svg, visible(told))
 
 
