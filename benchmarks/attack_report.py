@@ -5,9 +5,10 @@
 A first process reads generated logs, answers every address, joins, and finds the campaigns. Each figure is
 then measured in a process of its own: the report as data, as a page, that of the last day alone (what is new
 is looked for in all the days before it); the card of the busiest address (a seventh of all sessions), of one
-of the usual kind, and of a session. Seconds are those of the work, with the database open, `processor_s` what of them
-this process computed (on SQLite all that the work takes, whatever else the machine does); `command_s` is the
-whole command, with the interpreter and all imports. Peak memory is that process's resident set.
+of the usual kind, and of a session. Seconds are those of the work, with the database open; `processor_s` is
+what of them this process computed (on SQLite all that the work takes, whatever else the machine does);
+`command_s` is the whole command, with the interpreter and all imports. Peak memory is that process's
+resident set.
 """
 
 from __future__ import annotations
