@@ -93,7 +93,7 @@ class Deeds:
             self.tunnels_left_out += requests
 
     def told_logins(self) -> tuple[dict[str, Any], ...]:
-        """The logins, by the moment of the first attempt."""
+        """The logins, by the moment of the first attempt; of one moment by what they are, not as they are read."""
         logins = self.logins
         if self.offers:
             tried = {(user, key) for user, _, key, _ in logins}
@@ -104,12 +104,12 @@ class Deeds:
         )
 
     def told_lines(self) -> tuple[str, ...]:
-        """The lines, as typed, in order."""
+        """The lines, as typed, in order; of one moment as they stand in the log."""
         return tuple(text for _, text in sorted(self.lines, key=_moment))
 
     def told_files(self) -> tuple[dict[str, Any], ...]:
         """The files, by the moment they first came."""
-        files = sorted(self.files, key=self.files.__getitem__)
+        files = sorted(self.files, key=lambda file: (self.files[file], str(file)))
         return tuple(dict(zip(FILE_NAMES, file, strict=True)) for file in files)
 
     def told_tunnels(self) -> tuple[dict[str, Any], ...]:
@@ -134,7 +134,8 @@ def _counted(counts: dict[Any, list[Any]], item: Any, at: datetime, number: int,
 
 
 def _in_order(counts: dict[Any, list[Any]]) -> Iterable[tuple[Any, int]]:
-    return ((item, count[1]) for item, count in sorted(counts.items(), key=lambda entry: entry[1][0]))
+    in_order = sorted(counts, key=lambda item: (counts[item][0], str(item)))
+    return ((item, counts[item][1]) for item in in_order)
 
 
 def _moment(line: tuple[datetime, str]) -> datetime:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from .logs import DAY, SAMPLE_DAYS, SAMPLES, connect, event, line, read, read_bytes
@@ -55,6 +55,13 @@ EVENTS = st.builds(
 
 @settings(max_examples=120, deadline=None)
 @given(events=st.lists(EVENTS, max_size=14), seed=st.integers(0, 99))
+@example(
+    events=[
+        connect(),
+        *(event("login.failed", "aa02", "2025-11-02T00:00:00.000000Z", password=p) for p in (None, "0")),
+    ],
+    seed=1,
+)
 def test_shuffled_and_repeated_lines_give_the_same_sessions(events: list[dict[str, Any]], seed: int) -> None:
     """Lines in another order, some of them twice, give identical sessions."""
     rng = random.Random(seed)
