@@ -93,7 +93,7 @@ class Deeds:
             self.tunnels_left_out += requests
 
     def told_logins(self) -> tuple[dict[str, Any], ...]:
-        """The logins, by the moment of the first attempt; of one moment by what they are, not as they are read."""
+        """The logins, by the moment of the first attempt; those of one moment by what they are."""
         logins = self.logins
         if self.offers:
             tried = {(user, key) for user, _, key, _ in logins}

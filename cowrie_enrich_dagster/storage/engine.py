@@ -28,6 +28,7 @@ SQLITE_BUSY_TIMEOUT_S = 60.0
 OUTAGE_PATIENCE_S = 60.0
 _IMMEDIATE = "cowrie_enrich_begin_immediate"
 _LASTING = "cowrie_enrich_lasting"
+_LARGE = "cowrie_enrich_large"
 
 
 class DatabaseUnusable(Exception):
@@ -332,6 +333,8 @@ class Database:
                 # Of this connection, until it is said otherwise; not to be changed within a transaction.
                 level = "FULL" if options[_LASTING] else "NORMAL"
                 connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+                store = "FILE" if options[_LARGE] else "MEMORY"
+                connection.exec_driver_sql(f"PRAGMA temp_store={store}")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.exec_driver_sql("BEGIN")
@@ -345,13 +348,14 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, *, lasting: bool = True) -> Iterator[Connection]:
+    def write(self, *, lasting: bool = True, large: bool = False) -> Iterator[Connection]:
         """A transaction that writes; on SQLite it waits for the write lock before its first statement.
 
         One that is not `lasting` does not wait for the disk: should the server (SQLite: the machine) crash
-        within the next second, it may never have been.
+        within the next second, it may never have been. What a `large` one changes in a statement SQLite notes
+        in a file, not in memory: to drop a table is to note each of its pages.
         """
-        options = {_IMMEDIATE: True, _LASTING: lasting}
+        options = {_IMMEDIATE: True, _LASTING: lasting, _LARGE: large}
         with self.engine.connect().execution_options(**options) as connection, connection.begin():
             if not (lasting or self.is_sqlite):
                 connection.execute(text("SET LOCAL synchronous_commit = off"))

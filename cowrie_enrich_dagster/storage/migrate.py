@@ -76,7 +76,7 @@ def head(database: Database) -> str:
 @contextmanager
 def changing(database: Database) -> Iterator[Connection]:
     """A transaction that no other change of the schema runs beside."""
-    with database.write() as connection:
+    with database.write(large=True) as connection:
         if not database.is_sqlite:  # on SQLite the write transaction itself is the lock
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         yield connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,23 @@ def test_nobody_works_on_it_meanwhile(v14: Database, monkeypatch: pytest.MonkeyP
     upgrade(v14)
     assert current(v14) == head(v14)
     assert len(rows(v14, *ENRICHED)) == DAYS * EACH
+
+
+def test_a_table_that_goes_is_not_held_in_memory(tmp_path: Path) -> None:
+    """Each page of it is noted while it is dropped: in a file, not in memory."""
+    database = Database(f"sqlite:///{tmp_path}/large.db")
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE goes (content TEXT)")
+        rows = [("x" * 4000,)] * 15_000
+        connection.exec_driver_sql("INSERT INTO goes VALUES (?)", rows)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_kib()
+    with migrate.changing(database) as connection:
+        connection.exec_driver_sql("DROP TABLE goes")
+    database.close()
+    assert peak_kib() - before < 20_000
+
+
+def peak_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
