@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,6 @@ SQLITE_BUSY_TIMEOUT_S = 60.0
 OUTAGE_PATIENCE_S = 60.0
 _IMMEDIATE = "cowrie_enrich_begin_immediate"
 _LASTING = "cowrie_enrich_lasting"
-_LARGE = "cowrie_enrich_large"
 
 
 class DatabaseUnusable(Exception):
@@ -257,6 +256,17 @@ def _open_sqlite(
     return connection
 
 
+@contextmanager
+def _spooled(connection: Connection) -> Iterator[None]:
+    """Of this SQLite connection, which is in no transaction: temporary content lies in a file."""
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA temp_store=FILE")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA temp_store=MEMORY")
+
+
 def _options(url: URL) -> str:
     """What a URL asks of its sessions, a `search_path` of its own among it, and what we do."""
     asked = url.query.get("options", "")
@@ -333,8 +343,6 @@ class Database:
                 # Of this connection, until it is said otherwise; not to be changed within a transaction.
                 level = "FULL" if options[_LASTING] else "NORMAL"
                 connection.exec_driver_sql(f"PRAGMA synchronous={level}")
-                store = "FILE" if options[_LARGE] else "MEMORY"
-                connection.exec_driver_sql(f"PRAGMA temp_store={store}")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.exec_driver_sql("BEGIN")
@@ -355,8 +363,13 @@ class Database:
         within the next second, it may never have been. What a `large` one changes in a statement SQLite notes
         in a file, not in memory: to drop a table is to note each of its pages.
         """
-        options = {_IMMEDIATE: True, _LASTING: lasting, _LARGE: large}
-        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+        options = {_IMMEDIATE: True, _LASTING: lasting}
+        spooled = _spooled if large and self.is_sqlite else nullcontext
+        with (
+            self.engine.connect().execution_options(**options) as connection,
+            spooled(connection),
+            connection.begin(),
+        ):
             if not (lasting or self.is_sqlite):
                 connection.execute(text("SET LOCAL synchronous_commit = off"))
             yield connection
