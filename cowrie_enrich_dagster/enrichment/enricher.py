@@ -499,7 +499,6 @@ class Enricher:
         """What the rows of each day say: sessions, and how many of them each service has answered."""
         return self._reports_by_day(days, self._knowledge_of(self._keys_of_days(days)))
 
-    @repeats_after_outage
     def _reports_by_day(self, days: Days, knowledge: Sequence[Knowledge]) -> dict[date, JoinReport]:
         sessions = self.sessions_by_day(days)
         reports = {day: JoinReport(sessions=sessions.get(day, 0)) for day in days}
@@ -521,7 +520,6 @@ class Enricher:
     def _asks_passwords(self) -> bool:
         return Subject.PASSWORD_SHA1_PREFIX in self._subjects
 
-    @repeats_after_outage
     def _knowledge_of(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
         return [self._knowledge(name, keys[service.subject]) for name, service in self.services.items()]
 
@@ -531,13 +529,10 @@ class Enricher:
         asked = AskedService(self.services[name], has_key, is_refused=held_by is Reason.AUTH_FAILED)
         return gather(self.database, self.cache, self.queue, asked, keys)
 
-    @repeats_after_outage
     def _recount(self, report: JoinReport, days: Days) -> None:
         """Bring the statuses in the report up to date: what was asked meanwhile, and how it ended."""
-        for name, service in self.services.items():
-            with self.database.read() as connection:
-                keys = list(keys_of(self.database, connection, Chosen.of_days(days), service.subject))
-            report.recount(self._knowledge(name, keys))
+        for known in self._knowledge_of(self._keys_of_days(days)):
+            report.recount(known)
 
     def cleanup(self, *, dry_run: bool = False) -> dict[str, int]:
         """Take expired answers out of the cache into `observations`; returns how many, by service."""
@@ -840,7 +835,6 @@ class Enricher:
                 select(func.max(_SESSIONS.c.started_at))
             ).scalar_one(), self.database.now(connection)
 
-    @repeats_after_outage
     def answers_by_day(self, days: Days) -> dict[date, AnswersOfDay]:
         """For each day how many answers about its keys the cache has, and the sessions that they cover."""
         sessions = self.sessions_by_day(days)
