@@ -9,7 +9,7 @@ remembered, and which were depends on the order of the days.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -19,7 +19,7 @@ from cowrie_enrich_dagster.campaigns import Artefact, artefacts_of, set_id
 from cowrie_enrich_dagster.enrichment.campaign_groups import analyse, begin_grouping, group
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime, table_of
 from cowrie_enrich_dagster.vocabulary import Days
 
@@ -83,26 +83,37 @@ def note_sessions_changed(database: Database, connection: Connection, days: Sequ
     upsert_rows(connection, _CHANGED, ["day", "changed_at"], [(day, now) for day in days], key=["day"])
 
 
-@repeats_after_outage
 def find_campaigns(database: Database, days: Days | None = None) -> FoundCampaigns:
     """Find the campaigns of every day whose sessions changed since, and of `days` again."""
     if days:
-        with database.write() as connection:
-            known = select(_SESSIONS.c.day).where(_SESSIONS.c.day.between(*days.ends)).distinct()
-            note_sessions_changed(database, connection, list(connection.execute(known).scalars()))
+        _note_again(database, days)
     found = FoundCampaigns()
-    for lot in _lots(database):
-        with database.write() as connection:
-            _begin(database, connection)
-            for day in lot:
-                _gather(database, connection, day)
-            found.sessions += _replace(connection, list(lot))
-            group(database, connection)
-            done = text("DELETE FROM days_without_campaigns WHERE day = :day AND changed_at <= :changed_at")
-            done = done.bindparams(bindparam("day", type_=Date), bindparam("changed_at", type_=UtcDateTime))
-            connection.execute(done, [{"day": day, "changed_at": at} for day, at in lot.items()])
+    for lot in _lots(*_changed_days(database)):
+        found.sessions += _find_lot(database, lot)
         found.days += lot
     return found
+
+
+@survives_outage
+def _note_again(database: Database, days: Days) -> None:
+    with database.write() as connection:
+        known = select(_SESSIONS.c.day).where(_SESSIONS.c.day.between(*days.ends)).distinct()
+        note_sessions_changed(database, connection, list(connection.execute(known).scalars()))
+
+
+@repeats_after_outage
+def _find_lot(database: Database, lot: Mapping[date, datetime]) -> int:
+    """Put the sessions of these days in place; returns how many have artefacts that they did not have."""
+    with database.write() as connection:
+        _begin(database, connection)
+        for day in lot:
+            _gather(database, connection, day)
+        sessions = _replace(connection, list(lot))
+        group(database, connection)
+        done = text("DELETE FROM days_without_campaigns WHERE day = :day AND changed_at <= :changed_at")
+        done = done.bindparams(bindparam("day", type_=Date), bindparam("changed_at", type_=UtcDateTime))
+        connection.execute(done, [{"day": day, "changed_at": at} for day, at in lot.items()])
+    return sessions
 
 
 @repeats_after_outage
@@ -119,14 +130,20 @@ def forget_campaigns_of(database: Database, day: date) -> None:
         group(database, connection)
 
 
-def _lots(database: Database) -> Iterator[dict[date, datetime]]:
-    """The days to be done and when they changed, as many at once as is good for one transaction."""
+@survives_outage
+def _changed_days(database: Database) -> tuple[dict[date, datetime], dict[date, int]]:
+    """The days to be done and when they changed; how many sessions each has."""
     with database.read() as connection:
         changed = {row.day: row.changed_at for row in connection.execute(select(_CHANGED).order_by("day"))}
+        if not changed:
+            return {}, {}
         number = select(_SESSIONS.c.day, func.count()).group_by(_SESSIONS.c.day)
-        if changed:
-            number = number.where(_SESSIONS.c.day.between(min(changed), max(changed)))
-        sessions = {row[0]: row[1] for row in connection.execute(number)} if changed else {}
+        number = number.where(_SESSIONS.c.day.between(min(changed), max(changed)))
+        return changed, {row[0]: row[1] for row in connection.execute(number)}
+
+
+def _lots(changed: Mapping[date, datetime], sessions: Mapping[date, int]) -> Iterator[dict[date, datetime]]:
+    """As many days at once as is good for one transaction."""
     lot: dict[date, datetime] = {}
     size = 0
     for day, at in changed.items():

@@ -39,8 +39,9 @@ PHASES = {
 }
 """What is first said to the database in each."""
 
-GROUPS = 12
-"""A step is done three times at most: statements that are spoilt in one run are this far from each other."""
+GROUPS = 40
+"""Statements that are spoilt in one run are this far from each other: a step is done three times at most,
+and the longest, that of campaigns, says some seventy."""
 
 Due = Callable[[str, list[str]], bool]
 """Whether a statement is to be spoilt, after those that were."""
