@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cowrie_enrich_dagster.report.cards import AddressCard, SessionCard, Told
 from cowrie_enrich_dagster.report.deeds import Verdict
-from cowrie_enrich_dagster.report.words import counted, known, moment, number
+from cowrie_enrich_dagster.report.words import clipped, counted, known, moment, number
 from cowrie_enrich_dagster.terminal import visible
 
 SHOWN = 10
@@ -152,7 +152,7 @@ def _cell(value: object) -> str:
     if value is None:
         return "–"
     text = number(value) if isinstance(value, int) else visible(str(value))
-    return escape(text if len(text) <= _CELL_CHARS else f"{text[:_CELL_CHARS]}…")
+    return escape(clipped(text, _CELL_CHARS))
 
 
 def _login(login: Mapping[str, Any]) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime
 from enum import Enum
@@ -49,21 +49,29 @@ class Asking:
     connection: Connection
     days: Days
 
-    def rows(self, query: str, *moments: str, lists: Sequence[str] = (), **values: Any) -> Sequence[Row[Any]]:
-        """All rows; the columns named in `moments` are moments, those in `lists` JSON."""
-        return self.connection.execute(self._statement(query, moments, lists), values).all()
+    def rows(
+        self, query: str, *moments: str, days: Sequence[str] = (), lists: Sequence[str] = (), **values: Any
+    ) -> Sequence[Row[Any]]:
+        """All rows; the columns named in `moments` are moments, those in `days` days, in `lists` JSON."""
+        kinds = {**dict.fromkeys(days, Date()), **dict.fromkeys(lists, Json)}
+        return self.connection.execute(self._statement(query, moments, kinds), values).all()
 
     def stream(self, query: str, *moments: str, **values: Any) -> Iterator[Row[Any]]:
         """Rows as they come: memory does not grow with them."""
-        statement = self._statement(query, moments).execution_options(yield_per=_AT_ONCE)
+        statement = self._statement(query, moments, {}).execution_options(yield_per=_AT_ONCE)
         for some in self.connection.execute(statement, values).partitions():
             yield from some
 
-    def _statement(self, query: str, moments: Sequence[str], lists: Sequence[str] = ()) -> Any:
+    def _statement(self, query: str, moments: Sequence[str], others: Mapping[str, Any]) -> Any:
         days = {"first": self.days.first, "last": self.days.last}
         bound = [bindparam(name, day, Date) for name, day in days.items() if f":{name}" in query]
-        kinds: dict[str, Any] = {**dict.fromkeys(moments, UtcDateTime()), **dict.fromkeys(lists, Json)}
-        return text(query).bindparams(*bound).columns(**kinds)
+        return text(query).bindparams(*bound).columns(**dict.fromkeys(moments, UtcDateTime()), **others)
+
+    @property
+    def session_key(self) -> str:
+        """What tells the sessions of a `session_...` view apart, as one value."""
+        start = self.dialect(sqlite="started_at", postgresql="CAST(started_at AS text)")
+        return f"sensor || session_id || {start}"
 
     def dialect(self, *, sqlite: str, postgresql: str) -> str:
         """The words of this engine."""

@@ -106,12 +106,12 @@ def address_card(database: Database, address: str) -> AddressCard | None:
     """All that is known of an address in its one spelling; None if no session ever came from it."""
     with database.read() as connection:
         asking = Asking(database, connection, Days(date.min, date.max))
-        days = asking.rows(_DAYS, "first_seen", "last_seen", address=address)
+        days = asking.rows(_DAYS, "first_seen", "last_seen", days=("day",), address=address)
         if not days:
             return None
         deeds = _Deeds(asking, address)
         newest = select(*(_ENRICHED.c[name] for name in _FACTS)).where(
-            _ENRICHED.c.source_ip == address, _ENRICHED.c.day == _day(days[-1].day)
+            _ENRICHED.c.source_ip == address, _ENRICHED.c.day == days[-1].day
         )
         facts = connection.execute(newest.order_by(_ENRICHED.c.event_start.desc()).limit(1)).one_or_none()
         return AddressCard(
@@ -119,7 +119,7 @@ def address_card(database: Database, address: str) -> AddressCard | None:
             scope=days[-1].scope,
             first_seen=min(row.first_seen for row in days),
             last_seen=max(row.last_seen for row in days),
-            days=[_day(row.day) for row in days],
+            days=[row.day for row in days],
             sessions=sum(row.sessions for row in days),
             sensors=sorted(deeds.sensors),
             logins=deeds.most("logins", "attempts"),
@@ -159,10 +159,6 @@ class _Deeds:
         counts = self._counts.get(kind, Counter())
         ordered = sorted(counts.items(), key=lambda entry: (-entry[1], str(entry[0])))
         return [{**dict(item), of: number} for item, number in ordered]
-
-
-def _day(value: date | str) -> date:
-    return value if isinstance(value, date) else date.fromisoformat(value)
 
 
 def _with_verdicts(asking: Asking, files: list[dict[str, Any]]) -> list[dict[str, Any]]:

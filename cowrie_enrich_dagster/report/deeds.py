@@ -117,7 +117,7 @@ _SCRIPTS = """
 """
 _FILES = """
     SELECT sha256, min(name) AS name, min(url) AS url, {hows} AS hows,
-        count(DISTINCT sensor || session_id || {start}) AS sessions, count(DISTINCT src_ip) AS sources,
+        count(DISTINCT {session}) AS sessions, count(DISTINCT src_ip) AS sources,
         count(*) OVER () AS of_all
     FROM session_files WHERE sha256 IS NOT NULL AND day BETWEEN :first AND :last
     GROUP BY sha256 ORDER BY count(DISTINCT src_ip) DESC, sha256 LIMIT :number
@@ -208,7 +208,7 @@ def _script(typed: _Typed) -> Script:
 def files_of(asking: Asking, *, has_past: bool) -> Top[BroughtFile]:
     """The files that most sources brought, with what is known; `has_past`: there are days before these."""
     query = _FILES.format(
-        start=asking.dialect(sqlite="started_at", postgresql="CAST(started_at AS text)"),
+        session=asking.session_key,
         hows=asking.dialect(sqlite="group_concat(DISTINCT how)", postgresql="string_agg(DISTINCT how, ',')"),
     )
     rows = asking.rows(query, number=FILES_SHOWN)

@@ -82,7 +82,7 @@ class Figures:
     @property
     def has_past(self) -> bool:
         """Whether there are days on record before these, so that something can be new."""
-        return self.records.first is not None and self.records.first < self.days.first
+        return self.records.reach_before(self.days)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form (`cowrie-enrich report --json`); a list is `{shown, total, left_out}`."""
@@ -96,7 +96,7 @@ def figures_of(enricher: Enricher, days: Days) -> Figures:
     with database.read() as connection:
         asking = Asking(database, connection, days)
         made_at, records = database.now(connection), records_of(asking)
-        has_past = records.first is not None and records.first < days.first
+        has_past = records.reach_before(days)
         totals, not_told = totals_of(asking)
         earlier = Asking(database, connection, days_before(days))
         before, _ = totals_of(earlier)

@@ -62,9 +62,7 @@ def _shown(value: Any) -> Any:
 
 
 def _clip(text: str | None, chars: int) -> str | None:
-    if text is None or len(text) <= chars:
-        return text
-    return f"{text[:chars]}…"
+    return None if text is None else words.clipped(text, chars)
 
 
 def _script(lines: tuple[str, ...]) -> str:

@@ -63,6 +63,10 @@ class Records:
     first: date | None
     last: date | None
 
+    def reach_before(self, days: Days) -> bool:
+        """Whether there is any of a day before these, so that something can be new."""
+        return self.first is not None and self.first < days.first
+
 
 _OF_SESSIONS = """
     SELECT count(*) AS sessions, count(DISTINCT sensor) AS sensors,
@@ -86,7 +90,7 @@ _OF_SOURCES = """
 """
 _OF_FILES = """
     SELECT count(DISTINCT sha256) AS files,
-        count(DISTINCT sensor || session_id || {start}) AS sessions_with_files
+        count(DISTINCT {session}) AS sessions_with_files
     FROM session_files WHERE sha256 IS NOT NULL AND day BETWEEN :first AND :last
 """
 _OF_TUNNELS = """
@@ -101,10 +105,9 @@ _TIMELINE = """
 
 def totals_of(asking: Asking) -> tuple[Totals, NotTold]:
     """The totals of the days, and what they hold that no list tells."""
-    start = asking.dialect(sqlite="started_at", postgresql="CAST(started_at AS text)")
     (of_sessions,) = asking.rows(_OF_SESSIONS)
     (of_sources,) = asking.rows(_OF_SOURCES)
-    (of_files,) = asking.rows(_OF_FILES.format(start=start))
+    (of_files,) = asking.rows(_OF_FILES.format(session=asking.session_key))
     (of_tunnels,) = asking.rows(_OF_TUNNELS)
     found: dict[str, int] = {}
     for row in (of_sessions, of_sources, of_files, of_tunnels):
@@ -138,10 +141,10 @@ def is_hourly(days: Days) -> bool:
 
 def records_of(asking: Asking) -> Records:
     """From when to when there are sessions, whichever days are asked about."""
-    (row,) = asking.rows("SELECT min(day) AS first, max(day) AS last FROM session_ips")
-    return Records(
-        *(value if value is None or isinstance(value, date) else date.fromisoformat(value) for value in row)
+    (row,) = asking.rows(
+        "SELECT min(day) AS first, max(day) AS last FROM session_ips", days=("first", "last")
     )
+    return Records(row.first, row.last)
 
 
 def days_before(days: Days) -> Days:

@@ -17,6 +17,11 @@ def number(value: int | float) -> str:
     return f"{value:,.0f}"
 
 
+def clipped(text: str, chars: int) -> str:
+    """The text, or its beginning and `…`."""
+    return text if len(text) <= chars else f"{text[:chars]}…"
+
+
 def counted(value: int, one: str, many: str | None = None) -> str:
     """`1 session`, `1,400 sessions`."""
     return f"{number(value)} {one if value == 1 else many or one + 's'}"
