@@ -26,7 +26,7 @@ from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.report.figures import Figures, figures_of
+from cowrie_enrich_dagster.report.figures import figures_of
 from cowrie_enrich_dagster.report.words import headline
 from cowrie_enrich_dagster.vocabulary import Days
 
@@ -59,6 +59,10 @@ def attack_report(
     return MaterializeResult(metadata={f"run_{name}": value for name, value in of_run.items()})
 
 
+_SHOWN = {"timeline": "timeline", "networks": "networks", "told_by_services": "coverage"}
+"""The plots of the page that Dagster shows, too."""
+
+
 def _folder(home: Path) -> Path:
     folder = home / "reports"
     try:
@@ -71,10 +75,11 @@ def _folder(home: Path) -> Path:
 
 def _of(pipeline: Enricher, days: Days, folder: Path) -> dict[str, Any]:
     """Write the page of some days; what Dagster shows of it."""
-    from cowrie_enrich_dagster.report.page import write_page  # loads matplotlib, which no other step needs
+    from cowrie_enrich_dagster.report import page  # loads matplotlib, which no other step needs
 
     figures, path = figures_of(pipeline, days), folder / f"report-{days}.html"
-    write_page(figures, path)
+    drawn = page.plots_of(figures)
+    page.write_page(figures, path, drawn)
     totals = figures.totals
     return {
         "summary": MetadataValue.md("\n\n".join(headline(figures))),
@@ -88,20 +93,12 @@ def _of(pipeline: Enricher, days: Days, folder: Path) -> dict[str, Any]:
         "files": totals.files,
         "campaigns": figures.campaigns.total,
         "lookups_missing": sum(gap.missing for gap in figures.gaps),
-        **(_plots(figures) if totals.sessions else {}),
+        **{
+            f"plot_{name}": MetadataValue.md(f"![plot]({drawn[plot].data_uri()})")
+            for name, plot in _SHOWN.items()
+            if plot in drawn
+        },
     }
-
-
-def _plots(figures: Figures) -> dict[str, Any]:
-    from cowrie_enrich_dagster.report import plots
-    from cowrie_enrich_dagster.report.totals import is_hourly
-
-    drawn = {
-        "plot_timeline": plots.timeline(figures.timeline, hourly=is_hourly(figures.days)),
-        "plot_networks": plots.origins(figures.networks.shown, "network"),
-        "plot_told_by_services": plots.coverage(figures.gaps),
-    }
-    return {name: MetadataValue.md(f"![plot]({plot.data_uri()})") for name, plot in drawn.items()}
 
 
 report_days = define_asset_job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,18 @@ from cowrie_enrich_dagster.terminal import visible
 LINES_SHOWN, LINE_CHARS = 6, 160
 
 
-def write_page(figures: Figures, path: Path) -> int:
-    """Write the page to a file, which appears whole or not at all; its size in bytes."""
+def write_page(figures: Figures, path: Path, drawn: Mapping[str, plots.Plot] | None = None) -> int:
+    """Write the page to a file, which appears whole or not at all; its size in bytes.
+
+    `drawn` are its plots (see `plots_of`), where the caller has use for them, too.
+    """
     with opened(path) as stream:
-        return stream.write(render_page(figures).encode())
+        return stream.write(render_page(figures, drawn).encode())
 
 
-def render_page(figures: Figures) -> str:
+def render_page(figures: Figures, drawn: Mapping[str, plots.Plot] | None = None) -> str:
     """The page as HTML."""
+    drawn = plots_of(figures) if drawn is None else drawn
     return (
         _environment()
         .get_template("page.html")
@@ -36,7 +41,7 @@ def render_page(figures: Figures) -> str:
             tiles=_tiles(figures),
             headline=words.headline(figures),
             hourly=is_hourly(figures.days),
-            plots={name: Markup(plot.inline()) for name, plot in _plots(figures).items()},  # noqa: S704 (our own SVG)
+            plots={name: Markup(plot.inline()) for name, plot in drawn.items()},  # noqa: S704 (our own SVG)
         )
     )
 
@@ -104,7 +109,8 @@ def _compared(figures: Figures, key: str) -> str:
     return how if how == "none before" else f"{how} {words.than(how)} {words.number(before)}"
 
 
-def _plots(figures: Figures) -> dict[str, plots.Plot]:
+def plots_of(figures: Figures) -> dict[str, plots.Plot]:
+    """The plots of the page by name; none of days without a session."""
     if not figures.totals.sessions:
         return {}
     hourly = is_hourly(figures.days)
