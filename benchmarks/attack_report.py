@@ -28,13 +28,12 @@ from sqlalchemy import text
 
 from benchmarks.generate import generate
 from benchmarks.report import Reach, Report, at_most, command_line
-from benchmarks.workload import answer_everything, environment, migrated
+from benchmarks.workload import answer_everything, database_of, environment, migrated, peak_mib
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.report.cards import address_card, session_cards
 from cowrie_enrich_dagster.report.figures import figures_of
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.vocabulary import Days
-from tests.servers import PostgresServer
 
 SPAN, LAST = Days.parse("2025-11-01..2025-11-30"), Days.parse("2025-11-30")
 SESSIONS_PER_ADDRESS = 10
@@ -58,9 +57,7 @@ def measure(settings: dict[str, str], what: str, folder: Path) -> dict[str, Any]
         started, processor = time.perf_counter(), time.process_time()
         work()
         seconds, processor = time.perf_counter() - started, time.process_time() - processor
-    status = Path("/proc/self/status").read_text()
-    kib = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
-    return {"seconds": seconds, "processor_s": processor, "peak_mib": int(kib) / 1024, "command": command}
+    return {"seconds": seconds, "processor_s": processor, "peak_mib": peak_mib(), "command": command}
 
 
 def _work(enricher: Enricher, what: str, folder: Path) -> tuple[Callable[[], object], list[str]]:
@@ -98,32 +95,25 @@ REACH: dict[str, tuple[str, Reach, Reach]] = {
 def run(sessions: int, engine: str) -> Report:
     """Prepare, then each figure in a process of its own."""
     report = Report("attack_report", {"engine": engine, "sessions": sessions})
-    server = PostgresServer(durable=True) if engine == "postgresql" else None
-    try:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            logs = folder / "logs"
-            generate(logs, sessions=sessions, days=30, sensors=4, ips=sessions // SESSIONS_PER_ADDRESS)
-            url = migrated(server.new_database() if server else f"sqlite:///{folder}/bench.db")
-            settings = environment(folder, logs, url)
-            child = [sys.executable, "-m", "benchmarks.attack_report", "--child"]
-            subprocess.run([*child, "prepare", json.dumps(settings), name], check=True)
-            for what, (section, of_time, of_memory) in REACH.items():
-                done = subprocess.run(
-                    [*child, what, json.dumps(settings), name], check=True, stdout=subprocess.PIPE
-                )
-                figures = json.loads(done.stdout)
-                started = time.perf_counter()
-                command = [sys.executable, "-m", "cowrie_enrich_dagster", *figures["command"]]
-                given = {**os.environ, **settings}
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=given)
-                report.add(section, "seconds", round(figures["seconds"], 3), of_time)
-                report.add(section, "processor_s", round(figures["processor_s"], 3))
-                report.add(section, "peak_mib", round(figures["peak_mib"]), of_memory)
-                report.add(section, "command_s", round(time.perf_counter() - started, 2))
-    finally:
-        if server:
-            server.close()
+    with tempfile.TemporaryDirectory() as name, database_of(engine, folder := Path(name)) as url:
+        logs = folder / "logs"
+        generate(logs, sessions=sessions, days=30, sensors=4, ips=sessions // SESSIONS_PER_ADDRESS)
+        settings = environment(folder, logs, migrated(url))
+        child = [sys.executable, "-m", "benchmarks.attack_report", "--child"]
+        subprocess.run([*child, "prepare", json.dumps(settings), name], check=True)
+        for what, (section, of_time, of_memory) in REACH.items():
+            done = subprocess.run(
+                [*child, what, json.dumps(settings), name], check=True, stdout=subprocess.PIPE
+            )
+            figures = json.loads(done.stdout)
+            started = time.perf_counter()
+            command = [sys.executable, "-m", "cowrie_enrich_dagster", *figures["command"]]
+            given = {**os.environ, **settings}
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=given)
+            report.add(section, "seconds", round(figures["seconds"], 3), of_time)
+            report.add(section, "processor_s", round(figures["processor_s"], 3))
+            report.add(section, "peak_mib", round(figures["peak_mib"]), of_memory)
+            report.add(section, "command_s", round(time.perf_counter() - started, 2))
     return report
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from sqlalchemy import text
 
 from benchmarks.report import Report, at_most, command_line
+from benchmarks.workload import database_of, peak_mib
 from cowrie_enrich_dagster.enrichment.campaigns import find_campaigns, note_sessions_changed
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
@@ -28,7 +29,6 @@ from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.storage.tables import SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.logs import routable_ips
-from tests.servers import PostgresServer
 
 START = datetime(2025, 11, 1, tzinfo=timezone.utc)
 DAYS = 30
@@ -93,19 +93,12 @@ def put(database: Database, rows: Iterator[list[Any]], day: date | None = None) 
         ))  # fmt: skip
 
 
-def _peak_mib() -> float:
-    status = Path("/proc/self/status").read_text()
-    kib = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
-    Path("/proc/self/clear_refs").write_text("5")
-    return round(int(kib) / 1024, 1)
-
-
 def measure(report: Report, engine: str, url: str, number: int) -> None:
     """All at once, one more day, and that day again with a little more."""
     database = Database(url)
     upgrade(database)
     put(database, sessions(number, 0, DAYS, 1))
-    before = _peak_mib()
+    before = peak_mib()
     for name, rows in (
         (f"{number} sessions of {DAYS} days", None),
         (f"a day of {A_DAY} more", sessions(A_DAY, DAYS, 1, 2)),
@@ -113,13 +106,13 @@ def measure(report: Report, engine: str, url: str, number: int) -> None:
     ):
         if rows is not None:
             put(database, rows, NEW_DAY.first)
-        _peak_mib()
+        peak_mib()
         began, used = time.perf_counter(), time.process_time()
         find_campaigns(database)
         reach = at_most(30) if rows is None else at_most(5)
         report.add(engine, f"{name}, s", round(time.perf_counter() - began, 2), reach)
         report.add(engine, f"{name}, s of our processor", round(time.process_time() - used, 2))
-        report.add(engine, f"{name}, peak MiB", _peak_mib())
+        report.add(engine, f"{name}, peak MiB", peak_mib())
     report.add(engine, "the process before, MiB", before)
     with database.read() as connection:
         for table in ("campaigns", "session_campaigns", "session_artefacts", "artefact_sets", "artefacts"):
@@ -135,14 +128,8 @@ def main() -> int:
     arguments = parser.parse_args()
     report = Report("campaigns", {"sessions": arguments.sessions})
     for engine in arguments.engine or ["sqlite", "postgresql"]:
-        with tempfile.TemporaryDirectory() as folder:
-            server = PostgresServer(durable=True) if engine == "postgresql" else None
-            url = server.new_database() if server else f"sqlite:///{folder}/campaigns.db"
-            try:
-                measure(report, engine, url, arguments.sessions)
-            finally:
-                if server:
-                    server.close()
+        with tempfile.TemporaryDirectory() as folder, database_of(engine, Path(folder)) as url:
+            measure(report, engine, url, arguments.sessions)
     return report.finish(as_json=arguments.json)
 
 

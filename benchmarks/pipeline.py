@@ -29,7 +29,7 @@ import orjson
 
 from benchmarks.generate import generate
 from benchmarks.report import Report, at_most, command_line
-from benchmarks.workload import SERVICE, answer_everything, environment, migrated
+from benchmarks.workload import SERVICE, answer_everything, environment, migrated, peak_mib
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.vocabulary import Days
@@ -54,13 +54,13 @@ def prepare(url: str, logs: Path) -> None:
 def measure(url: str, logs: Path) -> dict[str, Any]:
     """One warm run over the logs, stage by stage."""
     stages: dict[str, float] = {}
-    peaks = {"at start": _peak_mib()}
+    peaks = {"at start": peak_mib()}
     with Enricher(load_settings(environment(logs, logs, url))) as enricher:
         started = time.perf_counter()
 
         def ended(stage: str) -> None:
             stages[stage] = time.perf_counter() - started - sum(stages.values())
-            peaks[stage] = _peak_mib()
+            peaks[stage] = peak_mib()
 
         report = enricher.ingest(SPAN)
         ended("ingest")
@@ -82,14 +82,6 @@ def measure(url: str, logs: Path) -> dict[str, Any]:
         "peaks": peaks,
         "peak_mib": max(peaks.values()),
     }
-
-
-def _peak_mib() -> float:
-    # Not getrusage: what it tells of a child begins with the peak of the process that started it.
-    status = Path("/proc/self/status").read_text()
-    kib = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
-    Path("/proc/self/clear_refs").write_text("5")
-    return round(int(kib) / 1024, 1)
 
 
 def _bare_decoding(logs: Path) -> float:

@@ -22,6 +22,7 @@ from pathlib import Path
 from sqlalchemy import bindparam, text
 
 from benchmarks.report import Report, at_most, command_line
+from benchmarks.workload import database_of
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Outcome, Wanted
 from cowrie_enrich_dagster.settings import load_settings
@@ -30,7 +31,6 @@ from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 from tests.logs import routable_ips, write_logs
-from tests.servers import PostgresServer
 
 SERVICE = "dshield"
 LOT = 5_000
@@ -170,14 +170,8 @@ def main() -> int:
     arguments = parser.parse_args()
     report = Report("queue", {"open": arguments.open})
     for engine in arguments.engine or ["sqlite", "postgresql"]:
-        with tempfile.TemporaryDirectory() as folder:
-            server = PostgresServer(durable=True) if engine == "postgresql" else None
-            url = server.new_database() if server else f"sqlite:///{folder}/queue.db"
-            try:
-                measure(report, engine, url, Path(folder), open_=arguments.open, claims=arguments.claims)
-            finally:
-                if server:
-                    server.close()
+        with tempfile.TemporaryDirectory() as folder, database_of(engine, Path(folder)) as url:
+            measure(report, engine, url, Path(folder), open_=arguments.open, claims=arguments.claims)
     return report.finish(as_json=arguments.json)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.vocabulary import Days, utc_now
+from tests.servers import PostgresServer
 
 SERVICE = "dshield"
 WORKER_TIMEOUT_S = 600
@@ -33,6 +35,25 @@ def environment(home: Path, logs: Path, url: str, **more: str) -> dict[str, str]
         "ENRICH_SERVICES": SERVICE,
         **more,
     }
+
+
+@contextmanager
+def database_of(engine: str, folder: Path) -> Iterator[str]:
+    """The URL of an empty database without tables: of a PostgreSQL of its own, or a SQLite file."""
+    if engine == "sqlite":
+        yield f"sqlite:///{folder}/bench.db"
+        return
+    with closing(PostgresServer(durable=True)) as server:
+        yield server.new_database()
+
+
+def peak_mib() -> float:
+    """The peak of this process's resident set since it was last asked for."""
+    # Not getrusage: what it tells of a child begins with the peak of the process that started it.
+    status = Path("/proc/self/status").read_text()
+    kib = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
+    Path("/proc/self/clear_refs").write_text("5")
+    return round(int(kib) / 1024, 1)
 
 
 def migrated(url: str) -> str:
