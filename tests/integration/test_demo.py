@@ -37,7 +37,7 @@ def test_no_setting_of_the_operator_is_used(home: Path) -> None:
     """No simulated answer can reach other data, no key a simulator."""
     with mock.patch.dict(os.environ, OPERATORS), demo._demo_environment():
         settings = load_settings()
-        assert not set(OPERATORS.values()) & set(os.environ.values())
+        assert not OPERATORS.items() & os.environ.items()
     assert settings.database_url.get_secret_value() == f"sqlite:///{home}/enrich.db"
     assert not settings.redis.enabled
     assert settings.log_dir == home / "logs"
