@@ -11,8 +11,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import requests
@@ -73,6 +73,17 @@ class Flight:
             self._timer.cancel()
             self._timer = None
             self._left -= time.monotonic() - self._started
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """While the block lasts the time stands still, if it was running."""
+        is_running = self._timer is not None
+        self.pause()
+        try:
+            yield
+        finally:
+            if is_running:
+                self.start()
 
     def carry(self, connection: socket.socket | None) -> None:
         """Answer for this connection from now on, and for none before it.

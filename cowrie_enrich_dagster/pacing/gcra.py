@@ -3,6 +3,9 @@
 GCRA (the virtual scheduling algorithm of ITU-T I.371) keeps one number, the theoretical arrival time (TAT). A
 slot is taken by sending, not reserved ahead: whoever comes while the service is held learns how long to wait
 and changes nothing, so a worker that dies or dawdles leaves no stale reservation behind.
+
+The loop is closed: a slot that falls due is given only when the request of the one before is known to have
+left, and when. A sender that the machine holds up for 40 ms thus delays the next one, instead of crowding it.
 """
 
 from __future__ import annotations
@@ -20,14 +23,27 @@ from cowrie_enrich_dagster.pacing.model import (
     Policy,
     Reason,
     State,
+    Unsent,
     Wait,
     WindowCount,
 )
 
 MAX_CLOCK_STEP_S = 60.0
 MAX_GUARD_S = 0.5
-MIN_MARGIN_S = 0.015
+MIN_MARGIN_S = 0.005
 MAX_MARGIN = 0.05
+LOOP_SPACING_S = 0.04
+"""Where slots lie closer than this, nobody waits for the one before: to be told of it takes as long."""
+
+HOLD_S = 0.25
+"""How long beyond its own moment a slot is kept back for one that is not told to have left: its worker may be dead."""
+
+AHEAD_S = 1.0
+"""No slot is given further ahead of its moment: one that seems so is of another clock."""
+
+TOLD_POLL_S = 0.02
+"""How soon to look again for a slot that is kept back."""
+
 RESET_GUARD_S = {"minute": 0.0, "day": 2.0, "month": 2.0}
 """How long after its reset a used up window is trusted to be open: the server's clock is not ours."""
 
@@ -38,14 +54,14 @@ FLOAT_SLACK_S = 1e-6
 def spacing(state: State, policy: Policy) -> float:
     """Seconds from one request to the next at the rate in effect, margin included.
 
-    What delays a request on its way (schedulers, switches) does not shrink with the spacing: where the margin
+    What delays a request on its way (switches, queues) does not shrink with the spacing: where the margin
     would be less than `MIN_MARGIN_S`, that is added instead, but never more than `MAX_MARGIN` of the spacing.
     """
     return 1 / rate_in_effect(state, policy) + margin(state, policy)
 
 
 def margin(state: State, policy: Policy) -> float:
-    """What `spacing` adds: a request that is later than its slot by no more crowds nobody."""
+    """What `spacing` adds, in seconds."""
     exact = 1 / rate_in_effect(state, policy)
     floor = min(MIN_MARGIN_S, MAX_MARGIN * exact) if policy.margin else 0.0
     return max(policy.margin * exact, floor)
@@ -68,19 +84,25 @@ def decide(
     due, reason = _due(candidate, policy, now)
     if due - now > lead:
         return state, Wait(due, due - now, reason)
+    if _is_kept_back(candidate, policy, now, lead):
+        return state, Wait(now + TOLD_POLL_S, TOLD_POLL_S, Reason.SPACING)
     at = max(now, due)
     number = state.requests_total + 1
     windows = roll_windows(candidate, policy, at)
+    before = _sane_tat(candidate, policy, now)
     granted = replace(
         candidate,
-        tat=max(_sane_tat(candidate, policy, now), at) + spacing(candidate, policy),
+        tat=max(before, at) + spacing(candidate, policy),
         windows={name: replace(window, used=window.used + 1) for name, window in windows.items()},
         recent=_logged(candidate.recent, policy, at),
+        unsent=(*_still_unsent(candidate, policy, now), Unsent(number, at, before))
+        if spacing(candidate, policy) >= LOOP_SPACING_S
+        else (),
         configured_rate=policy.rate,
         configured_burst=policy.burst,
         requests_total=number,
     )
-    return granted, Grant(at, _sane_tat(candidate, policy, now), number, _ends(windows))
+    return granted, Grant(at, before, number, _ends(windows))
 
 
 def retake(state: State, policy: Policy, slot: Grant, now: float) -> tuple[State, Grant | None]:
@@ -93,6 +115,8 @@ def retake(state: State, policy: Policy, slot: Grant, now: float) -> tuple[State
     if state.requests_total != slot.number or why is not None:
         return state, None
     counted = _counted_from(state, policy, slot, now)
+    moved = tuple(replace(one, at=now) if one.number == slot.number else one for one in state.unsent)
+    counted = replace(counted, unsent=moved)
     return counted, replace(slot, at=now, counted_in=_ends(counted.windows))
 
 
@@ -106,7 +130,8 @@ def given_back(state: State, slot: Grant) -> State:
         for name, window in state.windows.items()
         if window.used and not window.told and window.resets_at == slot.counted_in.get(name)
     }
-    return replace(state, windows={**state.windows, **windows}, recent=_without(state.recent, slot.at))
+    told = _told(state, slot)
+    return replace(told, windows={**told.windows, **windows}, recent=_without(told.recent, slot.at))
 
 
 def after_jump(state: State, policy: Policy, now: float) -> State:
@@ -114,8 +139,12 @@ def after_jump(state: State, policy: Policy, now: float) -> State:
     return replace(state, tat=now + burst_in_effect(state, policy) * spacing(state, policy))
 
 
-def sent_late(state: State, policy: Policy, slot: Grant, sent_at: float) -> State:
-    """Count the request from the moment it was really written, when that is later than `guard` allows."""
+def sent(state: State, policy: Policy, slot: Grant, sent_at: float) -> State:
+    """The request has left: it counts from the moment of that, when it is later than `guard` allows.
+
+    The same `state` where that changes nothing.
+    """
+    state = _told(state, slot)
     if sent_at - slot.at <= guard(state, policy):
         return state
     return _counted_from(state, policy, slot, sent_at)
@@ -163,6 +192,26 @@ def _due(state: State, policy: Policy, now: float) -> tuple[float, Reason]:
     if limit and len(recent := _within_minute(state.recent, policy, now)) >= limit:
         due.append((recent[-limit] + _minute(policy), Reason.MINUTE_WINDOW))
     return max(due, key=lambda item: item[0])
+
+
+def _is_kept_back(state: State, policy: Policy, now: float, lead: float) -> bool:
+    """Whether a slot that is due would come too early if what is not told to have left leaves only now.
+
+    What was due in a burst may: the bucket has room for it.
+    """
+    held_up = sum(max(0.0, now - max(slot.tat_before, slot.at)) for slot in _still_unsent(state, policy, now))
+    tolerance = (burst_in_effect(state, policy) - 1) * spacing(state, policy)
+    return held_up > 0 and _sane_tat(state, policy, now) + held_up - tolerance - now > lead
+
+
+def _still_unsent(state: State, policy: Policy, now: float) -> tuple[Unsent, ...]:
+    patience = spacing(state, policy) + HOLD_S
+    return tuple(slot for slot in state.unsent if -AHEAD_S <= now - slot.at <= patience)
+
+
+def _told(state: State, slot: Grant) -> State:
+    left = tuple(one for one in state.unsent if one.number != slot.number)
+    return state if left == state.unsent else replace(state, unsent=left)
 
 
 def _sane_tat(state: State, policy: Policy, now: float) -> float:

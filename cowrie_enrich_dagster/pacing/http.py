@@ -82,7 +82,8 @@ class _Turn:
         slot, self._slot = self._slot, None
         if slot is not None:
             self._session.requests_sent += 1
-            self.sent = self._session.limiter.mark_sent(slot)
+            with self.flight.standing_still():  # it may wait for the database
+                self.sent = self._session.limiter.mark_sent(slot)
 
     def end(self) -> None:
         """Give a slot back that was not used, such as that of a request whose connection failed."""
@@ -132,9 +133,8 @@ class _Paced(HTTPConnection):
         if self.sock is None:
             self.connect()
         turn.flight.carry(self.sock)
-        turn.flight.pause()
-        turn.confirm()
-        turn.flight.start()
+        with turn.flight.standing_still():
+            turn.confirm()
         try:
             super().request(*arguments, **options)
         finally:

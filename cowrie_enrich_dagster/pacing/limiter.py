@@ -38,9 +38,6 @@ LEADS_S: tuple[float, ...] = (LEAD_S, 4 * LEAD_S, 16 * LEAD_S)
 MAX_LATENESS_S = 1.0
 """A request later than this asks for its slot anew before it is written, however slow the service."""
 
-KEPT_MARGIN_S = 0.002
-"""Nobody keeps a smaller margin, for threads wait for one another: there half the spacing is allowed."""
-
 
 class SlotRefused(Exception):
     """No slot within the caller's patience: it is `wait_s` away, at `retry_at`, because of `reason`."""
@@ -88,8 +85,10 @@ class _Offset:
 class AdaptiveRateLimiter:
     """Gives slots for one service, and learns from the responses what the service really allows.
 
-    Durable and shared: whoever uses the same database and service name has the same budget. Safe to share
-    between threads. `credential_fingerprint` names the credential in use (see `fingerprint`): a refused one
+    Durable and shared: whoever uses the same database and service name has the same budget. A slot is taken by
+    `acquire`, looked at by `confirm`, and ends with `mark_sent` or `give_back`: the next one waits for that, a
+    quarter of a second beyond its own moment at most. Safe to share between threads, of which one at a time waits
+    for the next slot, and the others for their turn. `credential_fingerprint` names the credential in use (see `fingerprint`): a refused one
     blocks only itself. `sleep` and `monotonic` replace the process's clock in tests; moments are taken from
     the database's.
     """
@@ -108,6 +107,7 @@ class AdaptiveRateLimiter:
         self._sleep = sleep
         self._monotonic = monotonic
         self._offset = _Offset()
+        self._line = threading.Lock()
 
     def acquire(self, max_wait: float) -> Slot:
         """Block until one request may be written, for at most `max_wait` seconds.
@@ -116,27 +116,29 @@ class AdaptiveRateLimiter:
         database's error when the database stays away for longer than a restart takes.
         """
         started = self._monotonic()
-        outcome = self._take()
-        while isinstance(outcome, Wait):
-            if outcome.seconds > started + max_wait - self._monotonic():
-                raise SlotRefused(self.policy.service, outcome)
-            outcome = self._after(outcome)
-        self._await(outcome)
+        if not self._line.acquire(timeout=min(max(0.0, max_wait), threading.TIMEOUT_MAX)):
+            raise SlotRefused(self.policy.service, self._look() or Wait(time.time(), 0.0, Reason.SPACING))
+        try:
+            outcome = self._take()
+            while isinstance(outcome, Wait):
+                if outcome.seconds > started + max_wait - self._monotonic():
+                    raise SlotRefused(self.policy.service, outcome)
+                outcome = self._after(outcome)
+            self._await(outcome)
+        finally:
+            self._line.release()
         return replace(outcome, waited_s=self._monotonic() - started)
 
     def confirm(self, slot: Slot, max_wait: float) -> Slot:
         """Call right before the request is written: a slot that has grown old is taken anew.
 
-        A request that leaves late is counted late (`mark_sent`), but the next slot may be given before that.
-        So it is not to leave later than the margin allows, even where the database takes its time.
-        Raises what `acquire` raises.
+        The next slot waits for a late request, but not for ever, and a stop of the service may have come
+        meanwhile. Raises what `acquire` raises.
         """
         deadline = self._monotonic() + max_wait
-        margin = gcra.margin(slot.state, self.policy)
-        leads, allowed = LEADS_S, min(MAX_LATENESS_S, margin)
-        if margin < KEPT_MARGIN_S:
-            leads, allowed = (0.0,), gcra.spacing(slot.state, self.policy) / 2
-        for lead in leads:
+        spacing = gcra.spacing(slot.state, self.policy)
+        allowed = min(MAX_LATENESS_S, spacing / 2)
+        for lead in LEADS_S if spacing >= gcra.LOOP_SPACING_S else (0.0,):
             if self._monotonic() - slot.due <= allowed:
                 break
             if moved := self._retake(slot, lead):
@@ -169,9 +171,9 @@ class AdaptiveRateLimiter:
     def mark_sent(self, slot: Slot) -> Slot:
         """Call right after the request was written: one that was late is counted from this moment."""
         sent_at = slot.grant.at + self._monotonic() - slot.due
-        if gcra.sent_late(slot.state, self.policy, slot.grant, sent_at) is slot.state:
+        if gcra.sent(slot.state, self.policy, slot.grant, sent_at) is slot.state:
             return slot
-        return self._count_late(slot, sent_at)
+        return self._count_sent(slot, sent_at)
 
     def observe(self, slot: Slot, status_code: int, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Learn from a response, of whose `body` the beginning is enough. Writes only what is new."""
@@ -261,10 +263,10 @@ class AdaptiveRateLimiter:
         return replace(slot, grant=grant, state=taken, due=asked_at + lead, not_before=told_at + lead)
 
     @survives_outage
-    def _count_late(self, slot: Slot, sent_at: float) -> Slot:
+    def _count_sent(self, slot: Slot, sent_at: float) -> Slot:
         with self._database.write() as connection:
             state = rows.lock(connection, self.policy.service)
-            counted = gcra.sent_late(state, self.policy, slot.grant, sent_at)
+            counted = gcra.sent(state, self.policy, slot.grant, sent_at)
             rows.store(connection, counted, self._now(connection))
         return replace(slot, grant=replace(slot.grant, at=sent_at), due=slot.due + sent_at - slot.grant.at)
 

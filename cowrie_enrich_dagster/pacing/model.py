@@ -123,6 +123,15 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Unsent:
+    """A slot of which nobody has told yet that its request has left: its number, its moment, the TAT before."""
+
+    number: int
+    at: float
+    tat_before: float
+
+
+@dataclass(frozen=True)
 class State:
     """What is known of one service's limit: the row of `service_limits`."""
 
@@ -138,6 +147,7 @@ class State:
     learning: Search | None = None
     windows: Mapping[str, WindowCount] = field(default_factory=dict)
     recent: tuple[float, ...] = ()
+    unsent: tuple[Unsent, ...] = ()
     credential: str | None = None
     credential_blocked_until: float = 0.0
     requests_total: int = 0

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, RowMapping, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from cowrie_enrich_dagster.pacing.model import WINDOW_SECONDS, Reason, Search, State, WindowCount
+from cowrie_enrich_dagster.pacing.model import WINDOW_SECONDS, Reason, Search, State, Unsent, WindowCount
 from cowrie_enrich_dagster.storage.tables import ServiceLimit
 
 _TABLE = cast(Table, ServiceLimit.__table__)
@@ -62,6 +62,7 @@ def _to_row(state: State, now: float) -> dict[str, Any]:
         "learning": None if state.learning is None else asdict(state.learning),
         "windows": {name: asdict(window) for name, window in state.windows.items()},
         "recent": list(state.recent),
+        "unsent": [[slot.number, slot.at, slot.tat_before] for slot in state.unsent],
         "updated_at": now,
     }
 
@@ -76,6 +77,7 @@ def _from_row(row: RowMapping) -> State:
         learning=_read(lambda: Search(**row["learning"]), None),
         windows={name: window for name, window in windows.items() if window is not None},
         recent=_read(lambda: tuple(float(moment) for moment in row["recent"]), ()),
+        unsent=_read(lambda: tuple(Unsent(*slot) for slot in row["unsent"]), ()),
     )
 
 

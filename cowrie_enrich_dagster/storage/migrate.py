@@ -44,6 +44,7 @@ _DROPPED = {
     "v16": "which answers Redis was given; all answers stay",
     "v17_begun": "what was done in each session; of an id used again all sessions but the first",
     "v18": "campaigns and their ids; the same sessions give the same ids again",
+    "v19": "which slots are not told to have been used; no limit is forgotten",
 }
 """What taking a revision back drops."""
 

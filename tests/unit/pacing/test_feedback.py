@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cowrie_enrich_dagster.pacing.feedback import observe
-from cowrie_enrich_dagster.pacing.gcra import decide, held_until
+from cowrie_enrich_dagster.pacing.gcra import decide, held_until, sent
 from cowrie_enrich_dagster.pacing.model import (
     Grant,
     HeaderQuota,
@@ -40,6 +40,7 @@ class Worker:
             if isinstance(outcome, Grant):
                 break
             self.now += outcome.seconds
+        self.state = sent(self.state, self.policy, outcome, outcome.at)
         self.answer(Observation(outcome.at, outcome.number, status, retry_after, quotas))
         return self.now - began
 
@@ -139,12 +140,12 @@ def test_an_absurd_retry_after_is_clipped() -> None:
 
 def in_flight(worker: Worker, count: int) -> list[Observation]:
     """Requests sent before any answer came; their answers are filled in later."""
-    sent = []
+    requests = []
     for _ in range(count):
         worker.state, outcome = decide(worker.state, worker.policy, worker.now)
         assert isinstance(outcome, Grant)
-        sent.append(Observation(outcome.at, outcome.number, 200))
-    return sent
+        requests.append(Observation(outcome.at, outcome.number, 200))
+    return requests
 
 
 def test_refusals_of_requests_in_flight_count_once() -> None:
@@ -365,8 +366,8 @@ def test_a_configured_number_is_a_cap() -> None:
     """With 10 a day configured and a header that says 1,000 and 990 left, exactly ten requests are sent."""
     worker = Worker(policy(windows={"day": 10}, capped=frozenset({"day"}), rate=10.0))
     worker.now = NOON
-    for sent in range(1, 11):
-        assert worker.send(200, None, HeaderQuota("day", 1000, 1000 - sent, None)) < 1
+    for number in range(1, 11):
+        assert worker.send(200, None, HeaderQuota("day", 1000, 1000 - number, None)) < 1
     assert worker.send(200) == pytest.approx(12 * 3600 + 2, abs=2)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cowrie_enrich_dagster.pacing.feedback import observe
-from cowrie_enrich_dagster.pacing.gcra import decide
+from cowrie_enrich_dagster.pacing.gcra import decide, sent
 from cowrie_enrich_dagster.pacing.model import Grant, Observation, Policy, State, Wait
 
 START = 1_790_000_000.0
@@ -54,6 +54,7 @@ def simulate(policy: Policy, server: BucketServer, seconds: float, *, latency: f
             now += decision.seconds
             continue
         assert isinstance(decision, Grant)
+        state = sent(state, policy, decision, now)
         status, retry_after = server.answer(now)
         (run.served if status == 200 else run.refused).append(now)
         seen = Observation(now, decision.number, status, retry_after)
