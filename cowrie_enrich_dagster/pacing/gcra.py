@@ -36,7 +36,7 @@ LOOP_SPACING_S = 0.04
 """Where slots lie closer than this, nobody waits for the one before: to be told of it takes as long."""
 
 HOLD_S = 0.25
-"""How long beyond its own moment a slot is kept back for one that is not told to have left: its worker may be dead."""
+"""How long beyond its own moment a slot is kept back for one before it, whose worker may be dead."""
 
 AHEAD_S = 1.0
 """No slot is given further ahead of its moment: one that seems so is of another clock."""

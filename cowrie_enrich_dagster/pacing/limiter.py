@@ -85,12 +85,12 @@ class _Offset:
 class AdaptiveRateLimiter:
     """Gives slots for one service, and learns from the responses what the service really allows.
 
-    Durable and shared: whoever uses the same database and service name has the same budget. A slot is taken by
-    `acquire`, looked at by `confirm`, and ends with `mark_sent` or `give_back`: the next one waits for that, a
-    quarter of a second beyond its own moment at most. Safe to share between threads, of which one at a time waits
-    for the next slot, and the others for their turn. `credential_fingerprint` names the credential in use (see `fingerprint`): a refused one
-    blocks only itself. `sleep` and `monotonic` replace the process's clock in tests; moments are taken from
-    the database's.
+    Durable and shared: whoever uses the same database and service name has the same budget. A slot is taken
+    by `acquire`, looked at by `confirm`, and ends with `mark_sent` or `give_back`: the next one waits for
+    that, a quarter of a second beyond its own moment at most. Safe to share between threads, of which one at
+    a time waits for the next slot, and the others for their turn. `credential_fingerprint` names the
+    credential in use (see `fingerprint`): a refused one blocks only itself. `sleep` and `monotonic` replace
+    the process's clock in tests; moments are taken from the database's.
     """
 
     def __init__(

@@ -124,7 +124,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Unsent:
-    """A slot of which nobody has told yet that its request has left: its number, its moment, the TAT before."""
+    """A slot whose request is not known to have left: its number, its moment, the TAT before."""
 
     number: int
     at: float

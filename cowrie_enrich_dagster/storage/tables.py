@@ -674,8 +674,8 @@ class ServiceLimit(Base):
     Moments are seconds since the epoch on the database's clock. `tat` is GCRA's theoretical arrival time.
     `penalty_until`: refusals of requests sent before it belong to a failure that is counted already.
     `windows` maps minute/day/month to `{used, limit, resets_at, told}`; `recent` holds send times where a
-    burst must fit a minute window; `unsent` the slots whose requests are not known to have left; `learning` is
-    the state of the rate search after a 429. `credential` is the fingerprint of the one refused until
+    burst must fit a minute window; `unsent` the slots whose requests are not known to have left; `learning`
+    is the state of the rate search after a 429. `credential` is the fingerprint of the one refused until
     `credential_blocked_until`.
     """
 
@@ -710,8 +710,8 @@ class ServiceLimit(Base):
     )
     unsent: Mapped[list[Any] | None] = mapped_column(
         Json,
-        doc="JSON list of `[number, at, tat before]`: slots whose requests are not known to have left; the next "
-        "waits for them",
+        doc="JSON list of `[number, at, tat before]`: slots whose requests are not known to have left; the "
+        "next waits for them",
     )
     credential: Mapped[str | None] = mapped_column(
         String(16), doc="Fingerprint (16 digits of a SHA-256) of the key that is refused"

@@ -285,11 +285,11 @@ def test_an_impossible_policy_is_refused_by_name(wrong: dict[str, object]) -> No
 
 Work = list[list[tuple[float, float, float]]]
 """Of each worker, of each of its requests: the pause before it, how late its connection stands, and how long
-the machine holds it up after its slot was looked at for the last time: as a share of what the next one waits."""
+the machine holds it up after its slot was looked at for the last time, as a share of what the next waits."""
 
 
 def send_all(policy: Policy, workers: Work) -> list[float]:
-    """When requests leave. The workers share one state and run interleaved in order of time, as on one database."""
+    """When requests leave. The workers share one state and run interleaved in order of time."""
     state, left = FRESH, []
     late = {
         (worker, turn): lateness
