@@ -55,9 +55,12 @@ def _window(limit: int, seconds: float) -> Limit:
 
 
 SCENARIOS = [
+    Scenario("strict bucket 6/min", 12, 0.1, ((0, _bucket(6)),)),
+    Scenario("strict bucket 30/min", 40, 0.5, ((0, _bucket(30)),)),
     Scenario("strict bucket 60/min", 120, 1.0, ((0, _bucket(60)),), 0.98),
     Scenario("fixed window 60/min", 120, 1.0, ((0, _window(60, 60)),), 0.98),
-    Scenario("strict bucket 300/min", 300, 5.0, ((0, _bucket(300)),)),
+    Scenario("strict bucket 240/min", 240, 4.0, ((0, _bucket(240)),)),
+    Scenario("strict bucket 1200/min", 800, 20.0, ((0, _bucket(1200)),)),
     Scenario("limit is half of the configured", 120, 4.0, ((0, _bucket(120)),)),
     Scenario("limit halves midway", 160, 4.0, ((0, _bucket(240)), (20, _bucket(120)))),
 ]
