@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -18,7 +19,6 @@ from cowrie_enrich_dagster.cache import (
     RedisCache,
 )
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.migrate import upgrade
 from tests.servers import PostgresServer
 
 WEEK = timedelta(days=7)
@@ -61,13 +61,9 @@ class Tier:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(postgres_server: PostgresServer) -> str:
-    """One migrated database on PostgreSQL; making one for each test would take longer than the tests."""
-    url = postgres_server.new_database()
-    database = Database(url)
-    upgrade(database)
-    database.close()
-    return url
+def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> str:
+    """One database on PostgreSQL; making one for each test would take longer than the tests."""
+    return postgres_server.new_database(postgres_template)
 
 
 def open_cache(engine: str, request: pytest.FixtureRequest, folder: Path, now: Now) -> DatabaseCache:
@@ -77,8 +73,8 @@ def open_cache(engine: str, request: pytest.FixtureRequest, folder: Path, now: N
         with database.write() as connection:
             connection.exec_driver_sql("TRUNCATE enrichment_cache")
     else:
+        shutil.copy(request.getfixturevalue("sqlite_template"), folder / f"{engine}.db")
         database = Database(f"sqlite:///{folder}/{engine}.db", clock=now)
-        upgrade(database)
     return DatabaseCache(database)
 
 

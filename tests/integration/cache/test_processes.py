@@ -56,7 +56,6 @@ def work(url: str, number: int, ready: Barrier, outcome: Queue[str]) -> None:
 def test_eight_processes_write_the_same_keys_at_once(database_url: str) -> None:
     """No error, no deadlock, no lost hit; the answer fetched last is the one that stays."""
     database = Database(database_url)
-    upgrade(database)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     ready, outcome = context.Barrier(PROCESSES), context.Queue()

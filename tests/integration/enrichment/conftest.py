@@ -10,8 +10,6 @@ import pytest
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
-from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.vocabulary import Days
 
 SAMPLE_DAYS = Days.parse("2025-11-01..2025-11-03")
@@ -27,9 +25,6 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture
 def environment(database_url: str, simulator: Simulator, sample_logs: Path, tmp_path: Path) -> dict[str, str]:
     """The environment of one worker; the database has its schema."""
-    database = Database(database_url)
-    upgrade(database)
-    database.close()
     return {
         "COWRIE_ENRICH_HOME": str(tmp_path),
         "COWRIE_LOG_DIR": str(sample_logs),

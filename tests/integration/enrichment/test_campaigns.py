@@ -25,7 +25,6 @@ from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.ingest import ingest_days
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.storage.tables import Campaign, table_of
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.attacks import Attack, write_attacks
@@ -245,16 +244,6 @@ def attacks_of_four_days(draw: st.DrawFn, prefix: str) -> list[Attack]:
     ]
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the present tables and nothing in them."""
-    path = tmp_path_factory.mktemp("migrated") / "empty.db"
-    database = Database(f"sqlite:///{path}")
-    upgrade(database)
-    database.close()
-    return path
-
-
 orders = st.permutations([day.date() for day in FOUR_DAYS])
 
 
@@ -267,7 +256,7 @@ orders = st.permutations([day.date() for day in FOUR_DAYS])
     st.sampled_from([rules.ENOUGH_SOURCES, 2]),
 )
 def test_campaigns_depend_on_the_sessions_alone(
-    migrated: Path,
+    sqlite_template: Path,
     attacks: list[Attack],
     others: list[Attack],
     order: list[date],
@@ -280,7 +269,7 @@ def test_campaigns_depend_on_the_sessions_alone(
     """
 
     def outcome(name: str, *steps: tuple[list[Attack], list[Days]]) -> tuple[Any, set[str], dict[str, str]]:
-        path = shutil.copy(migrated, Path(folder) / f"{name}.db")
+        path = shutil.copy(sqlite_template, Path(folder) / f"{name}.db")
         database, given_out = Database(f"sqlite:///{path}"), set[str]()
         for logged, reads in steps:
             logs = write_attacks(Path(folder) / name, logged)
@@ -295,7 +284,10 @@ def test_campaigns_depend_on_the_sessions_alone(
         return found, given_out - set(found[0]), leads_to
 
     one_by_one = [Days(day, day) for day in order]
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=migrated.parent) as folder:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(dir=sqlite_template.parent) as folder,
+    ):
         patch.setattr(rules, "ENOUGH_SOURCES", enough)
         expected, _, _ = outcome("at_once", (attacks, [SPAN]))
         found, gone, leads_to = outcome("in_order", (attacks, one_by_one))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from cowrie_enrich_dagster.enrichment.reference import _SPUR_FIELDS
 from cowrie_enrich_dagster.services import Limits
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
-from cowrie_enrich_dagster.storage.engine import Database, normalise_url
-from cowrie_enrich_dagster.storage.migrate import upgrade
+from cowrie_enrich_dagster.storage.engine import normalise_url
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.all_services import KEYED, hashes, limits_of, write_attacks
 from tests.integration.enrichment.test_moving import path_of
@@ -122,7 +121,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def opened(
-    simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
+    simulator: Simulator, tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path
 ) -> Iterator[Callable[..., Enricher]]:
     """Opens a pipeline with a database of its own, over the same logs."""
     folder = tmp_path_factory.mktemp("moving")
@@ -130,9 +129,7 @@ def opened(
     running: list[Enricher] = []
 
     def open_one(**changes: str) -> Enricher:
-        url = f"sqlite:///{folder}/{len(running)}.db"
-        with closing(Database(url)) as database:
-            upgrade(database)
+        url = f"sqlite:///{shutil.copy(sqlite_template, folder / f'{len(running)}.db')}"
         environment = {
             "COWRIE_ENRICH_HOME": str(folder),
             "COWRIE_LOG_DIR": str(logs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
@@ -16,7 +17,6 @@ import requests
 from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, DeadlineExceeded, PacedSession, Policy, Stopped
 from cowrie_enrich_dagster.services import ALL, ServiceConfig
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.migrate import upgrade
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -61,9 +61,8 @@ def server(send: Callable[[], Iterator[bytes]], every_s: float) -> Iterator[str]
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[PacedSession]:
-    database = Database(f"sqlite:///{tmp_path}/test.db")
-    upgrade(database)
+def session(tmp_path: Path, sqlite_template: Path) -> Iterator[PacedSession]:
+    database = Database(f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'test.db')}")
     with PacedSession(AdaptiveRateLimiter(database, Policy("service", rate=1000.0)), max_wait=5.0) as http:
         yield http
     database.close()

@@ -25,7 +25,6 @@ from cowrie_enrich_dagster.pacing import (
 )
 from cowrie_enrich_dagster.pacing.flight import Flight
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.migrate import upgrade
 from tests.integration.pacing.web import WebServer
 
 RATE = 10.0
@@ -33,9 +32,8 @@ TOLERANCE_S = 0.05  # how unpunctual the threads of the server may be on a busy 
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path}/test.db")
-    upgrade(opened)
+def sqlite(tmp_path: Path, sqlite_template: Path) -> Iterator[Database]:
+    opened = Database(f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'test.db')}")
     yield opened
     opened.close()
 

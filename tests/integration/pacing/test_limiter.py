@@ -25,7 +25,6 @@ from cowrie_enrich_dagster.pacing import (
 from cowrie_enrich_dagster.pacing.gcra import HOLD_S, TOLD_POLL_S, spacing
 from cowrie_enrich_dagster.pacing.limiter import LEAD_S
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.storage.tables import ServiceLimit
 from tests.integration.pacing.clock import START, FakeClock
 
@@ -40,7 +39,6 @@ def clock() -> FakeClock:
 @pytest.fixture
 def timed_database(database_url: str, clock: FakeClock) -> Iterator[Database]:
     opened = Database(database_url, clock=clock.now)
-    upgrade(opened)
     yield opened
     opened.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,6 @@ import pytest
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
-from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.servers import PostgresServer
 
@@ -41,10 +40,9 @@ def enriched(
     url = f"sqlite:///{home}/test.db"
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres_server")
-        url = server.new_database()
-    database = Database(url)
-    upgrade(database)
-    database.close()
+        url = server.new_database(request.getfixturevalue("postgres_template"))
+    else:
+        shutil.copy(request.getfixturevalue("sqlite_template"), home / "test.db")
     with Simulator(SimulatorConfig()) as simulator:
         given = settings_of(home, url, sample_logs, DSHIELD_API_URL=simulator.url("dshield"))
         with Enricher(load_settings(given, cwd=home)) as enricher:

@@ -7,6 +7,7 @@ answer stored or not. The names of the tests (`pytest --collect-only`) are the t
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,12 +168,17 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture
 def enricher(
-    request: pytest.FixtureRequest, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    simulator: Simulator,
+    tmp_path: Path,
+    sqlite_template: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Enricher]:
     """A worker that waits for nothing: what must wait longer than its patience is refused."""
     row: Row = request.param
     monkeypatch.setattr(Stop, "sleep", lambda self, seconds: None)
     simulator.reset()
+    shutil.copy(sqlite_template, tmp_path / "enrich.db")
     name = row.service.upper()
     environment = {
         "COWRIE_ENRICH_HOME": str(tmp_path),

@@ -28,8 +28,8 @@ from cowrie_enrich_dagster.vocabulary import utc_now
 
 
 @pytest.fixture
-def empty(database_url: str):
-    opened = Database(database_url)
+def empty(empty_url: str):
+    opened = Database(empty_url)
     yield opened
     opened.close()
 
@@ -76,10 +76,10 @@ def upgrade_url(url: str) -> None:
     upgrade(Database(url))
 
 
-def test_simultaneous_upgrades_of_an_empty_database_all_succeed(empty: Database, database_url: str) -> None:
+def test_simultaneous_upgrades_of_an_empty_database_all_succeed(empty: Database, empty_url: str) -> None:
     """Several worker processes starting at once upgrade once and do not trip over each other."""
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        list(pool.map(upgrade_url, [database_url] * 4))
+        list(pool.map(upgrade_url, [empty_url] * 4))
     assert current(empty) == head(empty)
 
 

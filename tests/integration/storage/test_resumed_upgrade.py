@@ -61,9 +61,9 @@ def answered(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def v14(database_url: str) -> Database:
+def v14(empty_url: str) -> Database:
     """Forty sessions of eight days, each from an address of its own."""
-    opened = Database(database_url)
+    opened = Database(empty_url)
     upgrade(opened, "v14")
     enriched = text(
         f"INSERT INTO enriched_sessions ({OLD_ENRICHED}, provenance) VALUES ('hp', :id, :day, :ip, :at, :at, "
