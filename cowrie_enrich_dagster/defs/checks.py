@@ -6,8 +6,8 @@ project promises never happens; WARN is for what outsiders do, or what the next 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
@@ -21,12 +21,12 @@ from cowrie_enrich_dagster.enrichment.hit_rates import (
     SessionsWithoutCall,
 )
 from cowrie_enrich_dagster.enrichment.join import JoinReport
+from cowrie_enrich_dagster.enrichment.notices import MAX_SILENCE, Notices, tell_of_check
 from cowrie_enrich_dagster.services import ALL
-from cowrie_enrich_dagster.vocabulary import LookupStatus
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
 MIN_COVERAGE = 0.95
 MIN_HIT_RATE = 0.80
-MAX_SILENCE = timedelta(hours=26)
 MAX_L1_P50_MS = 1.0
 _OFF = {"redis": "off"}
 
@@ -155,6 +155,14 @@ def of_rows(
         _without_call(without_call),
         *_of_redis(cache["totals"].get(RedisCache.name, {}), redis),
     ]
+
+
+def tell_of_errors(results: Iterable[AssetCheckResult], notices: Notices, days: Days) -> None:
+    """Let the operator know of checks of severity ERROR that failed."""
+    for result in results:
+        if result.severity is AssetCheckSeverity.ERROR:
+            figures = ", ".join(f"{name} {value.value}" for name, value in result.metadata.items())
+            tell_of_check(notices, str(result.check_name), str(days), passed=result.passed, figures=figures)
 
 
 def _plotted(shares: Mapping[str, float | None]) -> dict[str, Any]:

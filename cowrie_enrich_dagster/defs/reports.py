@@ -26,6 +26,7 @@ from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.notices import note_report
 from cowrie_enrich_dagster.report.figures import figures_of
 from cowrie_enrich_dagster.report.words import headline
 from cowrie_enrich_dagster.vocabulary import Days
@@ -53,6 +54,9 @@ def attack_report(
         for day in days:
             of_day = _of(pipeline, Days(day, day), folder)
             context.add_asset_metadata(of_day, partition_key=str(day))
+            said = f"{of_day['summary'].value}\n\n{of_day['page'].value}"
+            note_report(pipeline.notices, day, pipeline.database.moment().date(), said)
+        pipeline.notices.deliver()
         if days.first == days.last:
             return MaterializeResult()
         of_run = _of(pipeline, days, folder)

@@ -38,6 +38,7 @@ from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.notices import tell
 from cowrie_enrich_dagster.settings import Settings
 from cowrie_enrich_dagster.vocabulary import Days, utc_now
 
@@ -276,8 +277,8 @@ def orphaned_runs(context: SensorEvaluationContext) -> SkipReason:
 @sensor(
     minimum_interval_seconds=3600,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Looks every hour at how old the newest session is, and says it as the check newest_session: "
-    "where no log arrives there is no run that could say it.",
+    description="Looks every hour at how old the newest session is, and says it as the check newest_session "
+    "and to ENRICH_WEBHOOK_URL: where no log arrives there is no run that could say it.",
 )
 def freshness(
     context: SensorEvaluationContext, database: ResourceParam[DatabaseResource]
@@ -286,6 +287,7 @@ def freshness(
     try:
         with opened(database) as pipeline:
             newest, now = pipeline.newest_session()
+            tell(pipeline)
     except Failure as problem:
         return _until_mended(problem)
     if newest is None:

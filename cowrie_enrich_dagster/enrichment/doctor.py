@@ -68,6 +68,7 @@ def examine(settings: Settings) -> Findings:
             _redis(enricher),
             _filesystem(settings),
             *_services(enricher, limits_are_known=is_current),
+            _webhook(settings),
         ]
     finally:
         enricher.database.close()
@@ -174,6 +175,20 @@ def _filesystem(settings: Settings) -> Part:
     if not folder.is_dir():
         return Part("filesystem", "warning", f"CACHE_DIR names {folder}, not a folder: no filesystem tier")
     return Part("filesystem", "ok", str(folder))
+
+
+def _webhook(settings: Settings) -> Part:
+    """Whether it can be reached, by a connection alone and without its URL, which is a secret."""
+    if settings.webhook_url is None:
+        return Part("webhook", "off", "ENRICH_WEBHOOK_URL is not set")
+    where, through = _way_to(settings.webhook_url.get_secret_value())
+    try:
+        socket.create_connection(through or where, CONNECT_TIMEOUT_S).close()
+    except OSError as problem:
+        return Part(
+            "webhook", "warning", f"cannot be reached ({_first_line(problem)}); runs go on without it"
+        )
+    return Part("webhook", "ok", "reachable")
 
 
 def _services(enricher: Enricher, *, limits_are_known: bool) -> Iterator[Part]:

@@ -69,6 +69,7 @@ from cowrie_enrich_dagster.enrichment.learned import Learned, note_changed, writ
 from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
+from cowrie_enrich_dagster.enrichment.notices import Notices, tell
 from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE, Plan, ServicePlan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.queue import Among, LookupQueue, OpenLookups, Wanted
@@ -135,6 +136,7 @@ class Enricher:
         self.makes_database = makes_database
         self.database = Database(settings.database_url.get_secret_value(), makes_file=makes_database)
         self.queue = LookupQueue(self.database)
+        self.notices = Notices(self.database, settings)
 
     def __enter__(self) -> Enricher:
         try:
@@ -849,9 +851,13 @@ class Enricher:
             told[day] = answers
         return told
 
-    @survives_outage
     def end_run(self, run_id: str, report: RunReport) -> None:
-        """Complete the row with the report."""
+        """Complete the row with the report; tell the operator what is to be told (see `notices`)."""
+        self._write_end(run_id, report)
+        tell(self, report)
+
+    @survives_outage
+    def _write_end(self, run_id: str, report: RunReport) -> None:
         with self.database.write() as connection:
             connection.execute(
                 _RUNS.update().where(_RUNS.c.run_id == run_id),

@@ -21,6 +21,7 @@ from cowrie_enrich_dagster.settings.values import (
     Network,
     Networks,
     ServiceNames,
+    WebhookUrl,
 )
 from cowrie_enrich_dagster.vocabulary import service_names
 
@@ -271,6 +272,11 @@ class Settings(_Frozen):
         ),
     ] = None
     """The services whose lists are read before anything is asked one by one."""
+    webhook_url: Annotated[
+        WebhookUrl | None,
+        From(env="ENRICH_WEBHOOK_URL", accepts="an http:// or https:// URL of Slack's form, or ntfy's topic"),
+    ] = None
+    """Where the operator is told of bans, refused keys, silence, failed checks and the day's report."""
     sensors_toml: Annotated[AbsolutePath | None, From(env="SENSORS_TOML", accepts="a TOML file")] = None
     """The file that was read, if any."""
     services: Mapping[str, ServiceSettings]

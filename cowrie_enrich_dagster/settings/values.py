@@ -167,6 +167,20 @@ def _database_url(secret: SecretStr) -> SecretStr:
     return SecretStr(url)
 
 
+def _webhook_url(secret: SecretStr) -> SecretStr:
+    url = secret.get_secret_value().strip()
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or not re.fullmatch(r"[!-~]+", url):
+        raise _reject("it is not such a URL")
+    if "@" in parts.netloc or parts.fragment:
+        raise _reject("it holds credentials before the host, or a fragment")
+    return SecretStr(url)
+
+
 def _header_secret(secret: SecretStr) -> SecretStr:
     # An HTTP client refuses anything else in a header, and its refusal quotes the value.
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
@@ -188,4 +202,6 @@ FeedNames = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_
 ApiUrl = Annotated[str, AfterValidator(_api_url)]
 """A service's base URL without trailing slash and without anything secret in it."""
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+WebhookUrl = Annotated[SecretStr, AfterValidator(_webhook_url)]
+"""An http(s) URL whose path or query may be the key to it."""
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]

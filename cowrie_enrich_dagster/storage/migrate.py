@@ -45,6 +45,7 @@ _DROPPED = {
     "v17_begun": "what was done in each session; of an id used again all sessions but the first",
     "v18": "campaigns and their ids; the same sessions give the same ids again",
     "v19": "which slots are not told to have been used; no limit is forgotten",
+    "v20": "what operators were told by webhook; what still holds is told again",
 }
 """What taking a revision back drops."""
 

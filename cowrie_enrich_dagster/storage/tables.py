@@ -757,6 +757,29 @@ class EnrichmentRun(Base):
     report: Mapped[dict[str, Any] | None] = mapped_column(Json, doc="JSON, see The report of a run")
 
 
+class Notice(Base):
+    """What an operator is told by webhook, once: it is written here before it is sent.
+
+    What no longer holds is deleted, so that it is told again when it comes again.
+    """
+
+    __tablename__ = "notices"
+    kind: Mapped[str] = mapped_column(
+        String(16), primary_key=True, doc="`banned`, `key_refused`, `silence`, `check_failed`, `report`"
+    )
+    subject: Mapped[str] = mapped_column(
+        Text, primary_key=True, doc="Of what: a service (with the key's fingerprint), a check and days, a day"
+    )
+    text: Mapped[str] = mapped_column(Text, doc="What is said")
+    noticed_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="When it was first noticed")
+    claimed_until: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, doc="Until when a process is sending it; nobody else tries before"
+    )
+    sent_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime, doc="When the webhook took it; none: it is tried again for a day"
+    )
+
+
 class LogFile(Base):
     """Where each day begins and ends in one log file, so that an unchanged file is scanned once."""
 

@@ -14,6 +14,8 @@ from cowrie_enrich_dagster.defs import checks
 from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.hit_rates import HitRates
 from cowrie_enrich_dagster.enrichment.join import JoinReport
+from cowrie_enrich_dagster.enrichment.notices import Kind, Notices
+from cowrie_enrich_dagster.vocabulary import Days
 
 
 def joined(addresses: dict[str, int], sessions: dict[str, int]) -> JoinReport:
@@ -136,3 +138,31 @@ def test_one_bad_answer_is_enough_to_be_told(status: str, check: str) -> None:
     ]
     assert [result.check_name for result in failed] == [check]
     assert {name: value.value for name, value in failed[0].metadata.items()} == {"dshield": 1, "greynoise": 0}
+
+
+def test_failed_checks_of_severity_error_are_told_and_no_others() -> None:
+    """What this project promises never to happen; a warning is not worth waking anybody."""
+    told = []
+
+    class Kept(Notices):
+        def __init__(self) -> None: ...
+
+        def put(self, kind: Kind, subject: str, text: str) -> None:
+            told.append((kind, subject, text))
+
+        def over(self, kind: Kind, subject: str) -> None:
+            told.append((kind, subject, "over"))
+
+        def deliver(self) -> None: ...
+
+    report = joined({"found": 1, "error": 9}, {"found": 1, "error": 9})
+    days = Days.parse("2025-11-01..2025-11-02")
+    for sessions in (11, 10):
+        results = of_rows(report, sessions=sessions)
+        assert not results["coverage"].passed
+        checks.tell_of_errors(results.values(), Kept(), days)
+    of_days = "every_session_has_its_row, 2025-11-01..2025-11-02"
+    assert told == [
+        (Kind.CHECK_FAILED, of_days, f"{of_days}: sessions 11, enriched 10"),
+        (Kind.CHECK_FAILED, of_days, "over"),
+    ]

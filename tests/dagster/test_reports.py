@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import pytest
 from dagster import (
     DagsterInstance,
     RunRequest,
@@ -16,8 +17,12 @@ from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.defs.reports import daily_report
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.report.figures import figures_of
+from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.dagster.conftest import Materialise
+from tests.dagster.test_sensors import tick
+from tests.hook import Hook
+from tests.logs import routable_ips, write_logs
 
 DAYS = ["2025-11-01", "2025-11-02"]
 
@@ -63,3 +68,29 @@ def test_every_morning_the_day_that_is_over_is_reported() -> None:
     assert isinstance(request, RunRequest)
     assert request.partition_key == "2025-11-01"
     assert isinstance(asked(datetime(2020, 1, 1, 1, tzinfo=timezone.utc)), SkipReason)
+
+
+def test_the_report_is_told_to_the_webhook_once(
+    materialise: Materialise,
+    instance: DagsterInstance,
+    environment: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Its first sentences and where the page is, when the day is over; silence comes from the sensor."""
+    yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+    hook, day = Hook(), str(yesterday.date())
+    logs = write_logs(tmp_path / "yesterday", routable_ips(4), start=yesterday)
+    environment.setenv("COWRIE_LOG_DIR", str(logs))
+    environment.setenv("ENRICH_WEBHOOK_URL", hook.url())
+    materialise(day)
+    for _ in range(2):
+        defs.resolve_job_def("report_days").execute_in_process(instance=instance, partition_key=day)
+    (text,) = hook.texts
+    assert text.startswith(f"The report on the day\n{day}\n4 sessions from 4 addresses; of ")
+    assert text.endswith(f"\n{tmp_path}/reports/report-{day}.html")
+    with Enricher(load_settings()) as enricher, enricher.database.write() as connection:
+        connection.exec_driver_sql("UPDATE sessions SET started_at = '2025-11-01 00:00:00+00:00'")
+    for _ in range(2):
+        tick(instance, "freshness")
+    assert [text.partition("\n")[0] for text in hook.texts[1:]] == ["No session for 26 hours"]
+    hook.close()

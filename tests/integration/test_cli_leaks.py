@@ -80,6 +80,19 @@ def test_doctor_hides_who_we_are(cli: Cli) -> None:
         assert "DSHIELD_EMAIL" in shown
 
 
+def test_doctor_tries_the_webhook_and_hides_where_it_is(cli: Cli, simulator: Simulator) -> None:
+    """By a connection alone; runs go on without it, so that it fails is a warning."""
+    there = f"{simulator.base_url}/services/Sekret"
+    assert parts(cli)["webhook"] == ("off", "ENRICH_WEBHOOK_URL is not set")
+    assert parts(cli, ENRICH_WEBHOOK_URL=there)["webhook"] == ("ok", "reachable")
+    state, detail = parts(cli, ENRICH_WEBHOOK_URL="http://127.0.0.1:1/Sekret")["webhook"]
+    assert (state, "cannot be reached" in detail) == ("warning", True)
+    for arguments in (("doctor",), ("doctor", "--json")):
+        shown = cli(*arguments, ENRICH_WEBHOOK_URL=there).output
+        assert "ENRICH_WEBHOOK_URL" in shown
+        assert "Sekret" not in shown
+
+
 def test_doctor_looks_where_runs_go(cli: Cli, simulator: Simulator) -> None:
     """Through the proxy, whose password it does not tell; one that is not there is what fails."""
     proxy = simulator.base_url.replace("http://", "http://user:Sekret@")

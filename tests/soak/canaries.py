@@ -105,6 +105,7 @@ SECRETS = {
     "DSHIELD_EMAIL": f"{canary('email')}@example.org",
     "REDIS_PASSWORD": canary("redis"),
     "DATABASE_URL": canary("database"),
+    "ENRICH_WEBHOOK_URL": canary("webhook"),
     "proxy": canary("proxy"),
     "netrc": canary("netrc"),
 }
@@ -166,6 +167,7 @@ def environment(
     shutil.copy(REPOSITORY / "dagster.yaml", dagster)
     return {
         **{name: secret for name, secret in SECRETS.items() if name.isupper()},
+        "ENRICH_WEBHOOK_URL": f"http://webhook.invalid/services/{SECRETS['ENRICH_WEBHOOK_URL']}",
         "VIRUSTOTAL_API_KEY": "",
         "VIRUSTOTAL_API_KEY_FILE": str(nest / "key"),
         **{f"{name.upper()}_API_URL": f"http://{name}.invalid/{name}" for name in OVER_HTTP},
@@ -247,11 +249,13 @@ def test_no_canary_sings(environment: dict[str, str], simulator: Simulator, prox
     assert not sung, sung
 
     for service, to_proxy, request in proxy.seen:
-        own = {"dshield": "DSHIELD_EMAIL"}.get(service, f"{service.upper()}_API_KEY")
+        own = {"dshield": "DSHIELD_EMAIL", "webhook": "ENRICH_WEBHOOK_URL"}.get(
+            service, f"{service.upper()}_API_KEY"
+        )
         assert singing(to_proxy) == {"proxy"}
         assert singing(request) <= {own}, request
     told = {service for service, _, request in proxy.seen if singing(request)}
-    assert told == {"dshield", *KEYED}  # and each of them was heard where it belongs
+    assert told == {"dshield", "webhook", *KEYED}  # and each of them was heard where it belongs
 
     with closing(Database(environment["DATABASE_URL"])) as database, database.read() as connection:
         tables = inspect(connection).get_table_names()

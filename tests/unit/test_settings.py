@@ -532,6 +532,7 @@ def test_a_long_value_is_cut_in_the_message(refuse: Callable[..., list[str]]) ->
 
 SECRETS = {
     "REDIS_PASSWORD": "Sekret-redis",
+    "ENRICH_WEBHOOK_URL": "https://hooks.example.org/services/Sekret-webhook",
     "DATABASE_URL": "postgresql://user:Sekret-db@host/name?sslpassword=Sekret-query",
     **{f"{name.upper()}_API_KEY": f"Sekret-{name}" for name in DEFAULT_SERVICE_NAMES},
 }
@@ -557,6 +558,7 @@ def test_secrets_never_print(load: Loader) -> None:
         "environment",
     )
     assert source_of(settings, "SPUR_API_KEY") == ("********", "environment")
+    assert source_of(settings, "ENRICH_WEBHOOK_URL") == ("********", "environment")
 
 
 @pytest.mark.parametrize(
@@ -573,6 +575,11 @@ def test_secrets_never_print(load: Loader) -> None:
         ("SPUR_API_URL", "https://host/?token=Sekret"),
         ("SPUR_API_URL", "https://user:Sekret@[host/"),
         ("REDIS_HOST", "redis://:Sekret@host"),
+        ("ENRICH_WEBHOOK_URL", "ftp://host/Sekret"),
+        ("ENRICH_WEBHOOK_URL", "https://user:Sekret@host/topic"),
+        ("ENRICH_WEBHOOK_URL", "https://host/services/Sekret#part"),
+        ("ENRICH_WEBHOOK_URL", "https://host/Sekret\nX-Other: 1"),
+        ("ENRICH_WEBHOOK_URL", "https://[host/Sekret"),
     ],
 )
 def test_a_refused_secret_is_not_shown(load: Loader, name: str, text: str) -> None:

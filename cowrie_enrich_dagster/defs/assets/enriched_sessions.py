@@ -57,6 +57,7 @@ def enriched_sessions(
             *checks.of_rows(report, sessions, cache, pipeline.cache.redis, without_call),
             checks.of_newest_session(*pipeline.newest_session()),
         ]
+        checks.tell_of_errors(check_results, pipeline.notices, days)
     coverage = {service: report.coverage(service) for service in report.lookups}
     of_run = {
         "dagster/column_lineage": enriched_lineage(),
