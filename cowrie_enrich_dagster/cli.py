@@ -499,11 +499,18 @@ def metrics(
         Path | None,
         typer.Option("--output", "-o", help="A file for node_exporter's textfile collector (*.prom)."),
     ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Serve them to Prometheus at [ADDRESS:]PORT until it is stopped.")
+    ] = None,
 ) -> None:
     """Prometheus metrics: quota, cooldowns, rates, backlog, cache, latest runs. Default: to stdout."""
+    if listen is not None and output is not None:
+        _fail(2, "--listen takes no --output")
     _check_output(output)
     with _enricher() as enricher:
-        if output is None:
+        if listen is not None:
+            cli_metrics.serve_until_stopped(enricher, listen)
+        elif output is None:
             sys.stdout.write(render(enricher).decode())
         else:
             write_textfile(enricher, output)
@@ -643,4 +650,4 @@ def db_downgrade(
 
 
 # At the end: these commands are made of what stands above.
-from cowrie_enrich_dagster import cli_reports  # noqa: E402
+from cowrie_enrich_dagster import cli_metrics, cli_reports  # noqa: E402

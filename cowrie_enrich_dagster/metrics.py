@@ -1,4 +1,5 @@
-"""Prometheus metrics of one installation, read from its database: for node_exporter's textfile collector.
+"""Prometheus metrics of one installation, read from its database: for node_exporter's textfile collector,
+or over HTTP (`metrics_server`).
 
 Names follow https://prometheus.io/docs/practices/naming/. All metrics begin with `cowrie_enrich_`.
 """
@@ -43,11 +44,13 @@ def write_textfile(enricher: Enricher, path: Path) -> None:
 
 def _registry(enricher: Enricher) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(_Installation(enricher))
+    registry.register(Installation(enricher))
     return registry
 
 
-class _Installation(Collector):
+class Installation(Collector):
+    """Reads the metrics off the database whenever they are collected."""
+
     def __init__(self, enricher: Enricher) -> None:
         self._enricher = enricher
 

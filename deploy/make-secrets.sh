@@ -20,7 +20,8 @@ random() {
     od -An -v -N24 -tx1 /dev/urandom | tr -d ' \n'
 }
 
-for name in postgres_password dagster_db_password cowrie_enrich_db_password redis_password; do
+for name in postgres_password dagster_db_password cowrie_enrich_db_password redis_password \
+    grafana_admin_password; do
     keep_or_write "$name" "$(random)"
 done
 password=$(cat secrets/cowrie_enrich_db_password)

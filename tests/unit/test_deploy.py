@@ -77,18 +77,18 @@ def environment(service: str, secrets: Path) -> dict[str, str]:
 # --- compose.yaml
 
 
-def test_only_the_webserver_can_be_reached_and_only_from_this_machine() -> None:
-    """No port is published but Dagster's UI, on 127.0.0.1."""
+def test_only_web_pages_can_be_reached_and_only_from_this_machine() -> None:
+    """No port is published but Dagster's UI and Grafana, on 127.0.0.1."""
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"webserver": ["127.0.0.1:3000:3000"]}
+    assert published == {"webserver": ["127.0.0.1:3000:3000"], "grafana": ["127.0.0.1:3001:3000"]}
     assert not any(service.get("network_mode") for service in SERVICES.values())
 
 
 def test_databases_and_daemon_have_no_way_out() -> None:
-    """Only the code location, which asks services, and the webserver are in a network with a way out."""
+    """Only the code location, which asks services, and the two web servers are in a network with one."""
     internal = {name for name, network in COMPOSE["networks"].items() if network.get("internal")}
     outside = {name for name, service in SERVICES.items() if set(service["networks"]) - internal}
-    assert outside == {"code", "webserver"}
+    assert outside == {"code", "webserver", "grafana"}
 
 
 @each_service
@@ -124,7 +124,7 @@ def test_passwords_are_mounted_files_and_never_variables(name: str) -> None:
             assert variable.endswith("_FILE")
             assert value.startswith(SECRETS_FOLDER)
             assert value.removeprefix(SECRETS_FOLDER) in service["secrets"]
-    assert set(service["secrets"]) <= set(COMPOSE["secrets"])
+    assert set(service.get("secrets", [])) <= set(COMPOSE["secrets"])
 
 
 def test_what_serves_the_ui_cannot_read_our_secrets() -> None:
@@ -169,7 +169,7 @@ def test_made_up_secrets_can_be_read_by_containers_and_by_no_other_user(secrets:
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir()} == {0o444}
     passwords = {path.read_text().strip() for path in secrets.glob("*password")}
-    assert len(passwords) == 4
+    assert len(passwords) == 5
     assert {len(password) for password in passwords} == {48}
 
 
