@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.metrics import Installation
-from cowrie_enrich_dagster.storage.engine import DatabaseUnusable
+from cowrie_enrich_dagster.storage.engine import DatabaseUnusable, patient_until
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,9 @@ class _Scraped(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        with self._turn:
+        at_once = threading.Event()
+        at_once.set()
+        with self._turn, patient_until(at_once):  # a scrape does not wait for the end of an outage
             try:
                 found = list(self._installation.collect())
                 is_up = 1

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cowrie_enrich_dagster.simulator import Simulator
 from tests.integration.enrichment.conftest import environment, simulator
-from tests.servers import free_port
+from tests.servers import PostgresServer, free_port
 from tests.unit.test_deploy import COMPOSE, DEPLOY, SERVICES
 
 __all__ = ["environment", "simulator"]
@@ -44,19 +45,28 @@ def call(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.fixture
-def served(environment: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Where the metrics of a day that was run are served, and the process that does."""
-    run = call(environment, "run", "--days", DAY)
-    assert run.wait(60) == 0
+@contextmanager
+def serving(environment: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Where the metrics are served, and the process that does."""
     process = call(environment, "metrics", "--listen", "0")
     assert process.stderr is not None
     said = process.stderr.readline()
     match = re.fullmatch(r"metrics at (http://127\.0\.0\.1:\d+/metrics)\n", said)
     assert match, said
-    yield match[1], process
-    process.kill()
-    process.wait()
+    try:
+        yield match[1], process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def served(environment: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The metrics of a day that was run twice: the second time its answers were there."""
+    for _ in range(2):
+        assert call(environment, "run", "--days", DAY, "--wait").wait(120) == 0
+    with serving(environment) as metrics:
+        yield metrics
 
 
 def values(url: str) -> dict[str, float]:
@@ -82,21 +92,18 @@ def test_the_metrics_are_served_until_the_process_is_stopped(
     assert process.wait(10) == 0
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_database_that_is_away_shows_as_such(
-    served: tuple[str, subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    """The scrape works, with nothing in it but that; and when it is back, so are the metrics."""
-    url, _ = served
-    (file,) = tmp_path.glob("test.db")
-    away = file.rename(tmp_path / "away")
-    for name in ("test.db-wal", "test.db-shm"):
-        (tmp_path / name).unlink(missing_ok=True)
-    file.mkdir()
-    assert values(url) == {"cowrie_enrich_up": 0}
-    file.rmdir()
-    away.rename(file)
-    assert values(url)["cowrie_enrich_up"] == 1
+def test_a_database_that_is_away_shows_as_such(tmp_path: Path) -> None:
+    """The scrape works at once, with nothing in it but that; and when it is back, so are the metrics."""
+    with closing(PostgresServer()) as server:
+        settings = {"DATABASE_URL": server.new_database(), "ENABLE_REDIS_CACHE": "false"}
+        settings["COWRIE_ENRICH_HOME"] = str(tmp_path)
+        assert call(settings, "db", "upgrade").wait(60) == 0
+        with serving(settings) as (url, _):
+            assert values(url)["cowrie_enrich_up"] == 1
+            server.kill()
+            assert values(url) == {"cowrie_enrich_up": 0}
+            server.start()
+            assert values(url)["cowrie_enrich_up"] == 1
 
 
 @pytest.mark.parametrize("where", ["", "x", "localhost", "1:2:99999", "127.0.0.1:", "203.0.113.1:80"])
@@ -215,8 +222,12 @@ def test_a_real_prometheus_answers_every_panel(prometheus: str, simulator: Simul
     assert up["metric"]["job"] == "cowrie-enrich"
     until(lambda: ask("rate(cowrie_enrich_requests_total[5m])"))
     silent = {expression for expression in EXPRESSIONS if not ask(expression)}
-    # Nothing was learned: no answer of the sample's service was a refusal.
-    assert silent == {'cowrie_enrich_learned_requests_per_second{service=~"$service"}'}
+    # No answer of the sample's service was a refusal, and it has no quota.
+    assert silent == {
+        'cowrie_enrich_learned_requests_per_second{service=~"$service"}',
+        'cowrie_enrich_quota_left_requests{service=~"$service"} / '
+        '(cowrie_enrich_quota_limit_requests{service=~"$service"} > 0)',
+    }
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
