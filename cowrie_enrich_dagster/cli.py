@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -108,7 +108,8 @@ def escape(text: str) -> str:
 
 
 def _fail(code: int, message: str) -> NoReturn:
-    err.print(f"[red]error:[/red] {escape(message)}")
+    for line in message.splitlines():
+        err.print(f"[red]error:[/red] {escape(line)}")
     raise typer.Exit(code)
 
 
@@ -201,6 +202,26 @@ def _table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
 def _print_json(value: object) -> None:
     text = orjson.dumps(value).decode()
     sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
+
+
+def _show(title: str, figures: Mapping[str, object]) -> None:
+    """A table on a terminal, a line a figure; JSON elsewhere."""
+    if sys.stdout.isatty():
+        _table(title, ["figure", "value"], list(_lines(figures)))
+    else:
+        _print_json(figures)
+
+
+def _lines(figures: Mapping[str, object], within: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _lines(value, f"{within}{name} ")
+        elif isinstance(value, list):
+            yield f"{within}{name}", len(value)
+            for one in value:
+                yield "", " ".join(map(str, one.values())) if isinstance(one, Mapping) else one
+        else:
+            yield f"{within}{name}".replace("_", " "), value
 
 
 def _duration(seconds: float | None) -> str | None:
@@ -554,7 +575,7 @@ def cache_cleanup(
     """Delete answers that have expired."""
     with _enricher() as enricher:
         counts = enricher.cleanup(dry_run=dry_run)
-    _print_json({"dry_run": dry_run, "expired": counts})
+    _show("cache cleanup", {"dry_run": dry_run, "expired": counts})
 
 
 @cache_app.command("purge")
@@ -571,7 +592,7 @@ def cache_purge(
     if not yes:
         typer.confirm("Answers that were paid for will be deleted. Go on?", abort=True)
     with _enricher() as enricher:
-        _print_json({"purged": enricher.purge(service, key or None)})
+        _show("cache purge", {"purged": enricher.purge(service, key or None)})
 
 
 @cache_app.command("import")
@@ -595,7 +616,7 @@ def cache_import(
             _fail(2, f"{SOURCE_WORDS.get(source.partition(':')[0], 'the URL')}: {problem}")
         except DBAPIError as problem:
             _fail(1, f"the database to import from: {str(problem.orig).strip()}")
-    _print_json(report.as_dict())
+    _show("cache import", report.as_dict())
 
 
 SOURCE_WORDS = {"env": "the variable", "file": "the file"}
@@ -620,7 +641,7 @@ def source_url(source: str) -> str | None:
 def db_current() -> None:
     """The schema the database is at, and the one this version works on."""
     with _database() as database:
-        _print_json({"current": migrate.current(database), "head": migrate.head(database)})
+        _show("schema", {"current": migrate.current(database), "head": migrate.head(database)})
 
 
 @db_app.command("upgrade")
@@ -631,7 +652,7 @@ def db_upgrade(revision: Annotated[str, typer.Argument()] = "head") -> None:
             migrate.require_current(database, makes=True)
         else:
             migrate.upgrade(database, revision)
-        _print_json({"current": migrate.current(database)})
+        _show("schema", {"current": migrate.current(database)})
 
 
 @db_app.command("downgrade")
@@ -646,7 +667,7 @@ def db_downgrade(
             err.print("These go, with all they hold:", *map(escape, goes), sep="\n  ")
             typer.confirm("Go on?", abort=True, err=True)
         migrate.downgrade(database, revision)
-        _print_json({"current": migrate.current(database)})
+        _show("schema", {"current": migrate.current(database)})
 
 
 # At the end: these commands are made of what stands above.
