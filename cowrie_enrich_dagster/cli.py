@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -108,7 +108,7 @@ def escape(text: str) -> str:
 
 
 def _fail(code: int, message: str) -> NoReturn:
-    for line in message.splitlines():
+    for line in message.splitlines() or [""]:  # each marked, so that none is taken for something else
         err.print(f"[red]error:[/red] {escape(line)}")
     raise typer.Exit(code)
 
@@ -150,14 +150,14 @@ def _reported() -> Iterator[Settings]:
 
 @contextmanager
 def _enricher(*, asks: bool = False, reads_logs: bool = False) -> Iterator[Enricher]:
-    """The pipeline; a command that `asks` services is told first what they will not like.
+    """The pipeline; a command that `asks` services, or plans to, is told first what they will not like.
 
     A SQLite file is made and upgraded for those that ask or read logs; others only look into it.
     """
     with _reported() as settings:
         signal.signal(signal.SIGTERM, _interrupt)
         with Enricher(settings, makes_database=asks or reads_logs) as enricher:
-            if asks and enricher.is_anonymous:
+            if (asks or reads_logs) and enricher.is_anonymous:
                 err.print(f"[yellow]warning:[/yellow] {escape(ANONYMOUS)}")
             yield enricher
 
@@ -199,29 +199,24 @@ def _table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
     out.print(table)
 
 
+def _print_figures(title: str, figures: Mapping[str, Any]) -> None:
+    """A table on a terminal; JSON elsewhere, for scripts."""
+    if not out.is_terminal:
+        _print_json(figures)
+        return
+    rows: list[tuple[Any, ...]] = []
+    for name, value in figures.items():
+        if isinstance(value, list):
+            parts: Iterable[tuple[str, Any]] = [("", ": ".join(map(str, one.values()))) for one in value]
+        else:
+            parts = value.items() if isinstance(value, Mapping) else [("", value)]
+        rows += [(f"{name} {part}".strip().replace("_", " "), figure) for part, figure in parts]
+    _table(title, ["", "value"], rows)
+
+
 def _print_json(value: object) -> None:
     text = orjson.dumps(value).decode()
     sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
-
-
-def _show(title: str, figures: Mapping[str, object]) -> None:
-    """A table on a terminal, a line a figure; JSON elsewhere."""
-    if sys.stdout.isatty():
-        _table(title, ["figure", "value"], list(_lines(figures)))
-    else:
-        _print_json(figures)
-
-
-def _lines(figures: Mapping[str, object], within: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            yield from _lines(value, f"{within}{name} ")
-        elif isinstance(value, list):
-            yield f"{within}{name}", len(value)
-            for one in value:
-                yield "", " ".join(map(str, one.values())) if isinstance(one, Mapping) else one
-        else:
-            yield f"{within}{name}".replace("_", " "), value
 
 
 def _duration(seconds: float | None) -> str | None:
@@ -291,10 +286,14 @@ def run(
     with _enricher(asks=True) as enricher:
         with _progress_shown() as progress:
             run_report = enricher.run(span, progress, wait=wait)
-        top = cli_reports.top_of(enricher, span) if out.is_terminal and not json else []
+        is_read = out.is_terminal and not json and run_report.status != "no_logs"
+        top = cli_reports.top_of(enricher, span) if is_read else []
     report = run_report.as_dict()
     if json:
         _print_json(report)
+        return
+    if run_report.status == "no_logs":
+        out.print(f"[bold]{report['days']}[/bold]: no log has these days; nothing was asked")
         return
     out.print(
         f"[bold]{report['days']}[/bold]: {report['sessions']} sessions from {report['ips']} addresses, "
@@ -352,6 +351,8 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
     figures = {name: service.as_dict() for name, service in found.services.items()}
     if json:
         _print_json({"days": str(span), "addresses": found.addresses, "services": figures})
+        return
+    if not found.addresses:
         return
     plans = found.services.values()
     counts = {
@@ -575,7 +576,7 @@ def cache_cleanup(
     """Delete answers that have expired."""
     with _enricher() as enricher:
         counts = enricher.cleanup(dry_run=dry_run)
-    _show("cache cleanup", {"dry_run": dry_run, "expired": counts})
+    _print_figures("Expired answers", {"dry_run": dry_run, "expired": counts})
 
 
 @cache_app.command("purge")
@@ -592,7 +593,7 @@ def cache_purge(
     if not yes:
         typer.confirm("Answers that were paid for will be deleted. Go on?", abort=True)
     with _enricher() as enricher:
-        _show("cache purge", {"purged": enricher.purge(service, key or None)})
+        _print_figures("Deleted answers", {"purged": enricher.purge(service, key or None)})
 
 
 @cache_app.command("import")
@@ -616,7 +617,7 @@ def cache_import(
             _fail(2, f"{SOURCE_WORDS.get(source.partition(':')[0], 'the URL')}: {problem}")
         except DBAPIError as problem:
             _fail(1, f"the database to import from: {str(problem.orig).strip()}")
-    _show("cache import", report.as_dict())
+    _print_figures("Imported answers", report.as_dict())
 
 
 SOURCE_WORDS = {"env": "the variable", "file": "the file"}
@@ -641,7 +642,7 @@ def source_url(source: str) -> str | None:
 def db_current() -> None:
     """The schema the database is at, and the one this version works on."""
     with _database() as database:
-        _show("schema", {"current": migrate.current(database), "head": migrate.head(database)})
+        _print_figures("Schema", {"current": migrate.current(database), "head": migrate.head(database)})
 
 
 @db_app.command("upgrade")
@@ -652,7 +653,7 @@ def db_upgrade(revision: Annotated[str, typer.Argument()] = "head") -> None:
             migrate.require_current(database, makes=True)
         else:
             migrate.upgrade(database, revision)
-        _show("schema", {"current": migrate.current(database)})
+        _print_figures("Schema", {"current": migrate.current(database)})
 
 
 @db_app.command("downgrade")
@@ -667,7 +668,7 @@ def db_downgrade(
             err.print("These go, with all they hold:", *map(escape, goes), sep="\n  ")
             typer.confirm("Go on?", abort=True, err=True)
         migrate.downgrade(database, revision)
-        _show("schema", {"current": migrate.current(database)})
+        _print_figures("Schema", {"current": migrate.current(database)})
 
 
 # At the end: these commands are made of what stands above.

@@ -135,14 +135,6 @@ def the_error(result: Result | subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_every_line_of_an_error_is_marked(cli: Cli) -> None:
-    """Two settings that mean nothing are two lines, and each says that it is an error."""
-    result = cli("plan", "--days", DAY, DSHIELD_RATE_LIMIT="x", ENRICH_SERVICES="nobody")
-    assert result.exit_code == 2
-    marks = [line.partition("environment:")[0] for line in result.stderr.splitlines()]
-    assert marks == ["error: "] * 2
-
-
 # --- plan
 
 

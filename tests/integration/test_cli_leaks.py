@@ -39,20 +39,6 @@ def on_a_terminal(command: Cli, *arguments: str) -> str:
     return shown.decode()
 
 
-def test_a_terminal_gets_tables(cli: Cli) -> None:
-    """What `cache` and `db` print: a line a figure there, JSON in a pipe."""
-    cli("run", "--days", DAY)
-    for command, row in (
-        (("db", "current"), "head v"),
-        (("db", "upgrade"), "current v"),
-        (("cache", "cleanup", "--dry-run"), "dry run True"),
-        (("cache", "purge", "--yes", "--service", "dshield"), "purged database 3"),
-    ):
-        shown = " ".join(on_a_terminal(cli, *command).replace("│", " ").split())
-        assert row in shown
-        assert "{" not in shown
-
-
 @pytest.fixture
 def hostile(cli: Cli, tmp_path: Path) -> Cli:
     """Sessions in which somebody typed what a terminal obeys."""

@@ -1,0 +1,76 @@
+"""What the command line says, and how: on a terminal, in a pipe, and where there is nothing to say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_cli import DAY, Cli, cells, cli, simulator
+from tests.integration.test_cli_leaks import on_a_terminal
+
+__all__ = ["cli", "simulator"]
+
+NO_DAY = "2024-02-28..2024-02-29"
+
+
+def test_days_that_no_log_has_are_said_and_are_no_failure(cli: Cli, tmp_path: Path) -> None:
+    """By `run` and by `plan`, once each and without empty tables; exit 0, for there was nothing to do."""
+    for command in ("run", "plan"):
+        result = cli.process(command, "--days", NO_DAY)
+        assert result.returncode == 0
+        assert " ".join(result.stderr.split()).count("no log has 2024-02-28, 2024-02-29") == 1
+        assert "┃" not in result.stdout
+    assert cli("run", "--days", NO_DAY).stdout == f"{NO_DAY}: no log has these days; nothing was asked\n"
+    assert json.loads(cli("run", "--days", NO_DAY, "--json").stdout)["status"] == "no_logs"
+    shown = on_a_terminal(cli, "run", "--days", NO_DAY)
+    assert "no log has these days" in shown
+    assert "cowrie-enrich report" not in shown
+
+
+def test_every_line_of_an_error_is_marked(cli: Cli) -> None:
+    """Two settings that are wrong are two errors; so is what a database's driver says in two lines."""
+    said = cli("quota", ENRICH_MAX_WAIT_SECONDS="abc", REDIS_PORT="x").stderr.splitlines()
+    assert {line.partition(" = ")[0] for line in said} == {
+        "error: environment: REDIS_PORT",
+        "error: environment: ENRICH_MAX_WAIT_SECONDS",
+    }
+    assert len(said) == 2
+    lines = cli("quota", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none").stderr.splitlines()
+    assert len(lines) > 1
+    assert all(line.startswith("error: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "row"),
+    [
+        (("db", "current"), ["current", "v20"]),
+        (("db", "upgrade"), ["current", "v20"]),
+        (("db", "downgrade", "v20"), ["current", "v20"]),
+        (("cache", "cleanup", "--dry-run"), ["dry run", "True"]),
+        (("cache", "purge", "--yes"), ["purged database", "3"]),
+        (("cache", "import", "."), ["imported", "0"]),
+    ],
+    ids=lambda value: "-".join(value),
+)
+def test_upkeep_is_a_table_on_a_terminal_and_json_elsewhere(
+    cli: Cli, arguments: tuple[str, ...], row: list[str]
+) -> None:
+    """The same figures."""
+    cli("run", "--days", DAY)
+    shown = on_a_terminal(cli, *arguments)
+    assert "{" not in shown
+    assert row in cells(shown.replace("\r", "").replace("\x1b[0m", ""), row[0])
+    assert isinstance(json.loads(cli(*arguments).stdout), dict)
+
+
+def test_what_cannot_be_imported_is_a_row_each(cli: Cli, tmp_path: Path) -> None:
+    """Path and reason, whole."""
+    cli("run", "--days", DAY)
+    folder = tmp_path / "old" / "dshield"
+    folder.mkdir(parents=True)
+    (folder / "1.2.3.4.json").write_text("{")
+    shown = on_a_terminal(cli, "cache", "import", str(tmp_path / "old"))
+    assert "{" not in shown
+    assert "│ bad" in shown
