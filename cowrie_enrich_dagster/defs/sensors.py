@@ -37,7 +37,7 @@ from cowrie_enrich_dagster.defs.orphans import fail_orphans
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays
-from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.settings import Settings
 from cowrie_enrich_dagster.vocabulary import Days, utc_now
 

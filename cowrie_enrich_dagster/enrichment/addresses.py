@@ -11,8 +11,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.order import priority_of
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.json_text import to_json

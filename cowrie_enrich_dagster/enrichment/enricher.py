@@ -44,7 +44,6 @@ from cowrie_enrich_dagster.enrichment.addresses import (
 from cowrie_enrich_dagster.enrichment.campaigns import FoundCampaigns, find_campaigns
 from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns, campaigns_of_days
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, FeedService, read_feed
-from cowrie_enrich_dagster.enrichment.fetch import Fetcher, FetchReport, Progress, Source, Stop
 from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
 from cowrie_enrich_dagster.enrichment.hit_rates import AnswersOfDay, SessionsWithoutCall, Tally
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, LogDays, ingest_days, log_days
@@ -66,13 +65,17 @@ from cowrie_enrich_dagster.enrichment.knowledge import (
     told_in_time,
 )
 from cowrie_enrich_dagster.enrichment.learned import Learned, note_changed, write_news
-from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE, Plan, ServicePlan, Take, plan_service
-from cowrie_enrich_dagster.enrichment.queue import Among, LookupQueue, OpenLookups, Wanted
 from cowrie_enrich_dagster.enrichment.report import DrainReport, RunReport
+from cowrie_enrich_dagster.lookups.fetch import Fetcher
+from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
+from cowrie_enrich_dagster.lookups.model import Among, OpenLookups, Wanted
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
+from cowrie_enrich_dagster.lookups.source import FetchReport, Source
+from cowrie_enrich_dagster.lookups.stop import Stop
 from cowrie_enrich_dagster.pacing import (
     AdaptiveRateLimiter,
     Pace,
@@ -97,7 +100,7 @@ from cowrie_enrich_dagster.storage.tables import (
     SessionRecord,
     table_of,
 )
-from cowrie_enrich_dagster.vocabulary import LAST_DAY, Days, Subject
+from cowrie_enrich_dagster.vocabulary import LAST_DAY, Days, Progress, Subject
 
 logger = logging.getLogger(__name__)
 
@@ -203,8 +206,8 @@ class Enricher:
         service, own = self.services[name], self.settings.services[name]
         return not service.needs_key or own.api_key is not None or own.database is not None
 
-    def source(self, name: str) -> Source:
-        """A service with its configuration and its limiter."""
+    def source(self, name: str, until: float = math.inf) -> Source:
+        """A service with its configuration and its limiter, asked until a moment of `time.monotonic`."""
         service, own = self.services[name], self.settings.services[name]
         most = configured_pace(self.settings, name)
         policy = _policy(
@@ -214,9 +217,9 @@ class Enricher:
             burst=most.burst or service.limits.burst,
             windows=own.windows(service.limits.by_window()),
         )
-        return self._source(service, own, policy, self.paces.get(name))
+        return self._source(service, own, policy, self.paces.get(name), until)
 
-    def _feed_source(self, name: str, feed: Service) -> Source:
+    def _feed_source(self, name: str, feed: Service, until: float = math.inf) -> Source:
         base, limits = FEEDS[name].service, FEEDS[name].limits
         own = self.settings.services[base]
         if limits:
@@ -226,10 +229,12 @@ class Enricher:
         else:
             # One client, one budget, one stop. But a list that is refused must not stop the lookups.
             policy = replace(self.source(base).limiter.policy, blocks_refused=False)
-        return self._source(feed, own, policy, self.paces.get(base))
+        return self._source(feed, own, policy, self.paces.get(base), until)
 
-    def _source(self, service: Service, own: ServiceSettings, policy: Policy, pace: Pace | None) -> Source:
-        stop = Stop()
+    def _source(
+        self, service: Service, own: ServiceSettings, policy: Policy, pace: Pace | None, until: float
+    ) -> Source:
+        stop = Stop(until)
         key = own.api_key.get_secret_value() if own.api_key else None
         asker = fingerprint(key or own.email)
         limiter = (
@@ -267,7 +272,7 @@ class Enricher:
         whole_lists = HybridEnrichmentCache(None, tier)  # too large for Redis, where nobody would read them
 
         def fetch(feed: Service, wanted: Sequence[Wanted]) -> FetchReport:
-            return self._fetcher(self._feed_source(name, feed), None, until, whole_lists).fetch(wanted)
+            return self._fetcher(self._feed_source(name, feed, until), None, whole_lists).fetch(wanted)
 
         return read_feed(name, days, database=self.database, cache=tier, queue=self.queue, fetch=fetch)
 
@@ -414,7 +419,7 @@ class Enricher:
 
         Or until the moment `until` (of `time.monotonic`). Their lookups have been opened (`plan_and_open`).
         """
-        return self._fetcher(self.source(name), progress, until).drain(self._goal(name, days))
+        return self._fetcher(self.source(name, until), progress).drain(self._goal(name, days))
 
     def _goal(self, name: str, days: Days) -> Among:
         return occurring(self.database, days, self.services[name].subject)
@@ -423,7 +428,6 @@ class Enricher:
         self,
         source: Source,
         progress: Progress | None,
-        until: float = math.inf,
         cache: HybridEnrichmentCache | None = None,
     ) -> Fetcher:
         return Fetcher(
@@ -432,8 +436,6 @@ class Enricher:
             self.queue,
             cache or self.cache,
             max_wait_s=self.settings.max_wait_s,
-            until=until,
-            respect_retry_after=source.limiter.policy.respect_retry_after,
             progress=progress,
         )
 
@@ -663,7 +665,7 @@ class Enricher:
         left = dict(goals)
         while left:
             end = min(until, time.monotonic() + self.settings.run_s)
-            work = {self._fetcher(self.source(name), progress, end): goal for name, goal in left.items()}
+            work = {self._fetcher(self.source(name, end), progress): goal for name, goal in left.items()}
             fetched = self._all_at_once(work)
             learned.add(self.write_news())
             self.queue.counts.fold()

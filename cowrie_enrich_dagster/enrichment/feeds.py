@@ -14,9 +14,10 @@ from typing import Any
 import requests
 
 from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
-from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.knowledge import answers_for, unanswered
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Wanted
+from cowrie_enrich_dagster.lookups.model import Wanted
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
+from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.services import ALL, Answer, Facts, Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS, fetch_feed
 from cowrie_enrich_dagster.storage.bulk import upsert_rows

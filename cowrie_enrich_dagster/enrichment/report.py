@@ -9,11 +9,11 @@ from datetime import date
 from typing import Any
 
 from cowrie_enrich_dagster.cowrie import PassedOver
-from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.hit_rates import HitRates, SessionsWithoutCall
 from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY
-from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
+from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.vocabulary import Days
 
 TIERS = ("redis", "database", "filesystem")

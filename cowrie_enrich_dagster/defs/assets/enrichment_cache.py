@@ -36,11 +36,11 @@ from cowrie_enrich_dagster.defs.metadata import (
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
-from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.hit_rates import AnswersOfDay, HitRates, total
-from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.plan import ServicePlan
 from cowrie_enrich_dagster.enrichment.report import RunReport
+from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
+from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.storage.tables import EnrichmentCache
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from cowrie_enrich_dagster.enrichment import forget
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.queue import Wanted
+from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, text
 
 from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.queue import Wanted
+from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.storage.migrate import SchemaOutdated, downgrade

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ from cowrie_enrich_dagster.enrichment.join import enrich_touched
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
 from cowrie_enrich_dagster.enrichment.learned import write_news
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Outcome, Wanted
 from cowrie_enrich_dagster.enrichment.report import RunReport
+from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.simulator import Fault, Simulator
-from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
+from cowrie_enrich_dagster.vocabulary import Days, Subject
 from tests.logs import routable_ips, write_logs
 
 Open = Callable[..., Enricher]
@@ -195,20 +194,6 @@ def test_a_refresh_goes_by_what_the_key_is_worth_now(open_enricher: Open) -> Non
     with enricher.database.read() as connection:
         query = text("SELECT DISTINCT is_refresh, last_day, priority > 0 FROM lookups")
         assert connection.execute(query).all() == [(1, str(DAY.first), 1)]
-
-
-def test_a_failure_that_comes_late_reopens_nothing(database: Database) -> None:
-    """Its key was listed as our own, or answered by another, while the request was on its way."""
-    queue = LookupQueue(database)
-    queue.open("dshield", [Wanted("a")])
-    assert queue.claim("dshield", "w", 1) == ["a"]
-    with database.write() as connection:
-        queue.close(connection, ["a"], LookupStatus.SKIPPED_POLICY, claimed=True)
-    again = datetime.now(timezone.utc)
-    with database.write() as connection:
-        queue.finish(connection, "dshield", [Outcome("a", LookupStatus.ERROR, next_attempt_at=again)])
-    assert queue.backlog() == {}
-    assert queue.claim("dshield", "w", 1) == []
 
 
 @on_sqlite
