@@ -38,10 +38,10 @@ from rich.table import Column, Table
 from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 
+from cowrie_enrich_dagster.enrichment import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.doctor import database_setting, examine
-from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.moving import NothingToImport
-from cowrie_enrich_dagster.enrichment.report import SOURCES, DrainReport, RunReport
+from cowrie_enrich_dagster.enrichment.run_report import SOURCES, DrainReport, RunReport
 from cowrie_enrich_dagster.export import ExportFormat, Wanted, export_days
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.metrics import render, write_textfile

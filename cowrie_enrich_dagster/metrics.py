@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection, func, select
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.storage import tables
 

@@ -14,12 +14,12 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
 
 from cowrie_enrich_dagster.cache import RedisCache
 from cowrie_enrich_dagster.defs.metadata import escape
+from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.hit_rates import (
     MIN_SESSIONS_AN_ADDRESS,
     HitRates,
     SessionsWithoutCall,
 )
-from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.vocabulary import LookupStatus

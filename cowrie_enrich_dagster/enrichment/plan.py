@@ -90,6 +90,11 @@ class Plan:
     addresses: int
     services: dict[str, ServicePlan]
 
+    @property
+    def wanted(self) -> list[str]:
+        """The services that are to be asked about something."""
+        return [name for name, service in self.services.items() if service.wanted]
+
     def hits(self) -> Counter[str]:
         """Keys answered by each cache tier, over all services."""
         total: Counter[str] = Counter()

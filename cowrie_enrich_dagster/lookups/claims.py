@@ -1,4 +1,4 @@
-"""One worker at a time: claims on keys, which expire unless they are renewed, and what a worker holds of them.
+"""One worker at a time: claims on keys, which expire unless they are renewed, and who holds them.
 
 A claim is a row whose `claimed_by` and `claim_expires_at` are set. Of a row that is open and unclaimed
 `ready` says that it may be claimed now; one that failed is made ready again when its time has come.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.report.asking import Asking

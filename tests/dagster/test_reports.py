@@ -14,7 +14,7 @@ from dagster import (
 
 from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.defs.reports import daily_report
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report.figures import figures_of
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.dagster.conftest import Materialise

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.stop import TIME_IS_OVER

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.plan import ServicePlan
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.services import ALL

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher, asking
 from cowrie_enrich_dagster.enrichment.join import enrich_touched
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
 from cowrie_enrich_dagster.enrichment.learned import write_news
-from cowrie_enrich_dagster.enrichment.report import RunReport
+from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.vocabulary import Days, Subject
@@ -56,13 +56,13 @@ def intel(enricher: Enricher, ip: str) -> dict[str, Any]:
 def slices_of(enricher: Enricher, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The moments at which the enricher begins to ask."""
     begun: list[float] = []
-    ask = enricher._all_at_once
+    ask = asking.all_at_once
 
     def counted(work: Any) -> Any:
         begun.append(time.monotonic())
         return ask(work)
 
-    monkeypatch.setattr(enricher, "_all_at_once", counted)
+    monkeypatch.setattr(asking, "all_at_once", counted)
     return begun
 
 
@@ -89,7 +89,7 @@ def test_news_that_others_go_on_making_does_not_hold_a_run(open_enricher: Open) 
     def meanwhile(found: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
         if (ip := next(rest, None)) is not None:
             other.fetch("dshield", [Wanted(ip)])
-        return enricher._knowledge_of(found)
+        return enricher.knowledge_of(found)
 
     learned = write_news(enricher.database, enricher.queue, enricher.services, meanwhile)
     assert learned.lookups == 1
@@ -120,7 +120,7 @@ def test_what_another_has_written_meanwhile_is_not_taken_back(
     slow.fetch("dshield", [Wanted(IPS[0])])
 
     def outrun(found: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
-        gathered = slow._knowledge_of(found)
+        gathered = slow.knowledge_of(found)
         quick.fetch("spur", [Wanted(IPS[0])])
         quick.write_news()
         return gathered

@@ -8,7 +8,7 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment.asking import all_at_once
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.storage.engine import Database
 from tests.integration.enrichment.test_processes import (
@@ -87,5 +87,5 @@ def test_a_service_that_fails_stops_the_others_at_once() -> None:
             raise ValueError("the database is gone")
 
     with pytest.raises(ValueError, match="the database is gone"):
-        Enricher._all_at_once({Asking(): None, Failing(): None})  # type: ignore[dict-item]
+        all_at_once({Asking(): None, Failing(): None})  # type: ignore[dict-item]
     assert stopped.is_set()

@@ -16,7 +16,7 @@ import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.lookups.stop import Stop
 from cowrie_enrich_dagster.services import ALL
