@@ -29,7 +29,7 @@ from sqlalchemy import text
 from benchmarks.generate import generate
 from benchmarks.report import Reach, Report, at_most, command_line
 from benchmarks.workload import answer_everything, database_of, environment, migrated, peak_mib
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report.cards import address_card, session_cards
 from cowrie_enrich_dagster.report.figures import figures_of
 from cowrie_enrich_dagster.settings import load_settings

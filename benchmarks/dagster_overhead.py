@@ -51,7 +51,7 @@ with DagsterInstance.get() as instance:
 STEP_BY_STEP = ["-m", "dagster", "job", "execute", "-m", "cowrie_enrich_dagster.definitions"]
 IMPORTS = {
     "python": "pass",
-    "pipeline": "import cowrie_enrich_dagster.enrichment.enricher",
+    "pipeline": "import cowrie_enrich_dagster.enrichment",
     "dagster": "import dagster",
     "definitions": "import cowrie_enrich_dagster.definitions",
 }

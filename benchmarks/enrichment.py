@@ -40,7 +40,7 @@ from benchmarks.workload import (
     start_runs,
 )
 from cowrie_enrich_dagster.cache import CacheEntry
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import SimulatorProcess
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, SessionRecord, table_of

@@ -30,7 +30,7 @@ import orjson
 from benchmarks.generate import generate
 from benchmarks.report import Report, at_most, command_line
 from benchmarks.workload import SERVICE, answer_everything, environment, migrated, peak_mib
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.servers import PostgresServer

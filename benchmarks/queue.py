@@ -23,8 +23,9 @@ from sqlalchemy import bindparam, text
 
 from benchmarks.report import Report, at_most, command_line
 from benchmarks.workload import database_of
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Outcome, Wanted
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.lookups.model import Outcome, Wanted
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade

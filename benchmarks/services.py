@@ -29,9 +29,10 @@ from sqlalchemy import select, text
 
 from benchmarks.report import Report, at_most, command_line, exactly
 from benchmarks.workload import environment, migrated
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.keys import Chosen, Key, keys_of
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Wanted
+from cowrie_enrich_dagster.lookups.model import Wanted
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.services import ALL, Limits, Window
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Fault, SimulatorProcess

@@ -24,8 +24,8 @@ from sqlalchemy import text
 
 from benchmarks.report import Report, at_least, at_most, command_line, exactly
 from cowrie_enrich_dagster.cache import CacheEntry
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.queue import Outcome
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.lookups.model import Outcome
 from cowrie_enrich_dagster.lookups.order import CLASS_STEP, LOGIN, priority_of
 from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, SlotRefused
 from cowrie_enrich_dagster.settings import load_settings

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cowrie_enrich_dagster.cache import CacheEntry
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade

@@ -38,13 +38,12 @@ from rich.table import Column, Table
 from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 
+from cowrie_enrich_dagster.enrichment import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.doctor import database_setting, examine
-from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
-from cowrie_enrich_dagster.enrichment.fetch import Progress
-from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.moving import NothingToImport
-from cowrie_enrich_dagster.enrichment.report import SOURCES, DrainReport, RunReport
+from cowrie_enrich_dagster.enrichment.run_report import SOURCES, DrainReport, RunReport
 from cowrie_enrich_dagster.export import ExportFormat, Wanted, export_days
+from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.services.base import VERSION
@@ -54,7 +53,7 @@ from cowrie_enrich_dagster.simulator import simulate
 from cowrie_enrich_dagster.storage import migrate
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
 from cowrie_enrich_dagster.terminal import VisibleFormatter, visible
-from cowrie_enrich_dagster.vocabulary import Days
+from cowrie_enrich_dagster.vocabulary import Days, Progress
 
 
 class _Commands(TyperGroup):

@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 
 from cowrie_enrich_dagster.cli import _fail, err, escape
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.metrics_server import serve
 
 LOCALHOST = "127.0.0.1"

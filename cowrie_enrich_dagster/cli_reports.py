@@ -23,7 +23,7 @@ from cowrie_enrich_dagster.cli import (
     out,
 )
 from cowrie_enrich_dagster.cowrie.addresses import normalised_address
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report.cards import address_card, session_cards
 from cowrie_enrich_dagster.report.figures import figures_of
 from cowrie_enrich_dagster.report.words import headline

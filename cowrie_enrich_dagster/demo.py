@@ -120,7 +120,7 @@ def run() -> None:
         from dagster import DagsterInstance
 
         from cowrie_enrich_dagster.definitions import defs
-        from cowrie_enrich_dagster.enrichment.enricher import Enricher
+        from cowrie_enrich_dagster.enrichment import Enricher
         from cowrie_enrich_dagster.report.figures import figures_of
         from cowrie_enrich_dagster.report.words import headline
         from cowrie_enrich_dagster.settings import load_settings

@@ -18,6 +18,10 @@ FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2100, 12, 31)
 Clock = Callable[[], datetime]
 """Gives the current moment as an aware UTC datetime; injected so that tests own the time."""
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is worked on (`"logs"`, a service), how much of it is done and how much there is, every
+few seconds: `progress("dshield", 120, 3000)`."""
+
 
 def utc_now() -> datetime:
     """The wall clock, aware and in UTC."""

@@ -121,6 +121,13 @@ class DatabaseCache:
         return moments
 
     @survives_outage
+    def expiring(self, connection: Connection, service: str, before: datetime) -> set[str]:
+        """The keys whose answers have expired at the moment `before`, in the caller's transaction."""
+        query = select(_TABLE.c.cache_key).where(
+            _TABLE.c.service == versioned(service, self.versions), _TABLE.c.expires_at <= before
+        )
+        return set(connection.execute(query).scalars())
+
     def _rows(self, service: str, keys: list[str], columns: str) -> list[Any]:
         # Plain columns, decoded one by one above: a typed result would fail as a whole on one broken row.
         query = text(f"SELECT cache_key, {columns} FROM enrichment_cache WHERE {_OF_KEYS[self._dialect]}")

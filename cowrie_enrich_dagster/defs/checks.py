@@ -14,14 +14,14 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec
 
 from cowrie_enrich_dagster.cache import RedisCache
 from cowrie_enrich_dagster.defs.metadata import escape
-from cowrie_enrich_dagster.enrichment.fetch import FetchReport
+from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.hit_rates import (
     MIN_SESSIONS_AN_ADDRESS,
     HitRates,
     SessionsWithoutCall,
 )
-from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.enrichment.notices import MAX_SILENCE, Notices, tell_of_check
+from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
@@ -111,7 +111,7 @@ def of_answers(
     ):
         by_service = {part.service: part.statuses[status.value] for part in fetched}
         yield _result(spec, not any(by_service.values()), AssetCheckSeverity.WARN, by_service)
-    refused = {part.service: _setting_to_mend(part.service) for part in fetched if _is_refused(part)}
+    refused = {part.service: _setting_to_mend(part.service) for part in fetched if part.is_refused}
     yield _result(KEYS_ACCEPTED, not refused, AssetCheckSeverity.WARN, refused)
 
 
@@ -119,12 +119,6 @@ def _hit_rate(spec: AssetCheckSpec, expected: int, answered: int, rate: float | 
     share = {} if rate is None else {"hit_rate": round(rate, 4)}
     figures = {"expected": expected, "answered": answered, **share}
     return _result(spec, rate is None or rate >= MIN_HIT_RATE, AssetCheckSeverity.WARN, figures)
-
-
-def _is_refused(part: FetchReport) -> bool:
-    # A key that was refused in an earlier run is not shown to the service again: nothing is asked then.
-    refused = LookupStatus.AUTH_FAILED.value
-    return bool(part.statuses[refused]) or part.stopped_because.startswith(refused)
 
 
 def _setting_to_mend(service: str) -> str:

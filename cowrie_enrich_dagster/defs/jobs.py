@@ -25,13 +25,12 @@ from cowrie_enrich_dagster.defs.metadata import counts_table, eta_metadata, tabl
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.fetch import Progress
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.hit_rates import HitRates
 from cowrie_enrich_dagster.enrichment.learned import days_to_say, note_said
-from cowrie_enrich_dagster.enrichment.report import DrainReport
+from cowrie_enrich_dagster.enrichment.run_report import DrainReport
 from cowrie_enrich_dagster.settings import load_settings
-from cowrie_enrich_dagster.vocabulary import Days
+from cowrie_enrich_dagster.vocabulary import Days, Progress
 
 PROGRESS_SECONDS = 10.0
 

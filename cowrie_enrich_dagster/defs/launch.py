@@ -14,7 +14,7 @@ from dagster._config import ConfigScalar, ConfigScalarKind, PostProcessingError
 from pydantic import SecretStr
 from sqlalchemy import URL, make_url
 
-from cowrie_enrich_dagster.enrichment.enricher import configured_pace
+from cowrie_enrich_dagster.enrichment import configured_pace
 from cowrie_enrich_dagster.settings import ConfigError, Settings, checked, load_settings
 
 _KINDS = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, MetadataValue
 
-from cowrie_enrich_dagster.enrichment.report import RunReport
+from cowrie_enrich_dagster.enrichment.run_report import RunReport
 
 _SPECIAL = re.compile(r"[^\w\s.,/%=-]|_")
 _LINK = re.compile(r"://|www|@", re.IGNORECASE)

@@ -25,7 +25,7 @@ from cowrie_enrich_dagster.defs.assets.enriched_sessions import enriched_session
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.notices import note_report
 from cowrie_enrich_dagster.report.figures import figures_of
 from cowrie_enrich_dagster.report.words import headline

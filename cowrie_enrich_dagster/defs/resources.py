@@ -14,7 +14,7 @@ from dagster import Failure, Field, InitResourceContext, ResourceDefinition, res
 
 from cowrie_enrich_dagster.cache import RedisCache
 from cowrie_enrich_dagster.defs.launch import database_for_a_run, optional
-from cowrie_enrich_dagster.enrichment.enricher import Enricher, open_redis
+from cowrie_enrich_dagster.enrichment import Enricher, open_redis
 from cowrie_enrich_dagster.pacing import Pace, QuotaStatus, quota
 from cowrie_enrich_dagster.settings import DEFAULT_SERVICE_NAMES, ConfigError, Settings, load_settings
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable

@@ -36,9 +36,9 @@ from cowrie_enrich_dagster.defs.new_days import SHORT, Cursor, Decision, decide
 from cowrie_enrich_dagster.defs.orphans import fail_orphans
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
-from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays
-from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays, newest_session
 from cowrie_enrich_dagster.enrichment.notices import tell
+from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.settings import Settings
 from cowrie_enrich_dagster.vocabulary import Days, utc_now
 
@@ -286,7 +286,7 @@ def freshness(
     """Evaluate the check without a run."""
     try:
         with opened(database) as pipeline:
-            newest, now = pipeline.newest_session()
+            newest, now = newest_session(pipeline.database)
             tell(pipeline)
     except Failure as problem:
         return _until_mended(problem)

@@ -11,10 +11,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.lookups.order import priority_of
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
+from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
@@ -153,3 +154,16 @@ def summarise_addresses(
         LookupQueue(database).close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)
     by_scope = Counter(scope.value for scope in scopes.values())
     return AddressReport(len(rows), len(scopes), dict(by_scope), len(known_scanners))
+
+
+def addresses_by_day(database: Database, days: Days) -> dict[date, int]:
+    """How many addresses were seen on each of the days that have any."""
+    return count_by_day(database, _ADDRESSES.c.day, days)
+
+
+@survives_outage
+def count_addresses(database: Database, days: Days) -> int:
+    """How many addresses were seen on `days`, each once."""
+    query = select(func.count(distinct(_ADDRESSES.c.src_ip))).where(_ADDRESSES.c.day.between(*days.ends))
+    with database.read() as connection:
+        return connection.execute(query).scalar_one()

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from cowrie_enrich_dagster.cache import RedisStatus
-from cowrie_enrich_dagster.enrichment.enricher import ANONYMOUS, Enricher
+from cowrie_enrich_dagster.enrichment import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.ingest import survey_logs
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.services.maxmind import DatabaseUnreadable, database_types

@@ -12,16 +12,19 @@ from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 
 import requests
+from sqlalchemy import select
 
 from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
-from cowrie_enrich_dagster.enrichment.fetch import FetchReport
+from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.knowledge import answers_for, unanswered
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Wanted
+from cowrie_enrich_dagster.lookups.model import Wanted
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
+from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.services import ALL, Answer, Facts, Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS, fetch_feed
 from cowrie_enrich_dagster.storage.bulk import upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database, survives_outage
-from cowrie_enrich_dagster.storage.tables import Observation, table_of
+from cowrie_enrich_dagster.storage.tables import Observation, SessionIp, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
 MAX_LISTS = 31
@@ -31,6 +34,7 @@ SETTLED_AFTER = timedelta(days=2)
 OPEN_TTL = timedelta(hours=12)
 SETTLED_TTL = timedelta(days=30)
 _OBSERVATIONS = table_of(Observation)
+_ADDRESSES = table_of(SessionIp)
 _COLUMNS = ("service", "key", "fetched_at", "status", "payload", "feed")
 
 OpenDays = dict[str, set[date]]
@@ -191,3 +195,9 @@ def _told(
             if not left[ip]:
                 del left[ip]
             yield service.name, ip, known_at, LookupStatus.FOUND.value, entries[ip], name
+
+
+def told_by_feed(database: Database, feed: str, days: Days) -> dict[date, int]:
+    """About how many addresses of each day a feed has told."""
+    told = select(_OBSERVATIONS.c.key).where(_OBSERVATIONS.c.feed == feed)
+    return count_by_day(database, _ADDRESSES.c.day, days, _ADDRESSES.c.src_ip.in_(told))

@@ -6,14 +6,14 @@ import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from hashlib import blake2b
 from math import inf
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from cowrie_enrich_dagster.cowrie import (
     PassedOver,
@@ -25,13 +25,13 @@ from cowrie_enrich_dagster.cowrie import (
     scan,
     survey,
 )
-from cowrie_enrich_dagster.enrichment.fetch import Progress
+from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.log_index import LogIndex
 from cowrie_enrich_dagster.enrichment.pieces import replace_day
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
-from cowrie_enrich_dagster.vocabulary import Days
+from cowrie_enrich_dagster.vocabulary import Days, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -189,3 +189,16 @@ def _replace_quarantine(database: Database, ranges: list[ReadRange], spool: IO[b
                 lines &= _QUARANTINE.c.line <= last
             connection.execute(delete(_QUARANTINE).where(_QUARANTINE.c.path == path, lines))
         insert_rows(connection, _QUARANTINE, columns, map(orjson.loads, spool))
+
+
+def sessions_by_day(database: Database, days: Days) -> dict[date, int]:
+    """How many sessions started on each of the days that have any."""
+    return count_by_day(database, _SESSIONS.c.day, days)
+
+
+@survives_outage
+def newest_session(database: Database) -> tuple[datetime | None, datetime]:
+    """When the newest session began (None: there is none), and what time it is now."""
+    with database.read() as connection:
+        newest = connection.execute(select(func.max(_SESSIONS.c.started_at))).scalar_one()
+        return newest, database.now(connection)

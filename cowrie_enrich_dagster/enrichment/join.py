@@ -5,9 +5,7 @@ What services said is put together once per distinct key; the join over the sess
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -29,13 +27,13 @@ from sqlalchemy import (
     text,
 )
 
-from cowrie_enrich_dagster.enrichment.hit_rates import SessionsWithoutCall
+from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, TOUCHED, Chosen, Key, touch
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge, Observed
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, UtcDateTime, table_of
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
+from cowrie_enrich_dagster.vocabulary import Days, Subject
 
 _ALWAYS = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FOREVER = datetime(9999, 1, 1, tzinfo=timezone.utc)
@@ -171,68 +169,6 @@ _DIALECT = {
         "days_after": "floor(extract(epoch from a.known_at - s.ended_at) / 86400)::int",
     },
 }
-
-
-@dataclass
-class JoinReport:
-    """Rows written, and for each service how many keys, and sessions they occur in, have which status."""
-
-    sessions: int = 0
-    lookups: dict[str, Counter[str]] = field(default_factory=dict)
-    sessions_by_status: dict[str, Counter[str]] = field(default_factory=dict)
-    stale: int = 0
-    hits: Counter[str] = field(default_factory=Counter)
-
-    def coverage(self, service: str) -> float | None:
-        """The share of sessions with a key that may be sent which have an answer (None: no such session)."""
-        counts = self.sessions_by_status.get(service, Counter())
-        sent = sum(counts.values()) - counts[LookupStatus.SKIPPED_POLICY.value]
-        answered = sum(counts[status.value] for status in LookupStatus if status.is_answer)
-        return answered / sent if sent else None
-
-    def allowed_coverage(self, service: str) -> float | None:
-        """The same share, of those sessions alone whose key's turn to be asked about has come."""
-        counts = self.sessions_by_status.get(service, Counter())
-        never = (LookupStatus.SKIPPED_POLICY, LookupStatus.DEFERRED)
-        tried = sum(counts.values()) - sum(counts[status.value] for status in never)
-        answered = sum(counts[status.value] for status in LookupStatus if status.is_answer)
-        return answered / tried if tried else None
-
-    def deferred(self, service: str) -> float:
-        """The share of sessions whose key waits for its turn: pace or quota did not allow it yet."""
-        counts = self.sessions_by_status.get(service, Counter())
-        sent = sum(counts.values()) - counts[LookupStatus.SKIPPED_POLICY.value]
-        return counts[LookupStatus.DEFERRED.value] / sent if sent else 0.0
-
-    def without_call(self, service: str, calls: int) -> SessionsWithoutCall:
-        """How many of the sessions with an answer cost no call, when the run made so many."""
-        keys, sessions = self.lookups.get(service, Counter()), self.sessions_by_status.get(service, Counter())
-        answers = [status.value for status in LookupStatus if status.is_answer]
-        return SessionsWithoutCall(
-            sum(sessions[status] for status in answers), sum(keys[status] for status in answers), calls
-        )
-
-    def is_asked(self, service: str) -> bool:
-        """Whether the service takes part at all (and is not skipped for want of a key)."""
-        return not self.lookups[service][LookupStatus.SKIPPED_NO_KEY.value]
-
-    def recount(self, known: Knowledge) -> None:
-        """Put what one service has told by now in the place of what it had told before."""
-        stale, hits = self.stale, self.hits.copy()
-        self.count(known)
-        self.stale, self.hits = stale, hits
-
-    def count(self, known: Knowledge) -> None:
-        """Add up what one service has told."""
-        lookups = self.lookups[known.name] = Counter()
-        sessions = self.sessions_by_status[known.name] = Counter()
-        for key in known.keys:
-            status = known.status(key).value
-            lookups[status] += 1
-            sessions[status] += key.sessions
-            latest = known.latest(key.value)
-            self.stale += latest is not None and latest.stale
-        self.hits.update(known.tiers)
 
 
 @repeats_after_outage

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Date, bindparam, text
 
-from cowrie_enrich_dagster.enrichment.queue import Among, Wanted
+from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.lookups.order import BY_WORTH, CLASS_STEP
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json

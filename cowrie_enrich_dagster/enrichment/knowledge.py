@@ -13,7 +13,8 @@ from sqlalchemy import BindParameter, Date, bindparam, text
 
 from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.keys import Key
-from cowrie_enrich_dagster.enrichment.queue import LastStatus, LookupQueue
+from cowrie_enrich_dagster.lookups.model import LastStatus
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.services import Facts, Service
 from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
 from cowrie_enrich_dagster.storage.json_text import to_json

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Date, bindparam, text
 from cowrie_enrich_dagster.enrichment.join import enrich_touched
 from cowrie_enrich_dagster.enrichment.keys import TOUCHED, Key, keys_of, password_hashes, touch
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue, News
+from cowrie_enrich_dagster.lookups.model import News
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.tables import UtcDateTime

@@ -20,14 +20,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from cowrie_enrich_dagster.enrichment import webhook
+from cowrie_enrich_dagster.enrichment.ingest import newest_session
 from cowrie_enrich_dagster.pacing import QuotaStatus, Reason
 from cowrie_enrich_dagster.settings import Settings
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
 
 if TYPE_CHECKING:
-    from cowrie_enrich_dagster.enrichment.enricher import Enricher
-    from cowrie_enrich_dagster.enrichment.report import RunReport
+    from cowrie_enrich_dagster.enrichment.run_report import RunReport
+    from cowrie_enrich_dagster.enrichment.wiring import Wiring
 
 logger = logging.getLogger(__name__)
 
@@ -134,19 +135,19 @@ class Notices:
             logger.warning("notices could not be kept: %s", type(problem).__name__)
 
 
-def tell(pipeline: Enricher, report: RunReport | None = None) -> None:
+def tell(parts: Wiring, report: RunReport | None = None) -> None:
     """Notice what stands now, with or without a run that ends here, and send what is to be sent."""
-    notices = pipeline.notices
+    notices = parts.notices
     if not notices.are_wanted:
         return
-    for name, service in pipeline.services.items():
-        if pipeline.has_key(name):
-            limiter = pipeline.source(name).limiter
+    for name, service in parts.services.items():
+        if parts.has_key(name):
+            limiter = parts.source(name).limiter
             asked = bool(report and report.api_calls[name])
             key = f"{name}, {limiter.policy.credential}"
             setting = f"{name.upper()}_API_KEY" if service.needs_key else "DSHIELD_EMAIL"
-            _of_limit(notices, limiter.snapshot(), pipeline.settings, key, setting, was_asked=asked)
-    newest, now = pipeline.newest_session()
+            _of_limit(notices, limiter.snapshot(), parts.settings, key, setting, was_asked=asked)
+    newest, now = newest_session(parts.database)
     if newest is not None:
         _of_silence(notices, newest, now)
     notices.deliver()

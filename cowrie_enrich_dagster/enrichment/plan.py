@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +13,8 @@ from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.hit_rates import HitRates
 from cowrie_enrich_dagster.enrichment.hit_rates import total as total_rates
 from cowrie_enrich_dagster.enrichment.keys import Key
-from cowrie_enrich_dagster.enrichment.queue import Wanted
+from cowrie_enrich_dagster.lookups.ledger import calls_for
+from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.pacing import QuotaStatus, eta_seconds
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
@@ -88,6 +88,11 @@ class Plan:
     addresses: int
     services: dict[str, ServicePlan]
 
+    @property
+    def wanted(self) -> list[str]:
+        """The services that are to be asked about something."""
+        return [name for name, service in self.services.items() if service.wanted]
+
     def hits(self) -> Counter[str]:
         """Keys answered by each cache tier, over all services."""
         total: Counter[str] = Counter()
@@ -98,11 +103,6 @@ class Plan:
     def rates(self) -> HitRates:
         """What the cache should have known and did, over all services."""
         return total_rates(service.rates for service in self.services.values())
-
-
-def calls_for(service: Service, keys: int) -> int:
-    """How many requests so many keys take."""
-    return math.ceil(keys / service.batch_size)
 
 
 class _Worth:

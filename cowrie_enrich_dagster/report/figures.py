@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report.asking import Asking, Top, plain
 from cowrie_enrich_dagster.report.campaigns import CampaignOfDays, campaigns_of, days_without
 from cowrie_enrich_dagster.report.deeds import (

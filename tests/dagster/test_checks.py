@@ -11,10 +11,10 @@ from dagster import AssetCheckResult, AssetCheckSeverity
 
 from cowrie_enrich_dagster.cache import CacheMetrics
 from cowrie_enrich_dagster.defs import checks
-from cowrie_enrich_dagster.enrichment.fetch import FetchReport
+from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.hit_rates import HitRates
-from cowrie_enrich_dagster.enrichment.join import JoinReport
 from cowrie_enrich_dagster.enrichment.notices import Kind, Notices
+from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.vocabulary import Days
 
 

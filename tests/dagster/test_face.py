@@ -13,7 +13,7 @@ from dagster._core.events import StepMaterializationData
 from sqlalchemy import select, text, update
 
 from cowrie_enrich_dagster.definitions import defs
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator
 from cowrie_enrich_dagster.storage.engine import Database

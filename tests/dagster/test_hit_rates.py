@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from cowrie_enrich_dagster.cache.entry import encode
 from cowrie_enrich_dagster.cache.redis_tier import KEY_PREFIX
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.metrics import render
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator

@@ -13,7 +13,7 @@ from dagster import build_schedule_context as schedule_context
 from sqlalchemy import text
 
 from cowrie_enrich_dagster.definitions import defs
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.simulator import Simulator
 from tests.dagster.conftest import Materialise
 from tests.dagster.test_sensors import defer_everything, make_due

@@ -24,8 +24,8 @@ from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.defs import sensors
 from cowrie_enrich_dagster.defs.new_days import Cursor
 from cowrie_enrich_dagster.defs.resources import resources
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.queue import Wanted
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from tests.dagster.conftest import Materialise
 

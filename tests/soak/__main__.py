@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.services import Limits
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import (

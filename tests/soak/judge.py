@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cowrie_enrich_dagster.enrichment.queue import ASKED_TTL
+from cowrie_enrich_dagster.lookups.model import ASKED_TTL
 from cowrie_enrich_dagster.simulator import RequestRecord
 from tests.soak.chaos import IN_FLIGHT_S, Stop
 from tests.soak.crew import Ending, Kill

@@ -17,7 +17,7 @@ import psycopg2.extensions
 import pytest
 from sqlalchemy import Engine, event, text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
 from cowrie_enrich_dagster.storage.engine import Database

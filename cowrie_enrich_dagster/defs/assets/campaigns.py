@@ -12,6 +12,7 @@ from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns
+from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
 from cowrie_enrich_dagster.storage.tables import Campaign
 
 
@@ -33,7 +34,7 @@ def campaigns(context: AssetExecutionContext, database: ResourceParam[DatabaseRe
     days = days_of(context)
     with opened(database) as pipeline:
         found = pipeline.find_campaigns(days)
-        sessions = pipeline.sessions_by_day(days)
+        sessions = sessions_by_day(pipeline.database, days)
         by_day = {
             day: _of_day(of_day, sessions.get(day, 0), day)
             for day, of_day in pipeline.campaigns_of_days(days).items()

@@ -20,8 +20,8 @@ from cowrie_enrich_dagster.defs.metadata import table, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.ingest import IngestReport
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.enrichment.ingest import IngestReport, sessions_by_day
 from cowrie_enrich_dagster.enrichment.learned import note_said
 from cowrie_enrich_dagster.storage.tables import SessionRecord
 from cowrie_enrich_dagster.vocabulary import Days
@@ -66,7 +66,7 @@ def cowrie_sessions(
         marks = pipeline.log_days().days
         report = pipeline.ingest(days)
         _say_moved(context, pipeline, report.moved_days)
-        sessions = pipeline.sessions_by_day(days)
+        sessions = sessions_by_day(pipeline.database, days)
         by_day: dict[date, dict[str, Any]] = {
             day: {
                 "dagster/row_count": sessions.get(day, 0),
@@ -95,7 +95,7 @@ def _say_moved(context: AssetExecutionContext, pipeline: Enricher, days: list[da
     """Materialise the other days whose sessions these logs completed, parted or moved."""
     for day in days:
         if daily.has_partition_key(str(day)):
-            rows = pipeline.count_sessions(Days(day, day))
+            rows = sessions_by_day(pipeline.database, Days(day, day)).get(day, 0)
             for asset_name in ("cowrie_sessions", "session_ips", "enriched_sessions"):
                 row_count = {} if asset_name == "session_ips" else {"dagster/row_count": rows}
                 context.log_event(AssetMaterialization(asset_name, partition=str(day), metadata=row_count))

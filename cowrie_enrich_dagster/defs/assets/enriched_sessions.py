@@ -13,9 +13,11 @@ from cowrie_enrich_dagster.defs.metadata import counts_table, percent, table, te
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.join import JoinReport
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.enrichment.coverage import JoinReport, top_sources
+from cowrie_enrich_dagster.enrichment.ingest import newest_session
 from cowrie_enrich_dagster.enrichment.learned import note_said
+from cowrie_enrich_dagster.enrichment.runs import complete_run
 from cowrie_enrich_dagster.storage.tables import EnrichedSession
 
 
@@ -48,14 +50,14 @@ def enriched_sessions(
         pipeline.write_news()  # of other days, too: the queue is asked in one order over all
         report = pipeline.enrich(days, by_day)
         note_said(pipeline.database, list(days))
-        without_call = pipeline.complete_run(context.run.run_id, report)
+        without_call = complete_run(pipeline.database, context.run.run_id, report)
         told = {day: rows_of_day(pipeline, day, of_day) for day, of_day in by_day.items()}
-        networks, countries = pipeline.top_sources(days)
+        networks, countries = top_sources(pipeline.database, days)
         cache = pipeline.cache.metrics.as_dict()
         sessions = sum(of_day.sessions for of_day in by_day.values())
         check_results = [
             *checks.of_rows(report, sessions, cache, pipeline.cache.redis, without_call),
-            checks.of_newest_session(*pipeline.newest_session()),
+            checks.of_newest_session(*newest_session(pipeline.database)),
         ]
         checks.tell_of_errors(check_results, pipeline.notices, days)
     coverage = {service: report.coverage(service) for service in report.lookups}

@@ -36,11 +36,12 @@ from cowrie_enrich_dagster.defs.metadata import (
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
-from cowrie_enrich_dagster.enrichment.fetch import FetchReport
 from cowrie_enrich_dagster.enrichment.hit_rates import AnswersOfDay, HitRates, total
-from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
 from cowrie_enrich_dagster.enrichment.plan import ServicePlan
-from cowrie_enrich_dagster.enrichment.report import RunReport
+from cowrie_enrich_dagster.enrichment.run_report import RunReport
+from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
+from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
+from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.storage.tables import EnrichmentCache
 
 
@@ -141,7 +142,8 @@ def summarise(
     with opened(database, redis, rate_limits) as pipeline:
         ledger = pipeline.ledger()
         report.foresee(ledger)
-        pipeline.end_run(pipeline.begin_run("enrichment_cache", days, context.run.run_id), report)
+        run_id = begin_run(pipeline.database, "enrichment_cache", days, context.run.run_id)
+        end_run(pipeline.database, run_id, report)
         by_day = {
             day: {
                 **answers_of_day(

@@ -18,7 +18,9 @@ from cowrie_enrich_dagster.defs.metadata import escape, percent, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.enrichment.feeds import told_by_feed
+from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import load_settings
@@ -72,7 +74,10 @@ def feed_asset(name: str, feed: str, description: str) -> AssetsDefinition | Ass
         days = days_of(context)
         with opened(database, redis, rate_limits) as pipeline:
             report = pipeline.fetch_feed(feed, days)
-            rows, sessions = pipeline.told_by_feed(feed, days), pipeline.sessions_by_day(days)
+            rows, sessions = (
+                told_by_feed(pipeline.database, feed, days),
+                sessions_by_day(pipeline.database, days),
+            )
         if report.problem:
             context.log.warning("%s: %s", feed, report.problem)
         figures = report.as_dict()

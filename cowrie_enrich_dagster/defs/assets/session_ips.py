@@ -8,6 +8,8 @@ from cowrie_enrich_dagster.defs.metadata import table, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
+from cowrie_enrich_dagster.enrichment.addresses import addresses_by_day
+from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
 from cowrie_enrich_dagster.storage.tables import SessionIp
 
 
@@ -27,7 +29,8 @@ def session_ips(
     days = days_of(context)
     with opened(database) as pipeline:
         report = pipeline.summarise_addresses(days)
-        addresses, sessions = pipeline.addresses_by_day(days), pipeline.sessions_by_day(days)
+        addresses = addresses_by_day(pipeline.database, days)
+        sessions = sessions_by_day(pipeline.database, days)
         by_day = {
             day: {
                 "dagster/row_count": addresses.get(day, 0),

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.fetch import TIME_IS_OVER
-from cowrie_enrich_dagster.enrichment.queue import Wanted
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.lookups.order import priority_of
+from cowrie_enrich_dagster.lookups.stop import TIME_IS_OVER
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.vocabulary import Days
 from tests import all_services

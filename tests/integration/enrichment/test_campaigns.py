@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from cowrie_enrich_dagster.campaigns import rules
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.addresses import summarise_addresses
 from cowrie_enrich_dagster.enrichment.campaigns import find_campaigns, forget_campaigns_of
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.enrichment.ingest import ingest_days
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.storage.engine import Database

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.queue import Wanted
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.services import ALL, Limits
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.simulator import Fault, Simulator

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from benchmarks.generate import generate
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.vocabulary import Days
 

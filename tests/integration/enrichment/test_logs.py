@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.doctor import examine
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
 from cowrie_enrich_dagster.storage.tables import QuarantinedLine, table_of
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.unit.cowrie.logs import connect, line

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.moving import NothingToImport, reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.reference import read_record
 from cowrie_enrich_dagster.services import ALL

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.reference import _SPUR_FIELDS
 from cowrie_enrich_dagster.services import Limits
 from cowrie_enrich_dagster.settings import load_settings

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cowrie_enrich_dagster.enrichment import notices, webhook
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher, notices, webhook
 from cowrie_enrich_dagster.enrichment.notices import Kind, note_report, tell_of_check
 from cowrie_enrich_dagster.simulator import Fault, Limit, Simulator, TokenBucket
 from cowrie_enrich_dagster.vocabulary import Days

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.plan import ServicePlan
-from cowrie_enrich_dagster.enrichment.queue import Wanted
+from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.simulator import Simulator
 from cowrie_enrich_dagster.vocabulary import Days

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import text
 
 from cowrie_enrich_dagster import frames
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from tests.conftest import SAMPLE_LOGS
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
 

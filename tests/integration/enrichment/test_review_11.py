@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher, asking
 from cowrie_enrich_dagster.enrichment.join import enrich_touched
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
 from cowrie_enrich_dagster.enrichment.learned import write_news
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue, Outcome, Wanted
-from cowrie_enrich_dagster.enrichment.report import RunReport
+from cowrie_enrich_dagster.enrichment.run_report import RunReport
+from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.simulator import Fault, Simulator
-from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
+from cowrie_enrich_dagster.vocabulary import Days, Subject
 from tests.logs import routable_ips, write_logs
 
 Open = Callable[..., Enricher]
@@ -57,13 +56,13 @@ def intel(enricher: Enricher, ip: str) -> dict[str, Any]:
 def slices_of(enricher: Enricher, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The moments at which the enricher begins to ask."""
     begun: list[float] = []
-    ask = enricher._all_at_once
+    ask = asking.all_at_once
 
     def counted(work: Any) -> Any:
         begun.append(time.monotonic())
         return ask(work)
 
-    monkeypatch.setattr(enricher, "_all_at_once", counted)
+    monkeypatch.setattr(asking, "all_at_once", counted)
     return begun
 
 
@@ -90,7 +89,7 @@ def test_news_that_others_go_on_making_does_not_hold_a_run(open_enricher: Open) 
     def meanwhile(found: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
         if (ip := next(rest, None)) is not None:
             other.fetch("dshield", [Wanted(ip)])
-        return enricher._knowledge_of(found)
+        return enricher.knowledge_of(found)
 
     learned = write_news(enricher.database, enricher.queue, enricher.services, meanwhile)
     assert learned.lookups == 1
@@ -121,7 +120,7 @@ def test_what_another_has_written_meanwhile_is_not_taken_back(
     slow.fetch("dshield", [Wanted(IPS[0])])
 
     def outrun(found: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
-        gathered = slow._knowledge_of(found)
+        gathered = slow.knowledge_of(found)
         quick.fetch("spur", [Wanted(IPS[0])])
         quick.write_news()
         return gathered
@@ -195,20 +194,6 @@ def test_a_refresh_goes_by_what_the_key_is_worth_now(open_enricher: Open) -> Non
     with enricher.database.read() as connection:
         query = text("SELECT DISTINCT is_refresh, last_day, priority > 0 FROM lookups")
         assert connection.execute(query).all() == [(1, str(DAY.first), 1)]
-
-
-def test_a_failure_that_comes_late_reopens_nothing(database: Database) -> None:
-    """Its key was listed as our own, or answered by another, while the request was on its way."""
-    queue = LookupQueue(database)
-    queue.open("dshield", [Wanted("a")])
-    assert queue.claim("dshield", "w", 1) == ["a"]
-    with database.write() as connection:
-        queue.close(connection, ["a"], LookupStatus.SKIPPED_POLICY, claimed=True)
-    again = datetime.now(timezone.utc)
-    with database.write() as connection:
-        queue.finish(connection, "dshield", [Outcome("a", LookupStatus.ERROR, next_attempt_at=again)])
-    assert queue.backlog() == {}
-    assert queue.claim("dshield", "w", 1) == []
 
 
 @on_sqlite

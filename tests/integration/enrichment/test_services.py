@@ -15,7 +15,7 @@ import pytest
 import requests
 from sqlalchemy import select, text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.services import ALL, Limits, ServiceConfig
 from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.simulator import (

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.tables import SessionPiece, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days

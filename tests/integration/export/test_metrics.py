@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.simulator import Limit, Simulator, TokenBucket
 from tests.integration.enrichment.conftest import SAMPLE_DAYS, environment, open_enricher, simulator

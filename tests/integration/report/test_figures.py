@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from cowrie_enrich_dagster.cowrie.fields import TEXT_CHARS
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report.cards import address_card, session_cards
 from cowrie_enrich_dagster.report.figures import figures_of
 from cowrie_enrich_dagster.report.words import headline

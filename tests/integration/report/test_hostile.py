@@ -14,7 +14,7 @@ from rich.console import Console
 from sqlalchemy import text
 
 from cowrie_enrich_dagster import cli_cards
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
+from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report import plots
 from cowrie_enrich_dagster.report.cards import address_card, session_cards
 from cowrie_enrich_dagster.report.figures import Figures, figures_of

@@ -17,9 +17,9 @@ import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
-from cowrie_enrich_dagster.enrichment.enricher import Enricher
-from cowrie_enrich_dagster.enrichment.fetch import Stop
-from cowrie_enrich_dagster.enrichment.queue import Wanted
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.lookups.model import Wanted
+from cowrie_enrich_dagster.lookups.stop import Stop
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Fault, Simulator

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.enrichment.campaigns import find_campaigns
-from cowrie_enrich_dagster.enrichment.queue import LookupQueue
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import (
     SchemaOutdated,

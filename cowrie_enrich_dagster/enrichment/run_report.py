@@ -9,11 +9,14 @@ from datetime import date
 from typing import Any
 
 from cowrie_enrich_dagster.cowrie import PassedOver
-from cowrie_enrich_dagster.enrichment.fetch import FetchReport
+from cowrie_enrich_dagster.enrichment.coverage import JoinReport
+from cowrie_enrich_dagster.enrichment.feeds import FeedReport
 from cowrie_enrich_dagster.enrichment.hit_rates import HitRates, SessionsWithoutCall
-from cowrie_enrich_dagster.enrichment.join import JoinReport
+from cowrie_enrich_dagster.enrichment.ingest import IngestReport
 from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY
-from cowrie_enrich_dagster.enrichment.ledger import LedgerEntry
+from cowrie_enrich_dagster.enrichment.plan import Plan
+from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
+from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.vocabulary import Days
 
 TIERS = ("redis", "database", "filesystem")
@@ -78,6 +81,22 @@ class RunReport:
         if self.pending:
             return "partial"
         return "complete" if self.has_logs or self.sessions else "no_logs"
+
+    def add_ingest(self, ingested: IngestReport) -> None:
+        """Take over what was read of the logs."""
+        self.events, self.quarantined = ingested.read.events, ingested.read.lines_quarantined
+        self.passed_over = ingested.read.passed_over
+        self.moved_days = ingested.moved_days
+        self.has_logs = bool(ingested.sessions_by_day) or not ingested.empty_days
+
+    def add_feeds(self, feeds: Iterable[FeedReport]) -> None:
+        """Take over what each feed came to."""
+        self.feeds = {feed.feed: feed.as_dict() for feed in feeds}
+
+    def add_plan(self, plan: Plan) -> None:
+        """Count what the cache knew before anything was asked."""
+        self.hits.update(plan.hits())
+        self.rates = plan.rates()
 
     def add_fetches(self, fetched: Iterable[FetchReport]) -> None:
         """Count what asking each service came to."""

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from cowrie_enrich_dagster.enrichment.plan import calls_for
-from cowrie_enrich_dagster.enrichment.queue import OpenLookups
+from cowrie_enrich_dagster.lookups.model import OpenLookups
 from cowrie_enrich_dagster.pacing import QuotaStatus, capacity_per_day, eta_seconds
 from cowrie_enrich_dagster.services import Service
 
@@ -57,6 +56,11 @@ class LedgerEntry:
             "never_at_this_pace": self.is_never,
             "arriving_per_day": round(self.arriving_per_day, 1),
         }
+
+
+def calls_for(service: Service, keys: int) -> int:
+    """How many requests so many keys take."""
+    return math.ceil(keys / service.batch_size)
 
 
 def _eta(service: Service, status: QuotaStatus, backlog: int, arriving_per_day: float) -> float | None:

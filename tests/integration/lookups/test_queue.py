@@ -9,8 +9,9 @@ from datetime import date, datetime, timedelta, timezone
 import pytest
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.enrichment.queue import CLAIM_TTL, LEFT, LookupQueue, Outcome, Wanted
+from cowrie_enrich_dagster.lookups.model import CLAIM_TTL, LEFT, Outcome, Wanted
 from cowrie_enrich_dagster.lookups.order import priority_of
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
@@ -312,3 +313,17 @@ def test_a_row_that_stays_as_it_is_is_not_written(database: Database, queue: Loo
     queue.open("dshield", lot)
     with database.read() as connection:
         assert connection.execute(text("SELECT key, xmin::text FROM lookups ORDER BY key")).all() == before
+
+
+def test_a_failure_that_comes_late_reopens_nothing(database: Database) -> None:
+    """Its key was listed as our own, or answered by another, while the request was on its way."""
+    queue = LookupQueue(database)
+    queue.open("dshield", [Wanted("a")])
+    assert queue.claim("dshield", "w", 1) == ["a"]
+    with database.write() as connection:
+        queue.close(connection, ["a"], LookupStatus.SKIPPED_POLICY, claimed=True)
+    again = datetime.now(timezone.utc)
+    with database.write() as connection:
+        queue.finish(connection, "dshield", [Outcome("a", LookupStatus.ERROR, next_attempt_at=again)])
+    assert queue.backlog() == {}
+    assert queue.claim("dshield", "w", 1) == []

@@ -1,0 +1,308 @@
+"""A run, step by step; each step is safe to repeat.
+
+logs -> `ingest` -> `summarise_addresses` -> `fetch_feeds` -> `plan_and_open` -> `enrich` (rows at once, with
+what is known) -> asking (per service, while the run has time) -> `write_news` (what was learned, where it
+belongs). `run` is all of them; Dagster's assets call them one by one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+from cowrie_enrich_dagster.cache import HybridEnrichmentCache
+from cowrie_enrich_dagster.cowrie import ReadReport
+from cowrie_enrich_dagster.enrichment.addresses import (
+    AddressReport,
+    count_addresses,
+    days_of_other_lists,
+    summarise_addresses,
+)
+from cowrie_enrich_dagster.enrichment.asking import Asking
+from cowrie_enrich_dagster.enrichment.campaigns import FoundCampaigns, find_campaigns
+from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns, campaigns_of_days
+from cowrie_enrich_dagster.enrichment.coverage import JoinReport
+from cowrie_enrich_dagster.enrichment.feeds import FeedReport, read_feed
+from cowrie_enrich_dagster.enrichment.hit_rates import AnswersOfDay, Tally
+from cowrie_enrich_dagster.enrichment.ingest import (
+    IngestReport,
+    LogDays,
+    ingest_days,
+    log_days,
+    sessions_by_day,
+)
+from cowrie_enrich_dagster.enrichment.join import enrich_sessions
+from cowrie_enrich_dagster.enrichment.keys import Chosen, Key, keys_of, password_hashes
+from cowrie_enrich_dagster.enrichment.knowledge import AskedService, Knowledge, gather, told_in_time
+from cowrie_enrich_dagster.enrichment.learned import Learned, note_changed, write_news
+from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
+from cowrie_enrich_dagster.enrichment.notices import tell
+from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
+from cowrie_enrich_dagster.enrichment.plan import Plan, ServicePlan, Take, plan_service
+from cowrie_enrich_dagster.enrichment.run_report import RunReport
+from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
+from cowrie_enrich_dagster.lookups.model import Among, Wanted
+from cowrie_enrich_dagster.lookups.source import FetchReport
+from cowrie_enrich_dagster.pacing import Reason
+from cowrie_enrich_dagster.services import Service
+from cowrie_enrich_dagster.settings import ConfigError
+from cowrie_enrich_dagster.settings.values import Network
+from cowrie_enrich_dagster.storage.engine import repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.vocabulary import Days, Progress, Subject
+
+logger = logging.getLogger(__name__)
+
+
+class Pipeline(Asking):
+    """The steps of a range of days."""
+
+    def run(self, days: Days, progress: Progress | None = None, *, wait: bool = False) -> RunReport:
+        """All steps, in order; every service is asked at the same time as the others.
+
+        Every session has its row before anything is asked. Then the run asks for what is left of its time
+        (ENRICH_MAX_RUN_SECONDS); with `wait`, unless that is set, while there is something it may ask.
+        """
+        started = time.monotonic()
+        endless = wait and self.settings.max_run_s is None
+        until = math.inf if endless else started + self.settings.run_s
+        report = RunReport.for_services(self.services, days)
+        run_id = begin_run(self.database, "run", days)
+
+        report.add_ingest(self.ingest(days, progress))
+        report.ips = self.summarise_addresses(days).distinct
+        report.add_feeds(self.fetch_feeds(days, until=until))
+        plan = self.plan_and_open(days)
+        report.add_plan(plan)
+        joined = self.enrich(days)
+        self.find_campaigns()
+        if plan.wanted:
+            fetched = self.ask_in_slices(self._goals(plan), until, progress, self.write_news)
+            report.add_fetches(fetched)
+            if any(part.is_refused for part in fetched):  # which is said of every key, asked or not
+                joined = self.enrich(days)
+            else:
+                self._recount(joined, days)
+        report.add_join(joined)
+
+        if report.pending:
+            report.foresee(self.ledger())
+        report.days_of_other_lists = self.days_of_other_lists()
+        report.cache = self.cache.metrics.as_dict()
+        report.elapsed_s = time.monotonic() - started
+        end_run(self.database, run_id, report)
+        tell(self, report)
+        return report
+
+    def _goals(self, plan: Plan) -> dict[str, Among]:
+        return {name: self.goal(name, plan.days) for name in plan.wanted}
+
+    def ingest(self, days: Days, progress: Progress | None = None) -> IngestReport:
+        """Logs -> `sessions`, and all that follows of other days whose sessions these logs move.
+
+        Raises `ConfigError` when no log folder is set or it does not exist.
+
+        Days older than ENRICH_KEEP_DAYS keeps are not read: that is a warning.
+        """
+        root, keep_from = self.log_dir(), self.first_kept_day()
+        if keep_from is not None and days.first < keep_from:
+            old = Days(days.first, min(days.last, keep_from - timedelta(days=1)))
+            keep_days = self.settings.keep_days
+            logger.warning("%s: older than ENRICH_KEEP_DAYS (%d) keeps, not read", old, keep_days)
+            if days.last < keep_from:
+                return IngestReport(ReadReport())
+            days = Days(keep_from, days.last)
+        report = ingest_days(self.database, root, days, progress)
+        report.moved_days = self._follow_moved()
+        for question in ask_about_nat(self.database, days):
+            logger.warning("%s", question)
+        return report
+
+    @repeats_after_outage
+    def _follow_moved(self) -> list[date]:
+        """Let addresses, lookups and enriched rows follow sessions that the logs of other days moved."""
+        moved = moved_days(self.database)
+        for day, moved_at in moved.items():
+            span = Days(day, day)
+            self.summarise_addresses(span)
+            self.plan_and_open(span)
+            self.enrich(span)
+            with self.database.write() as connection:
+                note_changed(self.database, connection, [day])
+                followed(connection, day, moved_at)
+        return list(moved)
+
+    def first_kept_day(self) -> date | None:
+        """The oldest day that ENRICH_KEEP_DAYS keeps; None: all are."""
+        return self.settings.first_kept_day(self.database.moment().date())
+
+    def log_days(
+        self, seconds: float = math.inf, progress: Callable[[int, int], None] | None = None
+    ) -> LogDays:
+        """The days in the logs, after about `seconds` of reading what is not known yet; see `log_days`."""
+        return log_days(self.database, self.log_dir(), seconds, progress)
+
+    def log_dir(self) -> Path:
+        root = self.settings.log_dir
+        if root is None or not root.is_dir():
+            where = "is not set" if root is None else f"names {root}, which is not a folder"
+            raise ConfigError(f"COWRIE_LOG_DIR {where}: set it to the folder with Cowrie's JSON logs")
+        return root
+
+    def summarise_addresses(self, days: Days) -> AddressReport:
+        """`sessions` -> `session_ips`."""
+        return summarise_addresses(self.database, days, *self._lists)
+
+    @survives_outage
+    def days_of_other_lists(self) -> list[date]:
+        """The days whose rows do not follow the present lists of our own networks and of scanners yet."""
+        return days_of_other_lists(self.database, *self._lists)
+
+    @property
+    def _lists(self) -> tuple[Sequence[Network], Sequence[Network]]:
+        listed = self.settings.scanners_file
+        return self.settings.all_own_networks(), listed.networks if listed else ()
+
+    def fetch_feeds(self, days: Days, *, until: float = math.inf) -> list[FeedReport]:
+        """Let every feed answer what it can for `days`; a feed that fails is told in its report."""
+        return [self.fetch_feed(name, days, until=until) for name in self.feeds]
+
+    def fetch_feed(self, name: str, days: Days, *, until: float = math.inf) -> FeedReport:
+        """Let one feed answer what it can for `days`."""
+        tier = self.cache.database
+        whole_lists = HybridEnrichmentCache(None, tier)  # too large for Redis, where nobody would read them
+
+        def fetch(feed: Service, wanted: Sequence[Wanted]) -> FetchReport:
+            return self.fetcher(self.feed_source(name, feed, until), cache=whole_lists).fetch(wanted)
+
+        return read_feed(name, days, database=self.database, cache=tier, queue=self.queue, fetch=fetch)
+
+    @repeats_after_outage
+    def plan(self, days: Days, take: Take | None = None, *, by_day: bool = False) -> Plan:
+        """What would be asked for `days`; spends nothing. `take` is given the keys, lot by lot.
+
+        With `by_day` the hit rates of each day are told, too.
+        """
+
+        def told_then(service: Service, addresses: Sequence[str]) -> Mapping[str, str]:
+            return told_in_time(self.database, service, addresses, days)
+
+        plans, tallies = {}, {name: Tally(self.database, self.cache, name) for name in self.services}
+        for name, service in self.services.items():
+            with self.database.read() as connection:
+                plans[name] = plan_service(
+                    service,
+                    keys_of(self.database, connection, Chosen.of_days(days), service.subject),
+                    self.cache,
+                    told_then,
+                    self.source(name).limiter.snapshot(),
+                    has_key=self.has_key(name),
+                    take=take,
+                    count=tallies[name].count,
+                )
+            plans[name].rates = tallies[name].rates
+        if by_day:
+            self._rates_by_day(days, plans, tallies)
+        return Plan(days, count_addresses(self.database, days), plans)
+
+    def _rates_by_day(
+        self, days: Days, plans: Mapping[str, ServicePlan], tallies: Mapping[str, Tally]
+    ) -> None:
+        for day in days:
+            for subject, keys in self._keys_of_days(Days(day, day)).items():
+                sent = [key.value for key in keys if key.may_be_sent]
+                for name, service in self.services.items():
+                    if service.subject is subject:
+                        plans[name].rates_by_day[day] = tallies[name].of_some(sent)
+
+    def plan_and_open(self, days: Days, *, by_day: bool = False) -> Plan:
+        """Plan `days`, and open a lookup for all that is wanted."""
+        plan = self.plan(days, self.open, by_day=by_day)
+        self.queue.counts.fold()
+        return plan
+
+    @repeats_after_outage
+    def enrich(self, days: Days, by_day: dict[date, JoinReport] | None = None) -> JoinReport:
+        """Everything known -> `enriched_sessions`. `by_day` is given the same report for each day alone."""
+        keys = self._keys_of_days(days)
+        with self.database.read() as connection:
+            chosen = Chosen.of_days(days)
+            passwords = password_hashes(self.database, connection, chosen) if self._asks_passwords else []
+        knowledge = self.knowledge_of(keys)
+        report = enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords)
+        if by_day is not None:
+            by_day.update(self._reports_by_day(days, knowledge))
+        return report
+
+    def reports_by_day(self, days: Days) -> dict[date, JoinReport]:
+        """What the rows of each day say: sessions, and how many of them each service has answered."""
+        return self._reports_by_day(days, self.knowledge_of(self._keys_of_days(days)))
+
+    def _reports_by_day(self, days: Days, knowledge: Sequence[Knowledge]) -> dict[date, JoinReport]:
+        sessions = sessions_by_day(self.database, days)
+        reports = {day: JoinReport(sessions=sessions.get(day, 0)) for day in days}
+        for day, report in reports.items():
+            keys = self._keys_of_days(Days(day, day))
+            for known in knowledge:
+                report.count(replace(known, keys=keys[known.asked.service.subject], tiers=Counter()))
+        return reports
+
+    def answers_by_day(self, days: Days) -> dict[date, AnswersOfDay]:
+        """For each day how many answers about its keys the cache has, and the sessions that they cover."""
+        sessions = sessions_by_day(self.database, days)
+        told = {}
+        for day in days:
+            keys = self._keys_of_days(Days(day, day))
+            answers = AnswersOfDay(sessions.get(day, 0))
+            for name, service in self.services.items():
+                sent = [key for key in keys[service.subject] if key.may_be_sent]
+                held = self.cache.database.fetched_at(name, [key.value for key in sent])
+                answers.count(name, sent, held.keys())
+            told[day] = answers
+        return told
+
+    def find_campaigns(self, days: Days | None = None) -> FoundCampaigns:
+        """Sessions -> campaigns, wherever sessions changed since; of `days` in any case."""
+        return find_campaigns(self.database, days)
+
+    def campaigns_of_days(self, days: Days) -> dict[date, DayOfCampaigns]:
+        """What the campaigns of each of the days come to."""
+        return campaigns_of_days(self.database, days)
+
+    def write_news(self) -> Learned:
+        """Write what was learned since into the rows it concerns, whatever their day."""
+        return write_news(self.database, self.queue, self.services, self.knowledge_of)
+
+    def knowledge_of(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
+        """All that every service has told about these keys by now, in order of trust."""
+        return [self._knowledge(name, keys[service.subject]) for name, service in self.services.items()]
+
+    def _knowledge(self, name: str, keys: Sequence[Key]) -> Knowledge:
+        has_key = self.has_key(name)
+        held_by = self.source(name).limiter.snapshot().cooldown_reason if has_key else None
+        asked = AskedService(self.services[name], has_key, is_refused=held_by is Reason.AUTH_FAILED)
+        return gather(self.database, self.cache, self.queue, asked, keys)
+
+    def _recount(self, report: JoinReport, days: Days) -> None:
+        """Bring the statuses in the report up to date: what was asked meanwhile, and how it ended."""
+        for known in self.knowledge_of(self._keys_of_days(days)):
+            report.recount(known)
+
+    @survives_outage
+    def _keys_of_days(self, days: Days) -> dict[Subject, list[Key]]:
+        chosen = Chosen.of_days(days)
+        with self.database.read() as connection:
+            return {s: list(keys_of(self.database, connection, chosen, s)) for s in self._subjects}
+
+    @property
+    def _subjects(self) -> set[Subject]:
+        return {Subject.IP, *(service.subject for service in self.services.values())}
+
+    @property
+    def _asks_passwords(self) -> bool:
+        return Subject.PASSWORD_SHA1_PREFIX in self._subjects
