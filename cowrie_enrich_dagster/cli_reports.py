@@ -25,7 +25,7 @@ from cowrie_enrich_dagster.cli import (
 from cowrie_enrich_dagster.cowrie.addresses import normalised_address
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report.cards import address_card, session_cards
-from cowrie_enrich_dagster.report.figures import figures_of
+from cowrie_enrich_dagster.report.figures import figures_of, outline_of
 from cowrie_enrich_dagster.report.words import headline
 from cowrie_enrich_dagster.vocabulary import Days
 
@@ -106,4 +106,4 @@ def say(sentences: Iterable[str]) -> None:
 def top_of(enricher: Enricher, days: Days) -> list[str]:
     """The top of the report on the days, and where the rest is; to be read after a run."""
     rest = f"All of it on a page: cowrie-enrich report --days {days}"
-    return ["", *headline(figures_of(enricher, days)), rest]
+    return ["", *headline(outline_of(enricher, days)), rest]

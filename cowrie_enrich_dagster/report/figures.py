@@ -5,7 +5,7 @@ The page, `cowrie-enrich report --json`, the asset `attack_report` and the lines
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,8 +50,8 @@ from cowrie_enrich_dagster.vocabulary import Days
 
 
 @dataclass(frozen=True)
-class Figures:
-    """The answers to what a reader asks about `days`, as they were at `made_at`.
+class Outline:
+    """What the first sentences about `days` say, as it was at `made_at` (see `words.headline`).
 
     `before` are the totals of `days_before`; None where nothing is on record of them.
     """
@@ -63,6 +63,19 @@ class Figures:
     totals: Totals
     before: Totals | None
     not_told: NotTold
+    news: News
+    gaps: tuple[Gap, ...]
+
+    @property
+    def has_past(self) -> bool:
+        """Whether there are days on record before these, so that something can be new."""
+        return self.records.reach_before(self.days)
+
+
+@dataclass(frozen=True)
+class Figures(Outline):
+    """The answers to whatever a reader asks about the days."""
+
     timeline: tuple[Slot, ...]
     sources: Top[Source]
     networks: Top[Origin]
@@ -76,13 +89,6 @@ class Figures:
     days_without_campaigns: int
     files: Top[BroughtFile]
     tunnels: Top[Target]
-    news: News
-    gaps: tuple[Gap, ...]
-
-    @property
-    def has_past(self) -> bool:
-        """Whether there are days on record before these, so that something can be new."""
-        return self.records.reach_before(self.days)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form (`cowrie-enrich report --json`); a list is `{shown, total, left_out}`."""
@@ -95,26 +101,16 @@ def figures_of(enricher: Enricher, days: Days) -> Figures:
     database = enricher.database
     with database.read() as connection:
         asking = Asking(database, connection, days)
-        made_at, records = database.now(connection), records_of(asking)
-        has_past = records.reach_before(days)
-        totals, not_told = totals_of(asking)
-        earlier = Asking(database, connection, days_before(days))
-        before, _ = totals_of(earlier)
         top = busiest(asking)
         known, statuses = _read_newest(asking, {row.src_ip for row in top})
+        scripts = Scripts(asking)
+        outline = _outline(enricher, asking, scripts, statuses)
         networks, countries, known_since = origins_of(asking)
         credentials, usernames, passwords = credentials_of(asking)
-        scripts = Scripts(asking)
         return Figures(
-            days=days,
-            days_before=earlier.days,
-            made_at=made_at,
-            records=records,
-            totals=totals,
-            before=before if before.sessions else None,
-            not_told=not_told,
+            **vars(outline),
             timeline=timeline_of(asking),
-            sources=sources_of(asking, top, known, has_past),
+            sources=sources_of(asking, top, known, outline.has_past),
             networks=networks,
             countries=countries,
             known_since=known_since,
@@ -122,13 +118,40 @@ def figures_of(enricher: Enricher, days: Days) -> Figures:
             usernames=usernames,
             passwords=passwords,
             scripts=scripts.commonest(),
-            campaigns=campaigns_of(asking, has_past=has_past),
+            campaigns=campaigns_of(asking, has_past=outline.has_past),
             days_without_campaigns=days_without(asking),
-            files=files_of(asking, has_past=has_past),
+            files=files_of(asking, has_past=outline.has_past),
             tunnels=tunnels_of(asking),
-            news=news_of(asking, scripts, has_past=has_past),
-            gaps=gaps_of(enricher, asking, statuses),
         )
+
+
+def outline_of(enricher: Enricher, days: Days) -> Outline:
+    """Answer what the first sentences say and nothing else: it is read after every run on a terminal."""
+    database = enricher.database
+    with database.read() as connection:
+        asking = Asking(database, connection, days)
+        _, statuses = _read_newest(asking, set())
+        return _outline(enricher, asking, Scripts(asking), statuses)
+
+
+def _outline(
+    enricher: Enricher, asking: Asking, scripts: Scripts, statuses: Mapping[str, Mapping[str, int]]
+) -> Outline:
+    totals, not_told = totals_of(asking)
+    earlier = Asking(asking.database, asking.connection, days_before(asking.days))
+    before, _ = totals_of(earlier)
+    records = records_of(asking)
+    return Outline(
+        days=asking.days,
+        days_before=earlier.days,
+        made_at=asking.database.now(asking.connection),
+        records=records,
+        totals=totals,
+        before=before if before.sessions else None,
+        not_told=not_told,
+        news=news_of(asking, scripts, has_past=records.reach_before(asking.days)),
+        gaps=gaps_of(enricher, asking, statuses),
+    )
 
 
 def _read_newest(asking: Asking, wanted: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:

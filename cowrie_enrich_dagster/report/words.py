@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
-from cowrie_enrich_dagster.report.figures import Figures
+from cowrie_enrich_dagster.report.figures import Outline
 from cowrie_enrich_dagster.report.gaps import WHY, Gap
 from cowrie_enrich_dagster.vocabulary import Days
 
@@ -110,7 +110,7 @@ def known(knowledge: str) -> str:
     return told.get(knowledge, knowledge)
 
 
-def headline(figures: Figures) -> list[str]:
+def headline(figures: Outline) -> list[str]:
     """What happened, who got in, what is new and what is not known yet: a sentence each."""
     totals = figures.totals
     if not totals.sessions:
@@ -118,13 +118,13 @@ def headline(figures: Figures) -> list[str]:
     return [_how_many(figures), _who_got_in(figures), _what_is_new(figures), _what_is_missing(figures)]
 
 
-def _nothing(figures: Figures) -> str:
+def _nothing(figures: Outline) -> str:
     first, last = figures.records.first, figures.records.last
     span = f"there are records from {first} to {last}" if first else "nothing is on record at all"
     return f"No session is on record for {figures.days}: {span}."
 
 
-def _how_many(figures: Figures) -> str:
+def _how_many(figures: Outline) -> str:
     totals, before, earlier = figures.totals, figures.before, figures.days_before
     text = f"{counted(totals.sessions, 'session')} from {counted(totals.sources, 'address', 'addresses')}"
     if before is None:
@@ -135,7 +135,7 @@ def _how_many(figures: Figures) -> str:
     return f"{text}: {how} {than(how)} on {days_in_words(earlier)} ({number(before.sessions)}{from_when})."
 
 
-def _who_got_in(figures: Figures) -> str:
+def _who_got_in(figures: Outline) -> str:
     totals = figures.totals
     if not totals.sessions_in:
         return f"Nobody got in: {counted(totals.logins, 'login')} tried, none accepted."
@@ -150,7 +150,7 @@ def _who_got_in(figures: Figures) -> str:
     return text + "."
 
 
-def _what_is_new(figures: Figures) -> str:
+def _what_is_new(figures: Outline) -> str:
     news = figures.news
     rare = f"{counted(news.rare_scripts.total, 'script was', 'scripts were')} typed by one address alone."
     if not figures.has_past:
@@ -160,7 +160,7 @@ def _what_is_new(figures: Figures) -> str:
     return f"Never seen before: {listed(new) or 'no network, no file, no key'}; {rare}"
 
 
-def _what_is_missing(figures: Figures) -> str:
+def _what_is_missing(figures: Outline) -> str:
     missing = [gap for gap in figures.gaps if gap.missing]
     if not missing:
         return "Every service has told what it can."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from sqlalchemy import text
 from cowrie_enrich_dagster.cowrie.fields import TEXT_CHARS
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report.cards import address_card, session_cards
-from cowrie_enrich_dagster.report.figures import figures_of
+from cowrie_enrich_dagster.report.figures import figures_of, outline_of
 from cowrie_enrich_dagster.report.words import headline
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.engine import Database
@@ -133,6 +133,19 @@ def test_only_what_no_earlier_day_had_is_new(enriched: Enricher) -> None:
     first = figures_of(enriched, Days.parse("2025-11-01"))
     assert first.news.files is None
     assert "nothing can be called new" in " ".join(headline(first))
+
+
+@pytest.mark.parametrize("span", ["2025-11-02", "2025-11-01..2025-11-03", "2024-01-01"])
+def test_the_first_sentences_are_those_of_the_whole_report(enriched: Enricher, span: str) -> None:
+    """What is computed for them alone is equal, field by field; so are the sentences."""
+    days = Days.parse(span)
+    outline, figures = outline_of(enriched, days), figures_of(enriched, days)
+    moving = {"made_at", "gaps"}
+    for name in {one.name for one in fields(outline)} - moving:
+        assert getattr(outline, name) == getattr(figures, name), name
+    still = [replace(gap, as_of=outline.made_at, done_at=None) for gap in outline.gaps]
+    assert still == [replace(gap, as_of=outline.made_at, done_at=None) for gap in figures.gaps]
+    assert headline(outline) == headline(figures)
 
 
 def test_campaigns_are_told(enriched: Enricher) -> None:
