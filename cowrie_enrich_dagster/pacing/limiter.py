@@ -116,8 +116,8 @@ class AdaptiveRateLimiter:
         database's error when the database stays away for longer than a restart takes.
         """
         started = self._monotonic()
-        if not self._line.acquire(timeout=min(max(0.0, max_wait), threading.TIMEOUT_MAX)):
-            raise SlotRefused(self.policy.service, self._look() or Wait(time.time(), 0.0, Reason.SPACING))
+        # Whoever has no patience left for the line asks once all the same: a slot may be free.
+        is_our_turn = self._line.acquire(timeout=min(max(0.0, max_wait), threading.TIMEOUT_MAX))
         try:
             outcome = self._take()
             while isinstance(outcome, Wait):
@@ -126,7 +126,8 @@ class AdaptiveRateLimiter:
                 outcome = self._after(outcome)
             self._await(outcome)
         finally:
-            self._line.release()
+            if is_our_turn:
+                self._line.release()
         return replace(outcome, waited_s=self._monotonic() - started)
 
     def confirm(self, slot: Slot, max_wait: float) -> Slot:

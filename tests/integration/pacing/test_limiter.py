@@ -382,6 +382,17 @@ def test_a_worker_that_dies_with_its_slot_holds_nobody_up_for_long(limiter: Buil
     assert limiter().acquire(60).waited_s == pytest.approx(1.015 + HOLD_S, abs=TOLD_POLL_S)
 
 
+def test_who_has_no_time_to_stand_in_line_asks_once(database: Database) -> None:
+    """While another thread waits for its slot, a refusal says how long it is, and a free slot is given."""
+    limiter = AdaptiveRateLimiter(database, Policy("service", rate=0.5, burst=2))
+    limiter.mark_sent(limiter.acquire(0))
+    with limiter._line:
+        limiter.mark_sent(limiter.acquire(0))
+        with pytest.raises(SlotRefused) as caught:
+            limiter.acquire(0)
+    assert caught.value.wait_s > 1
+
+
 def test_a_slot_given_back_holds_nobody_up(limiter: Build) -> None:
     """Its connection failed: the next one goes a spacing later."""
     worker = limiter()
