@@ -120,7 +120,6 @@ class DatabaseCache:
                 moments[key] = _moment(moment)
         return moments
 
-    @survives_outage
     def expiring(self, connection: Connection, service: str, before: datetime) -> set[str]:
         """The keys whose answers have expired at the moment `before`, in the caller's transaction."""
         query = select(_TABLE.c.cache_key).where(
@@ -128,6 +127,7 @@ class DatabaseCache:
         )
         return set(connection.execute(query).scalars())
 
+    @survives_outage
     def _rows(self, service: str, keys: list[str], columns: str) -> list[Any]:
         # Plain columns, decoded one by one above: a typed result would fail as a whole on one broken row.
         query = text(f"SELECT cache_key, {columns} FROM enrichment_cache WHERE {_OF_KEYS[self._dialect]}")
