@@ -42,7 +42,6 @@ from cowrie_enrich_dagster.enrichment.keys import Chosen, Key, keys_of, password
 from cowrie_enrich_dagster.enrichment.knowledge import AskedService, Knowledge, gather, told_in_time
 from cowrie_enrich_dagster.enrichment.learned import Learned, note_changed, write_news
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
-from cowrie_enrich_dagster.enrichment.notices import tell
 from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
 from cowrie_enrich_dagster.enrichment.plan import Plan, ServicePlan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
@@ -95,8 +94,7 @@ class Pipeline(Asking):
         report.days_of_other_lists = self.days_of_other_lists()
         report.cache = self.cache.metrics.as_dict()
         report.elapsed_s = time.monotonic() - started
-        end_run(self.database, run_id, report)
-        tell(self, report)
+        end_run(self, run_id, report)
         return report
 
     def _goals(self, plan: Plan) -> dict[str, Among]:

@@ -8,7 +8,9 @@ from sqlalchemy import select
 
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.hit_rates import SessionsWithoutCall
+from cowrie_enrich_dagster.enrichment.notices import tell
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
+from cowrie_enrich_dagster.enrichment.wiring import Wiring
 from cowrie_enrich_dagster.storage.engine import Database, survives_outage
 from cowrie_enrich_dagster.storage.tables import EnrichmentRun, table_of
 from cowrie_enrich_dagster.vocabulary import Days
@@ -35,9 +37,14 @@ def begin_run(database: Database, kind: str, days: Days | None, run_id: str | No
     return run_id
 
 
+def end_run(parts: Wiring, run_id: str, report: RunReport) -> None:
+    """Complete the row with the report; tell the operator what is to be told (see `notices`)."""
+    _write_end(parts.database, run_id, report)
+    tell(parts, report)
+
+
 @survives_outage
-def end_run(database: Database, run_id: str, report: RunReport) -> None:
-    """Complete the row with the report."""
+def _write_end(database: Database, run_id: str, report: RunReport) -> None:
     with database.write() as connection:
         ended = {
             "status": report.status,

@@ -14,7 +14,6 @@ from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_befor
 from cowrie_enrich_dagster.enrichment.keys import EVERY_SESSION, Chosen, keys_of
 from cowrie_enrich_dagster.enrichment.knowledge import ever_told, forget
 from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
-from cowrie_enrich_dagster.enrichment.notices import tell
 from cowrie_enrich_dagster.enrichment.pipeline import Pipeline
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE
 from cowrie_enrich_dagster.enrichment.run_report import DrainReport, RunReport
@@ -48,8 +47,7 @@ class Upkeep(Pipeline):
         report.sessions = learned.sessions
         report.days_of_other_lists = self.days_of_other_lists()
         report.elapsed_s = time.monotonic() - started
-        end_run(self.database, run_id, report)
-        tell(self, report)
+        end_run(self, run_id, report)
         return DrainReport(report, fetched, sorted(learned.days))
 
     def refresh(

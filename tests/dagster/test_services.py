@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.simulator.pages import REFUSED_KEY
 from tests.all_services import hashes, write_attacks
 from tests.dagster.conftest import Materialise
+from tests.hook import Hook
 from tests.logs import routable_ips
 
 
@@ -110,3 +112,20 @@ def test_a_failing_feed_is_a_warning(
     assert set(failed) == {"dshield_feed_read", "newest_session"}
     assert failed["dshield_feed_read"].severity is AssetCheckSeverity.WARN
     assert set(simulator.calls_per_key("dshield")) == set(ips)
+
+
+def test_the_operator_is_told_of_a_bad_key_by_webhook(
+    materialise: Materialise, environment: pytest.MonkeyPatch, simulator: Simulator, tmp_path: Path
+) -> None:
+    """A run of Dagster's tells it as one of the command line does, once."""
+    environment.setenv("COWRIE_LOG_DIR", str(write_attacks(tmp_path / "attacks", routable_ips(2), hashes(2))))
+    environment.setenv("ENRICH_SERVICES", "virustotal")
+    environment.setenv("VIRUSTOTAL_API_URL", simulator.url("virustotal"))
+    environment.setenv("VIRUSTOTAL_API_KEY", REFUSED_KEY)
+    with closing(Hook()) as hook:
+        environment.setenv("ENRICH_WEBHOOK_URL", hook.url())
+        for _ in range(2):
+            assert materialise("2025-11-01").success
+        told = [text for text in hook.texts if text.startswith("A key is refused")]
+    assert len(told) == 1
+    assert "virustotal refuses VIRUSTOTAL_API_KEY." in told[0]

@@ -143,7 +143,7 @@ def summarise(
         ledger = pipeline.ledger()
         report.foresee(ledger)
         run_id = begin_run(pipeline.database, "enrichment_cache", days, context.run.run_id)
-        end_run(pipeline.database, run_id, report)
+        end_run(pipeline, run_id, report)
         by_day = {
             day: {
                 **answers_of_day(
