@@ -182,12 +182,8 @@ def _webhook(settings: Settings) -> Part:
     if settings.webhook_url is None:
         return Part("webhook", "off", "ENRICH_WEBHOOK_URL is not set")
     where, through = _way_to(settings.webhook_url.get_secret_value())
-    try:
-        socket.create_connection(through or where, CONNECT_TIMEOUT_S).close()
-    except OSError as problem:
-        return Part(
-            "webhook", "warning", f"cannot be reached ({_first_line(problem)}); runs go on without it"
-        )
+    if why := _out_of_reach(through or where):
+        return Part("webhook", "warning", f"{why}; runs go on without it")
     return Part("webhook", "ok", "reachable")
 
 
@@ -201,10 +197,7 @@ def _services(enricher: Enricher, *, limits_are_known: bool) -> Iterator[Part]:
             yield _maxmind(enricher)
             continue
         where, through = _way_to(enricher.source(name).config.api_url)
-        try:
-            socket.create_connection(through or where, CONNECT_TIMEOUT_S).close()
-        except OSError as problem:
-            why = f"cannot be reached ({_first_line(problem)})"
+        if why := _out_of_reach(through or where):
             yield Part(name, "failed", f"{_shown(through or where)} {why}")
             continue
         warnings: list[str] = []
@@ -226,6 +219,15 @@ def _services(enricher: Enricher, *, limits_are_known: bool) -> Iterator[Part]:
 
 _Where = tuple[str, int]
 _PORTS = {"https": 443, "http": 80, "whois": 43}
+
+
+def _out_of_reach(where: _Where) -> str | None:
+    """Why no connection is made there; None where one is."""
+    try:
+        socket.create_connection(where, CONNECT_TIMEOUT_S).close()
+    except OSError as problem:
+        return f"cannot be reached ({_first_line(problem)})"
+    return None
 
 
 def _way_to(url: str) -> tuple[_Where, _Where | None]:

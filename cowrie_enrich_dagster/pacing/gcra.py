@@ -57,14 +57,14 @@ def spacing(state: State, policy: Policy) -> float:
     What delays a request on its way (switches, queues) does not shrink with the spacing: where the margin
     would be less than `MIN_MARGIN_S`, that is added instead, but never more than `MAX_MARGIN` of the spacing.
     """
-    return 1 / rate_in_effect(state, policy) + margin(state, policy)
-
-
-def margin(state: State, policy: Policy) -> float:
-    """What `spacing` adds, in seconds."""
     exact = 1 / rate_in_effect(state, policy)
     floor = min(MIN_MARGIN_S, MAX_MARGIN * exact) if policy.margin else 0.0
-    return max(policy.margin * exact, floor)
+    return exact + max(policy.margin * exact, floor)
+
+
+def waits_for_the_one_before(state: State, policy: Policy) -> bool:
+    """Whether a slot is kept back until the request of the one before has left."""
+    return spacing(state, policy) >= LOOP_SPACING_S
 
 
 def guard(state: State, policy: Policy) -> float:
@@ -96,7 +96,7 @@ def decide(
         windows={name: replace(window, used=window.used + 1) for name, window in windows.items()},
         recent=_logged(candidate.recent, policy, at),
         unsent=(*_still_unsent(candidate, policy, now), Unsent(number, at, before))
-        if spacing(candidate, policy) >= LOOP_SPACING_S
+        if waits_for_the_one_before(candidate, policy)
         else (),
         configured_rate=policy.rate,
         configured_burst=policy.burst,
@@ -114,9 +114,8 @@ def retake(state: State, policy: Policy, slot: Grant, now: float) -> tuple[State
     _, why = held_until(state, policy, now)
     if state.requests_total != slot.number or why is not None:
         return state, None
-    counted = _counted_from(state, policy, slot, now)
     moved = tuple(replace(one, at=now) if one.number == slot.number else one for one in state.unsent)
-    counted = replace(counted, unsent=moved)
+    counted = replace(_counted_from(state, policy, slot, now), unsent=moved)
     return counted, replace(slot, at=now, counted_in=_ends(counted.windows))
 
 
@@ -177,8 +176,7 @@ def roll_windows(state: State, policy: Policy, at: float) -> dict[str, WindowCou
 
 
 def _due(state: State, policy: Policy, now: float) -> tuple[float, Reason]:
-    tolerance = (burst_in_effect(state, policy) - 1) * spacing(state, policy)
-    due = [(_sane_tat(state, policy, now) - tolerance, Reason.SPACING), (now, Reason.SPACING)]
+    due = [(_sane_tat(state, policy, now) - _tolerance(state, policy), Reason.SPACING), (now, Reason.SPACING)]
     hold, why = held_until(state, policy, now)
     if why is not None:
         due.append((hold, why))
@@ -200,8 +198,12 @@ def _is_kept_back(state: State, policy: Policy, now: float, lead: float) -> bool
     What was due in a burst may: the bucket has room for it.
     """
     held_up = sum(max(0.0, now - max(slot.tat_before, slot.at)) for slot in _still_unsent(state, policy, now))
-    tolerance = (burst_in_effect(state, policy) - 1) * spacing(state, policy)
-    return held_up > 0 and _sane_tat(state, policy, now) + held_up - tolerance - now > lead
+    due = _sane_tat(state, policy, now) + held_up - _tolerance(state, policy)
+    return held_up > 0 and due - now > lead
+
+
+def _tolerance(state: State, policy: Policy) -> float:
+    return (burst_in_effect(state, policy) - 1) * spacing(state, policy)
 
 
 def _still_unsent(state: State, policy: Policy, now: float) -> tuple[Unsent, ...]:

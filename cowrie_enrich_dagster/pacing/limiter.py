@@ -137,9 +137,8 @@ class AdaptiveRateLimiter:
         meanwhile. Raises what `acquire` raises.
         """
         deadline = self._monotonic() + max_wait
-        spacing = gcra.spacing(slot.state, self.policy)
-        allowed = min(MAX_LATENESS_S, spacing / 2)
-        for lead in LEADS_S if spacing >= gcra.LOOP_SPACING_S else (0.0,):
+        allowed = min(MAX_LATENESS_S, gcra.spacing(slot.state, self.policy) / 2)
+        for lead in LEADS_S if gcra.waits_for_the_one_before(slot.state, self.policy) else (0.0,):
             if self._monotonic() - slot.due <= allowed:
                 break
             if moved := self._retake(slot, lead):

@@ -9,6 +9,7 @@ from email.utils import formatdate
 import pytest
 
 from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, Policy
+from cowrie_enrich_dagster.pacing.gcra import HOLD_S
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from tests.integration.pacing.web import WebServer
@@ -29,7 +30,10 @@ def most_in_a_second(arrivals: list[float]) -> int:
 
 
 def test_four_processes_have_one_budget(database: Database, database_url: str, server: WebServer) -> None:
-    """Four processes together keep the rate of one, use nearly all of it, and a killed one costs nothing."""
+    """Four processes together keep the rate of one, and use nearly all of it.
+
+    A killed one costs no more than the moment for which the next waits for a slot that it may have held.
+    """
     job = Job(database_url, f"{server.url}/a", {"rate": RATE}, seconds=2.8)
     with Workers(job) as workers:
         workers.start()
@@ -39,7 +43,7 @@ def test_four_processes_have_one_budget(database: Database, database_url: str, s
     span = server.arrivals[-1] - server.arrivals[0]
     assert all(not result["errors"] for result in results)
     assert most_in_a_second(server.arrivals) <= RATE + 1
-    assert 0.7 * RATE * span <= len(server.arrivals) <= RATE * span + 1
+    assert 0.9 * RATE * (span - HOLD_S) <= len(server.arrivals) <= RATE * span + 1
 
 
 def test_retry_after_to_one_process_stops_all(
