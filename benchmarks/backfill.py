@@ -108,7 +108,7 @@ def backfill(variables: Mapping[str, str], days: list[str], database: Database) 
             _wait(lambda: _count(database, OPEN) == 0)
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(dev.pid, signal.SIGTERM)
+                os.killpg(dev.pid, signal.SIGKILL)  # it hangs on SIGTERM to the whole group
     return {
         "runs": len(runs),
         "failed": sum(run.status is not DagsterRunStatus.SUCCESS for run in runs),
