@@ -211,6 +211,23 @@ def test_the_card_of_an_address_is_what_the_logs_have_of_it(enriched: Enricher) 
     }
 
 
+def test_cards_tell_the_campaigns(enriched: Enricher) -> None:
+    """A session its own, an address those of its sessions, with figures of the whole campaign."""
+    with enriched.database.read() as connection:
+        member = connection.execute(
+            text("SELECT session_id, src_ip, campaign_id FROM session_campaigns ORDER BY session_id LIMIT 1")
+        ).one()
+    (card,) = session_cards(enriched.database, member.session_id)
+    (told,) = card.campaigns
+    assert (told["campaign_id"], told["sessions"]) == (member.campaign_id, 1)
+    of_address = address_card(enriched.database, member.src_ip)
+    assert of_address is not None
+    (own,) = (one for one in of_address.campaigns if one["campaign_id"] == member.campaign_id)
+    assert 1 <= own["sessions"] <= of_address.sessions
+    shared = ("label", "sources", "first_seen", "last_seen")
+    assert {name: own[name] for name in shared} == {name: told[name] for name in shared}
+
+
 def test_an_id_used_on_two_sensors_is_two_cards(enriched: Enricher) -> None:
     """Each with its own address and lines, in order of time."""
     (sensor, identity), one = next(item for item in logged().items() if item[1].count("cowrie.command.input"))
