@@ -138,11 +138,12 @@ def _count(database: Database, query: str) -> int:
 
 
 def rows(url: str) -> list[str]:
-    """Every enriched session as text, without the moments at which answers came."""
+    """Every enriched session as text, without the moments at which answers came, nor how late that was."""
     with closing(Database(url)) as database, database.read() as connection:
         found = [dict(row) for row in connection.execute(select(table_of(EnrichedSession))).mappings()]
     for row in found:
         row["intel"] = _without_moments(row["intel"])
+        row["knowledge"] = row["knowledge"].lstrip("0123456789 ")
     return sorted(json.dumps(row, sort_keys=True, default=str) for row in found)
 
 
