@@ -39,6 +39,7 @@ from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsRes
 from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays, newest_session
 from cowrie_enrich_dagster.enrichment.notices import tell
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
+from cowrie_enrich_dagster.readable import instant
 from cowrie_enrich_dagster.settings import Settings
 from cowrie_enrich_dagster.vocabulary import Days, utc_now
 
@@ -228,7 +229,7 @@ def _why_nothing_is_asked(ledger: Iterable[LedgerEntry]) -> str:
 
 def _when(entry: LedgerEntry) -> str:
     moments = (entry.status.next_slot_at, entry.next_attempt_at)
-    return f"{max(moment for moment in moments if moment):%Y-%m-%d %H:%M:%S} UTC"
+    return instant(max(moment for moment in moments if moment))
 
 
 def _unfinished(instance: DagsterInstance, job_name: str) -> list[DagsterRun]:

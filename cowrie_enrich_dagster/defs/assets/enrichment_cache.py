@@ -27,9 +27,7 @@ from cowrie_enrich_dagster.defs.columns import described, sample_of_answers
 from cowrie_enrich_dagster.defs.metadata import (
     bars,
     counts_table,
-    duration,
     eta_metadata,
-    percent,
     table,
     tell,
 )
@@ -42,6 +40,7 @@ from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.lookups.source import FetchReport
+from cowrie_enrich_dagster.readable import duration, percent
 from cowrie_enrich_dagster.storage.tables import EnrichmentCache
 
 
