@@ -1,4 +1,4 @@
-"""However cheaply logs are read: the same rows, byte for byte, and the same counts, as they were once right."""
+"""However cheaply logs are read: the rows and counts that were once right, byte for byte."""
 
 from __future__ import annotations
 
