@@ -51,6 +51,7 @@ _UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 MAX_DAYS_PER_RUN = 31
+"""What the sensor puts into one run, unless ENRICH_DAYS_PER_RUN says fewer."""
 MAX_RECORDS = 10_000
 LOOK_SECONDS = 5.0
 """How long one tick reads logs that are new to it; Dagster ends a tick after 60 seconds."""
@@ -105,7 +106,7 @@ def new_log_files(
                 ASSET_PARTITION_RANGE_END_TAG: str(days.last),
             },
         )
-        for days in _ranges(decision.ask)
+        for days in _ranges(decision.ask, settings.days_per_run or MAX_DAYS_PER_RUN)
     ]
     return SensorResult(run_requests=requests, cursor=decision.cursor.dump())
 
@@ -251,12 +252,12 @@ def _fingerprint(marks: Iterable[str]) -> str:
     return sha256("".join(marks).encode()).hexdigest()[:16]
 
 
-def _ranges(days: Iterable[date]) -> Iterator[Days]:
-    """Neighbouring days as ranges of at most a month."""
+def _ranges(days: Iterable[date], at_most: int) -> Iterator[Days]:
+    """Neighbouring days as ranges of at most so many."""
     for _, run in groupby(enumerate(sorted(days)), key=lambda item: item[1].toordinal() - item[0]):
         together = [day for _, day in run]
-        for start in range(0, len(together), MAX_DAYS_PER_RUN):
-            part = together[start : start + MAX_DAYS_PER_RUN]
+        for start in range(0, len(together), at_most):
+            part = together[start : start + at_most]
             yield Days(part[0], part[-1])
 
 

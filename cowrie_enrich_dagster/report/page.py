@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(n=readable.number, moment=readable.moment, script=_script, clip=_clip)
+    environment.filters.update(n=readable.number, moment=_moment, script=_script, clip=_clip)
     return environment
 
 
@@ -66,6 +67,10 @@ def _shown(value: Any) -> Any:
     if value is None:
         return "–"
     return visible(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _moment(at: datetime | date | None) -> Markup:
+    return Markup("<time>{}</time>").format(readable.moment(at))
 
 
 def _clip(text: str | None, chars: int) -> str | None:
@@ -91,7 +96,7 @@ def _tiles(figures: Figures) -> list[tuple[str, int, str, str]]:
         "sessions_in": ("Got in", "sessions with an accepted login"),
         "logins": ("Logins tried", "accepted and refused"),
         "commands": ("Commands", "lines that were typed"),
-        "files": ("Files", "different ones, by SHA-256"),
+        "files": ("Files", "different ones, by SHA\N{NON-BREAKING HYPHEN}256"),
     }
     return [
         (name, _of(figures.totals, key), text, _compared(figures, key)) for key, (name, text) in of.items()

@@ -48,7 +48,7 @@ def when_done(gap: Gap) -> str:
     if not gap.missing:
         return ""
     if gap.never:
-        return f"never at this pace: {number(gap.arriving_per_day)} more come in a day"
+        return f"never at this pace: {number(gap.arriving_per_day)} new ones come in a day"
     if gap.done_at is not None:
         is_near = gap.done_at - gap.as_of < timedelta(days=2)
         return f"by {moment(gap.done_at)} UTC" if is_near else f"by {moment(gap.done_at.date())}"
@@ -69,7 +69,10 @@ def reasons(gap: Gap) -> list[str]:
 
 def known(knowledge: str) -> str:
     """`enriched_sessions.knowledge` in words."""
-    told = {"before": "before it", "during": "during it", "unknown": "–", "0 days after": "the same day"}
+    told = {
+        **{"before": "before it", "during": "during it", "unknown": "–"},
+        **{"0 days after": "the same day", "1 days after": "1 day after"},
+    }
     return told.get(knowledge, knowledge)
 
 
@@ -109,7 +112,7 @@ def _who_got_in(figures: Outline) -> str:
         f"{number(totals.sessions_with_files)} left files ({number(totals.files)} different)"
     )
     if totals.sessions_malicious:
-        text += f", {number(totals.sessions_malicious)} of them one that a service calls malicious"
+        text += f", {number(totals.sessions_malicious)} of these one that a service calls malicious"
     return text + "."
 
 
@@ -118,9 +121,9 @@ def _what_is_new(figures: Outline) -> str:
     rare = f"{counted(news.rare_scripts.total, 'script was', 'scripts were')} typed by one address alone."
     if not figures.has_past:
         return f"These are the first days on record, so nothing can be called new; {rare}"
-    kinds = {"network": news.networks, "file": news.files, "key": news.keys}
+    kinds = {"campaign": news.campaigns, "network": news.networks, "file": news.files, "key": news.keys}
     new = [counted(top.total, kind) for kind, top in kinds.items() if top and top.total]
-    return f"Never seen before: {listed(new) or 'no network, no file, no key'}; {rare}"
+    return f"Never seen before: {listed(new) or 'no campaign, no network, no file, no key'}; {rare}"
 
 
 def _what_is_missing(figures: Outline) -> str:
