@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Date, bindparam, delete, func, literal, selec
 from cowrie_enrich_dagster.cowrie import DayOfPieces, Session, sessions_of
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import (
     MovedDay,
     SessionPiece,
