@@ -218,6 +218,10 @@ class SessionIp(Base):
     known_scanner: Mapped[bool] = mapped_column(
         server_default=false(), doc="On the operator's list of scanners: never asked about"
     )
+    scanner_list: Mapped[str | None] = mapped_column(
+        String(64),
+        doc="The list of scanners (`list:name`) that holds it now: not asked about meanwhile; null: none",
+    )
 
     __table_args__ = (Index("ix_session_ips_src_ip", "src_ip"),)
 
@@ -387,6 +391,11 @@ class EnrichedSession(Base):
     source_reports: Mapped[int | None] = mapped_column(
         BigInteger, doc="How often the service's contributors reported it"
     )
+    source_lists: Mapped[list[str] | None] = mapped_column(
+        Json,
+        doc="JSON list of the lists that held the source when the session ended, each `list:name`, or "
+        "`list:name (late)` where the list was fetched for the first time after that; null: none",
+    )
     file_malicious: Mapped[int | None] = mapped_column(
         Integer, doc="How many of the session's files a service calls malicious; null: not asked"
     )
@@ -398,7 +407,8 @@ class EnrichedSession(Base):
         Integer, doc="How many of its passwords are not in known breaches; null: not asked"
     )
     provenance: Mapped[dict[str, Any] | None] = mapped_column(
-        Json, doc="JSON: column -> the service that it is from, or `list`"
+        Json,
+        doc="JSON: column -> the service that it is from, `list` (the operator's own) or a `list:name`",
     )
     intel: Mapped[dict[str, Any]] = mapped_column(
         Json,
@@ -791,3 +801,7 @@ class LogFile(Base):
         "an unchanged file is scanned once; of a file that is no log the reason, and nothing of "
         "its content",
     )
+
+
+# At the end: they are made of what stands above.
+from cowrie_enrich_dagster.storage import list_tables as _list_tables  # noqa: E402, F401

@@ -8,6 +8,8 @@ from cowrie_enrich_dagster.services.lists.fetching import (
     Fetched,
     ListPlace,
     fetch_list,
+    is_list,
+    list_service_name,
 )
 from cowrie_enrich_dagster.services.lists.networks import Network, as_text, parse_network
 from cowrie_enrich_dagster.services.lists.reading import (
@@ -28,6 +30,8 @@ __all__ = [
     "ReadList",
     "as_text",
     "fetch_list",
+    "is_list",
+    "list_service_name",
     "parse_network",
     "read_list",
     "refuse_shrunken",

@@ -17,7 +17,18 @@ MAX_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 120.0
 """The deadline of a list's request, its body read."""
 
+_PREFIX = "list:"
 _VALIDATOR = re.compile(r"[ -~]{1,200}")
+
+
+def list_service_name(name: str) -> str:
+    """What a list is called among the services: in the queue, in the ledger, and beside what it tells."""
+    return f"{_PREFIX}{name}"
+
+
+def is_list(service: str) -> bool:
+    """Whether that is such a name."""
+    return service.startswith(_PREFIX)
 
 
 @dataclass(frozen=True)

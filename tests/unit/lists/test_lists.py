@@ -113,7 +113,7 @@ def test_half_a_list_is_refused_and_a_small_one_may_shrink() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["1.2.3", "01.2.3.4", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/-1", "::1%eth0", "1.2.3.4/٣", "a.b", "::/129", "\0"],
+    ["1.2.3", "01.2.3.4", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/-1", "::1%eth0", "1.2.3.4/٣", "::/129", "\0"],
 )  # fmt: skip
 def test_what_is_no_network_is_none(word: str) -> None:
     """No shorthand, no octal, no zone."""
