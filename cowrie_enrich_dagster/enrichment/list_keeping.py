@@ -27,7 +27,7 @@ from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport, Source
 from cowrie_enrich_dagster.pacing import QuotaStatus
 from cowrie_enrich_dagster.services import Service
-from cowrie_enrich_dagster.services.lists import MAX_BYTES, ListPlace, list_service_name
+from cowrie_enrich_dagster.services.lists import MAX_BYTES, ListPlace
 from cowrie_enrich_dagster.settings import ServiceSettings
 from cowrie_enrich_dagster.settings.values import Network
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -91,7 +91,7 @@ class ListKeeping(Asking):
             return {}
         without = tuple(self._held(addresses_to_ask(self.database))) if but is None else but
         holding = self.list_book.holding("scanner", addresses, without)
-        return {address: list_service_name(name) for address, name in holding.items()}
+        return {address: f"list:{name}" for address, name in holding.items()}
 
     def _held(self, addresses: Sequence[str]) -> dict[str, str]:
         held = {}

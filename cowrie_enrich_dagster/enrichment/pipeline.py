@@ -1,8 +1,8 @@
 """A run, step by step; each step is safe to repeat.
 
 logs -> `ingest` -> `summarise_addresses` -> `look_at_lists` -> `fetch_feeds` -> `plan_and_open` -> `enrich`
-(rows at once, with what is known) -> asking (per service, while the run has time) -> `write_news` (what was learned,
-where it belongs). `run` is all of them; Dagster's assets call them one by one.
+(rows at once, with what is known) -> asking (per service, while the run has time) -> `write_news` (what was
+learned, where it belongs). `run` is all of them; Dagster's assets call them one by one.
 """
 
 from __future__ import annotations

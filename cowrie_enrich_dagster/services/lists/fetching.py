@@ -17,12 +17,12 @@ MAX_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 120.0
 """The deadline of a list's request, its body read."""
 
-_PREFIX = "list:"
+_PREFIX = "list_"
 _VALIDATOR = re.compile(r"[ -~]{1,200}")
 
 
 def list_service_name(name: str) -> str:
-    """What a list is called among the services: in the queue, in the ledger, and beside what it tells."""
+    """What a list is called among the services: in the queue, the cache and the ledger."""
     return f"{_PREFIX}{name}"
 
 

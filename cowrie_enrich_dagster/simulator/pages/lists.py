@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network
 
 from cowrie_enrich_dagster.simulator.model import HeaderStyle
 from cowrie_enrich_dagster.simulator.pages._world import draw
@@ -52,11 +52,10 @@ class Lists:
 
 def _network(where: str) -> IPv4Network | None:
     try:
-        network = ip_network(where.replace("-", "/"))
+        network = IPv4Network(where.replace("-", "/"))
     except ValueError:
         return None
-    fits = isinstance(network, IPv4Network) and network.num_addresses <= MAX_ADDRESSES
-    return network if fits else None
+    return network if network.num_addresses <= MAX_ADDRESSES else None
 
 
 @lru_cache(maxsize=16)

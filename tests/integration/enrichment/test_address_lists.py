@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import select, text
 
 from cowrie_enrich_dagster.enrichment import Enricher
-from cowrie_enrich_dagster.simulator import Fault, Limit, Simulator, TokenBucket
+from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.storage.list_tables import AddressList, ListEntry
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, Lookup, SessionIp, table_of
 from cowrie_enrich_dagster.vocabulary import Days
@@ -47,13 +48,14 @@ def configure(tmp_path: Path) -> Callable[..., None]:
 
 
 class Clock:
-    """The database's clock, set by hand."""
+    """The database's clock, set by hand; it goes on, for slots are waited for on it."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
+        self._since = time.monotonic()
 
     def __call__(self) -> datetime:
-        return self.now
+        return self.now + timedelta(seconds=time.monotonic() - self._since)
 
 
 def at(enricher: Enricher, moment: datetime) -> Clock:
@@ -62,10 +64,9 @@ def at(enricher: Enricher, moment: datetime) -> Clock:
     return clock
 
 
-def serve(simulator: Simulator, body: str, times: int = 1, **headers: str) -> None:
-    simulator.control(
-        faults={"lists": (Fault(kind="reply", status=200, body=body, headers=headers, times=times),)}
-    )
+def serve(simulator: Simulator, body: str, times: int = 1) -> None:
+    """The next answers for any list are this text."""
+    simulator.set_fault("lists", Fault(kind="reply", status=200, body=body, times=times))
 
 
 def lines(*addresses: str) -> str:
@@ -90,7 +91,7 @@ def tor(simulator: Simulator, form: str = "addresses", percent: int = 50, **more
 def test_a_list_is_fetched_once_and_its_sessions_say_so(
     open_enricher: Open, simulator: Simulator, configure: Callable[..., None]
 ) -> None:
-    """One request for all addresses, as who we are and without a key; `source_lists` and `source_is_tor` follow."""
+    """One request for all addresses, without a key; `source_lists` and `source_is_tor` follow."""
     configure(tor(simulator))
     enricher = open_enricher()
     report = enricher.run(DAY)
@@ -270,7 +271,7 @@ def test_a_greedy_scanners_list_is_refused_until_its_share_is_allowed(
 def test_hostile_lists_are_refused_and_the_last_good_one_is_kept(
     open_enricher: Open, simulator: Simulator, configure: Callable[..., None], form: str, why: str
 ) -> None:
-    """What is no list changes nothing, and the run says why; an hour later it is asked for again, not before."""
+    """What is no list changes nothing, and the run says why; it is asked for again an hour later."""
     configure(tor(simulator))
     enricher = open_enricher()
     clock = at(enricher, START + timedelta(days=1))
@@ -296,29 +297,34 @@ def test_hostile_lists_are_refused_and_the_last_good_one_is_kept(
 
 
 @on_sqlite
-def test_a_file_that_breaks_off_a_fault_and_a_limit_are_failures(
+def test_what_cannot_be_had_is_a_failure_and_retry_after_is_obeyed(
     open_enricher: Open, simulator: Simulator, configure: Callable[..., None]
 ) -> None:
-    """A body shorter than its Content-Length, a server's fault, a 429 with Retry-After: the old list holds."""
+    """A fault, a broken connection, a move, a 429 with Retry-After (which is obeyed): the old list holds."""
     configure(tor(simulator, refresh_hours=2))
     enricher = open_enricher(ENRICH_MAX_WAIT_SECONDS="0")
     clock = at(enricher, START + timedelta(days=1))
     enricher.refresh_lists()
-    body = "11.0.0.1\n" * 100
     for fault, why in (
-        (Fault(kind="reply", status=200, body=body, headers={"Transfer-Encoding": "chunked"}), "failed: "),
-        (Fault(kind="reply", status=500), "failed: a fault of the service (HTTP 500)"),
+        (Fault(kind="reply", status=500), "failed: "),
+        (Fault(kind="reset"), "failed: "),
         (Fault(kind="reply", status=301, headers={"Location": "/x"}), "refused: status 301: it has moved"),
+        (Fault(kind="reply", status=429, retry_after_s=7200), "failed: rate limited (HTTP 429)"),
     ):
         clock.now += timedelta(hours=3)
-        simulator.control(faults={"lists": (fault,)})
+        simulator.set_fault("lists", fault)
         (report,) = enricher.refresh_lists()
         assert report.problem.startswith(why)
         assert report.entries
-    simulator.control(
-        faults={"lists": ()},
-        limits={"lists": Limit(rules=(TokenBucket(per_minute=0.001),), retry_after="seconds")},
-    )
+    sent = len(simulator.requests("lists"))
+    simulator.set_fault("lists")
+    clock.now += timedelta(minutes=90)  # the hour is over, what the 429 said is not
+    (report,) = enricher.refresh_lists()
+    assert report.status == "failed"
+    assert len(simulator.requests("lists")) == sent
+    clock.now += timedelta(minutes=90)
+    (report,) = enricher.refresh_lists()
+    assert report.problem == ""
 
 
 def test_an_own_list_keeps_addresses_from_being_sent(
@@ -373,5 +379,5 @@ def test_the_ledger_shows_lists_beside_the_services(
     configure(tor(simulator))
     enricher = open_enricher()
     enricher.refresh_lists()
-    assert [entry.status.service for entry in enricher.ledger()] == ["dshield", "list:exits"]
+    assert [entry.status.service for entry in enricher.ledger()] == ["dshield", "list_exits"]
     assert datetime.now(timezone.utc) > START
