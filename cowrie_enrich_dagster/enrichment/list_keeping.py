@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from functools import cached_property
 from ipaddress import ip_network
 
-from sqlalchemy import Column, MetaData, Table, Text, text
+from sqlalchemy import Column, Date, MetaData, Table, Text, bindparam, text
 
 from cowrie_enrich_dagster.cache import HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment import list_store
@@ -32,7 +33,7 @@ from cowrie_enrich_dagster.settings import ServiceSettings
 from cowrie_enrich_dagster.settings.values import Network
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database, survives_outage
-from cowrie_enrich_dagster.vocabulary import LookupStatus
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
 _LISTED = Table(
     "listed_sources", MetaData(), Column("src_ip", Text, primary_key=True), Column("scanner_list", Text)
@@ -93,6 +94,14 @@ class ListKeeping(Asking):
         holding = self.list_book.holding("scanner", addresses, without)
         return {address: f"list:{name}" for address, name in holding.items()}
 
+    def listed_by_day(self, days: Days) -> dict[date, int]:
+        """How many addresses of each day some list held at some time."""
+        counts = {}
+        for day in days:
+            addresses = _addresses_of(self.database, day)
+            counts[day] = len(self.list_book.spans(addresses))
+        return counts
+
     def _held(self, addresses: Sequence[str]) -> dict[str, str]:
         held = {}
         for one in self.settings.lists:
@@ -127,6 +136,13 @@ class ListKeeping(Asking):
 
 def _no_keep(body: bytes | None, place: ListPlace) -> list_store.Look:
     raise NotImplementedError("this list is only shown")
+
+
+@survives_outage
+def _addresses_of(database: Database, day: date) -> list[str]:
+    query = text("SELECT src_ip FROM session_ips WHERE day = :day").bindparams(bindparam("day", day, Date))
+    with database.read() as connection:
+        return list(connection.execute(query).scalars())
 
 
 @survives_outage

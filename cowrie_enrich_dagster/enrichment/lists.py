@@ -82,6 +82,13 @@ class ListReport:
             return f"{self.status}: {self.reason}{kept}"
         return "it was not looked at for too long" if self.is_late else ""
 
+    @property
+    def is_of_other_size(self) -> bool:
+        """Whether it has less than half, or more than twice, the entries of the time before."""
+        if not self.entries or not self.entries_before or self.entries_before < MIN_ADDRESSES:
+            return False
+        return not 0.5 <= self.entries / self.entries_before <= 2
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
         good_at = self.good_at.isoformat() if self.good_at else None
