@@ -17,7 +17,7 @@ from dagster import (
 from cowrie_enrich_dagster.defs.assets.session_ips import session_ips
 from cowrie_enrich_dagster.defs.columns import described
 from cowrie_enrich_dagster.defs.metadata import duration, escape, table, tell
-from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.lists import ListReport
@@ -51,7 +51,7 @@ def list_asset() -> AssetsDefinition | AssetSpec:
         name=NAME,
         group_name="feeds",
         partitions_def=daily,
-        backfill_policy=single_run,
+        backfill_policy=in_runs,
         retry_policy=retry,
         deps=[session_ips],
         check_specs=[_READ],
