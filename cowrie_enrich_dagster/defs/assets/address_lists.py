@@ -16,11 +16,12 @@ from dagster import (
 
 from cowrie_enrich_dagster.defs.assets.session_ips import session_ips
 from cowrie_enrich_dagster.defs.columns import described
-from cowrie_enrich_dagster.defs.metadata import duration, escape, table, tell
+from cowrie_enrich_dagster.defs.metadata import escape, table, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.lists import ListReport
+from cowrie_enrich_dagster.readable import duration
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.list_tables import ListEntry
 
