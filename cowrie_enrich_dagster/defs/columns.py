@@ -78,6 +78,8 @@ def enriched_lineage() -> TableColumnLineage:
             deps[name] = [TableColumnDep("cowrie_sessions", of_session)]
         elif name == "source_is_scanner":
             deps[name] = [*answer, TableColumnDep("session_ips", "known_scanner")]
+        elif name == "source_lists":
+            deps[name] = [TableColumnDep("address_lists", field) for field in ("network", "seen_from")]
         elif name == "knowledge":
             deps[name] = [
                 TableColumnDep("enrichment_cache", "fetched_at"),

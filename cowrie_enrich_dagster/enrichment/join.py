@@ -30,6 +30,7 @@ from sqlalchemy import (
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, TOUCHED, Chosen, Key, touch
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge, Observed
+from cowrie_enrich_dagster.enrichment.list_book import LATE, NO_SPANS, Spans, moments_of
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage
@@ -51,6 +52,8 @@ _FACTS = {
     "reports": "source_reports",
 }
 """Which column of `enriched_sessions` each shared fact about an address fills."""
+_SAID = {"tor": "is_tor", "scanner": "is_scanner"}
+"""The facts that public lists tell, by what they say."""
 _LISTED = "list"
 """Where a fact comes from that the operator's own list tells."""
 _ENRICHED = table_of(EnrichedSession)
@@ -72,6 +75,7 @@ _ADDRESS_INTEL = Table(
     Column("abuse_score", Integer),
     Column("classification", Text),
     Column("reports", BigInteger),
+    Column("lists", Json),
     Column("provenance", Json),
     Column("intel", Json),
     Column("known_at", UtcDateTime),
@@ -118,7 +122,7 @@ _JOIN = """
         s.files, s.files_left_out, s.file_hashes, s.urls, s.tunnels, s.tunnels_left_out,
         coalesce(a.scope, 'invalid'),
         a.as_number, a.as_organization, a.country_iso_code, a.is_scanner, a.is_proxy, a.is_vpn, a.is_tor,
-        a.abuse_score, a.classification, a.reports,
+        a.abuse_score, a.classification, a.reports, a.lists,
         f.malicious, f.label, p.breached, p.novel,
         {merged_provenance},
         {merged_intel},
@@ -179,16 +183,17 @@ def enrich_sessions(
     addresses: Sequence[Key],
     knowledge: Sequence[Knowledge],
     passwords: Iterable[str],
+    spans: Spans = NO_SPANS,
 ) -> JoinReport:
     """Replace the `enriched_sessions` rows of `days`.
 
     `knowledge` comes in order of trust: the first service that knows a shared fact is believed. `passwords`
-    are the SHA-1 hashes (upper-case hex) tried on these days.
+    are the SHA-1 hashes (upper-case hex) tried on these days; `spans` tell when which lists held an address.
     """
     span = _ENRICHED.c.day.between(days.first, days.last)
     with database.write() as connection:
         report = _write(database, connection, Chosen.of_days(days), delete(_ENRICHED).where(span),
-                        addresses, knowledge, passwords)  # fmt: skip
+                        addresses, knowledge, passwords, spans)  # fmt: skip
         written = select(func.count()).select_from(_ENRICHED).where(span)
         report.sessions = connection.execute(written).scalar_one()
     return report
@@ -202,6 +207,7 @@ def enrich_touched(
     knowledge: Sequence[Knowledge],
     passwords: Iterable[str],
     then: Callable[[Connection], None],
+    spans: Spans = NO_SPANS,
 ) -> JoinReport:
     """Write anew the rows of the sessions in which the `keys` occur; `then` is called in the transaction.
 
@@ -211,7 +217,7 @@ def enrich_touched(
     with database.write() as connection:
         touch(database, connection, keys)
         # A row whose session has gone or moved meanwhile is the business of whoever moved it.
-        report = _write(database, connection, TOUCHED, None, addresses, knowledge, passwords)
+        report = _write(database, connection, TOUCHED, None, addresses, knowledge, passwords, spans)
         then(connection)
         report.sessions = connection.execute(text("SELECT count(*) FROM touched")).scalar_one()
         connection.execute(text("DROP TABLE touched"))
@@ -226,6 +232,7 @@ def _write(
     addresses: Sequence[Key],
     knowledge: Sequence[Knowledge],
     passwords: Iterable[str],
+    spans: Spans,
 ) -> JoinReport:
     report = JoinReport()
     for known in knowledge:
@@ -234,7 +241,7 @@ def _write(
     if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('enriched_sessions'))"))
     for table, rows in (
-        (_ADDRESS_INTEL, _address_rows(addresses, of[Subject.IP])),
+        (_ADDRESS_INTEL, _address_rows(addresses, of[Subject.IP], spans)),
         (_FILE_INTEL, _file_rows(of[Subject.FILE_SHA256])),
         (_PASSWORD_INTEL, _password_rows(of[Subject.PASSWORD_SHA1_PREFIX], passwords)),
     ):
@@ -275,10 +282,14 @@ def _ended_since(connection: Connection, knowledge: Sequence[Knowledge]) -> None
         connection.execute(statement, {"service": known.name})
 
 
-def _address_rows(addresses: Sequence[Key], knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:
-    """For each address a row per span of time in which the same answers were the known ones."""
+def _address_rows(
+    addresses: Sequence[Key], knowledge: Sequence[Knowledge], spans: Spans
+) -> Iterator[list[Any]]:
+    """For each address a row per span of time in which the same answers and lists were the known ones."""
     for address in addresses:
-        changes = sorted({moment for known in knowledge for moment in known.changes(address.value)})
+        listed = spans.get(address.value, ())
+        moments = {moment for known in knowledge for moment in known.changes(address.value)}
+        changes = sorted(moments | moments_of(listed))
         for start, end in zip([_ALWAYS, *changes], [*changes, _FOREVER], strict=True):
             facts: dict[str, Any] = dict.fromkeys(_FACTS)
             provenance: dict[str, Any] = {}
@@ -287,6 +298,8 @@ def _address_rows(addresses: Sequence[Key], knowledge: Sequence[Knowledge]) -> I
             if address.known_scanner:
                 facts["is_scanner"] = True
                 provenance["source_is_scanner"] = _LISTED
+            on_lists = {name: span.says for span in listed if (name := span.holds(start))}
+            _believe(facts, provenance, {name: says for name, says in on_lists.items() if not _is_late(name)})
             for known in knowledge:
                 observed = known.as_of(address.value, start)
                 if observed is None:
@@ -295,9 +308,24 @@ def _address_rows(addresses: Sequence[Key], knowledge: Sequence[Knowledge]) -> I
                 intel[known.name] = observed.as_dict()
                 known_at = max(known_at or _ALWAYS, observed.fetched_at)
                 _merge(facts, provenance, known, observed)
+            _believe(facts, provenance, on_lists)  # late ones after whoever was asked at the time
             yield [
-                address.value, start, end, address.scope.value, *facts.values(), provenance, intel, known_at
+                address.value, start, end, address.scope.value, *facts.values(), sorted(on_lists) or None,
+                provenance, intel, known_at,
             ]  # fmt: skip
+
+
+def _is_late(name: str) -> bool:
+    return name.endswith(LATE)
+
+
+def _believe(facts: dict[str, Any], provenance: dict[str, Any], lists: Mapping[str, str]) -> None:
+    """Fill the facts that lists tell, each from the first by name, where nothing else does."""
+    for name, says in sorted(lists.items()):
+        fact = _SAID.get(says)
+        if fact is not None and facts[fact] is None:
+            facts[fact] = True
+            provenance[_FACTS[fact]] = name
 
 
 def _merge(facts: dict[str, Any], provenance: dict[str, Any], known: Knowledge, observed: Observed) -> None:

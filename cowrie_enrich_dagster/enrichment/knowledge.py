@@ -119,7 +119,8 @@ class Knowledge:
 
     def without_answer(self, key: Key) -> dict[str, Any]:
         """As it stands in `enriched_sessions.intel` where nothing is known: why not."""
-        detail = "listed as a known scanner" if key.known_scanner else self._last(key).detail
+        spared = "listed as a known scanner" if key.known_scanner else key.scanner_list
+        detail = spared or self._last(key).detail
         told = {"status": self.status(key).value}
         return {**told, "detail": detail} if detail else told
 
@@ -202,6 +203,7 @@ def unanswered(database: Database, service: Service, days: Days) -> dict[str, se
     query = text("""
         SELECT a.src_ip FROM session_ips AS a
         WHERE a.day BETWEEN :first AND :last AND a.scope = 'global' AND NOT a.known_scanner
+          AND a.scanner_list IS NULL
           AND NOT EXISTS (SELECT 1 FROM enrichment_cache AS c WHERE c.service = :service
                           AND c.cache_key = a.src_ip AND c.expires_at > :now)
         GROUP BY a.src_ip

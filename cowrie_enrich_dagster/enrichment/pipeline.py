@@ -1,8 +1,8 @@
 """A run, step by step; each step is safe to repeat.
 
-logs -> `ingest` -> `summarise_addresses` -> `fetch_feeds` -> `plan_and_open` -> `enrich` (rows at once, with
-what is known) -> asking (per service, while the run has time) -> `write_news` (what was learned, where it
-belongs). `run` is all of them; Dagster's assets call them one by one.
+logs -> `ingest` -> `summarise_addresses` -> `look_at_lists` -> `fetch_feeds` -> `plan_and_open` -> `enrich`
+(rows at once, with what is known) -> asking (per service, while the run has time) -> `write_news` (what was
+learned, where it belongs). `run` is all of them; Dagster's assets call them one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from cowrie_enrich_dagster.enrichment.addresses import (
     days_of_other_lists,
     summarise_addresses,
 )
-from cowrie_enrich_dagster.enrichment.asking import Asking
 from cowrie_enrich_dagster.enrichment.campaigns import FoundCampaigns, find_campaigns
 from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns, campaigns_of_days
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
@@ -41,6 +40,9 @@ from cowrie_enrich_dagster.enrichment.join import enrich_sessions
 from cowrie_enrich_dagster.enrichment.keys import Chosen, Key, keys_of, password_hashes
 from cowrie_enrich_dagster.enrichment.knowledge import AskedService, Knowledge, gather, told_in_time
 from cowrie_enrich_dagster.enrichment.learned import Learned, note_changed, write_news
+from cowrie_enrich_dagster.enrichment.list_book import Spans
+from cowrie_enrich_dagster.enrichment.list_keeping import ListKeeping
+from cowrie_enrich_dagster.enrichment.lists import ListReport
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
 from cowrie_enrich_dagster.enrichment.plan import Plan, ServicePlan, Take, plan_service
@@ -51,14 +53,13 @@ from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.pacing import Reason
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.settings import ConfigError
-from cowrie_enrich_dagster.settings.values import Network
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import Days, Progress, Subject
 
 logger = logging.getLogger(__name__)
 
 
-class Pipeline(Asking):
+class Pipeline(ListKeeping):
     """The steps of a range of days."""
 
     def run(self, days: Days, progress: Progress | None = None, *, wait: bool = False) -> RunReport:
@@ -75,6 +76,7 @@ class Pipeline(Asking):
 
         report.add_ingest(self.ingest(days, progress))
         report.ips = self.summarise_addresses(days).distinct
+        report.add_lists(self.look_at_lists(until=until))
         report.add_feeds(self.fetch_feeds(days, until=until))
         plan = self.plan_and_open(days)
         report.add_plan(plan)
@@ -126,14 +128,16 @@ class Pipeline(Asking):
         """Let addresses, lookups and enriched rows follow sessions that the logs of other days moved."""
         moved = moved_days(self.database)
         for day, moved_at in moved.items():
-            span = Days(day, day)
-            self.summarise_addresses(span)
-            self.plan_and_open(span)
-            self.enrich(span)
+            self._follow(Days(day, day))
             with self.database.write() as connection:
                 note_changed(self.database, connection, [day])
                 followed(connection, day, moved_at)
         return list(moved)
+
+    def _follow(self, days: Days) -> None:
+        self.summarise_addresses(days)
+        self.plan_and_open(days)
+        self.enrich(days)
 
     def first_kept_day(self) -> date | None:
         """The oldest day that ENRICH_KEEP_DAYS keeps; None: all are."""
@@ -154,17 +158,20 @@ class Pipeline(Asking):
 
     def summarise_addresses(self, days: Days) -> AddressReport:
         """`sessions` -> `session_ips`."""
-        return summarise_addresses(self.database, days, *self._lists)
+        return summarise_addresses(self.database, days, *self.own_and_scanners(), self.scanner_lists)
 
     @survives_outage
     def days_of_other_lists(self) -> list[date]:
         """The days whose rows do not follow the present lists of our own networks and of scanners yet."""
-        return days_of_other_lists(self.database, *self._lists)
+        return days_of_other_lists(self.database, *self.own_and_scanners())
 
-    @property
-    def _lists(self) -> tuple[Sequence[Network], Sequence[Network]]:
-        listed = self.settings.scanners_file
-        return self.settings.all_own_networks(), listed.networks if listed else ()
+    def look_at_lists(self, *, until: float = math.inf) -> list[ListReport]:
+        """Look at every list whose time has come; days of addresses that such a list makes ours follow."""
+        reports = self.refresh_lists(until=until)
+        if any(report.says == "own" and (report.came or report.went) for report in reports):
+            for day in self.days_of_other_lists():
+                self._follow(Days(day, day))
+        return reports
 
     def fetch_feeds(self, days: Days, *, until: float = math.inf) -> list[FeedReport]:
         """Let every feed answer what it can for `days`; a feed that fails is told in its report."""
@@ -232,7 +239,8 @@ class Pipeline(Asking):
             chosen = Chosen.of_days(days)
             passwords = password_hashes(self.database, connection, chosen) if self._asks_passwords else []
         knowledge = self.knowledge_of(keys)
-        report = enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords)
+        spans = self.spans_of(keys[Subject.IP])
+        report = enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords, spans)
         if by_day is not None:
             by_day.update(self._reports_by_day(days, knowledge))
         return report
@@ -274,7 +282,11 @@ class Pipeline(Asking):
 
     def write_news(self) -> Learned:
         """Write what was learned since into the rows it concerns, whatever their day."""
-        return write_news(self.database, self.queue, self.services, self.knowledge_of)
+        return write_news(self.database, self.queue, self.services, self.knowledge_of, self.spans_of)
+
+    def spans_of(self, addresses: Sequence[Key]) -> Spans:
+        """When which lists held these addresses."""
+        return self.list_book.spans([key.value for key in addresses])
 
     def knowledge_of(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
         """All that every service has told about these keys by now, in order of trust."""

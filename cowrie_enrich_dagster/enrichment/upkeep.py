@@ -21,6 +21,7 @@ from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.services import OWN_MOMENTS
 from cowrie_enrich_dagster.services.feeds import FEEDS
+from cowrie_enrich_dagster.services.lists import list_service_name
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import LAST_DAY, Days, Progress
 
@@ -104,7 +105,8 @@ class Upkeep(Pipeline):
     def cleanup(self, *, dry_run: bool = False) -> dict[str, int]:
         """Take expired answers out of the cache into `observations`; returns how many, by service."""
         if not dry_run:
-            archive_expired(self.database, OWN_MOMENTS, FEEDS)
+            lists = [list_service_name(one.name) for one in self.settings.lists]
+            archive_expired(self.database, OWN_MOMENTS, [*FEEDS, *lists])
         return self.cache.database.cleanup_expired(dry_run=dry_run)
 
     def forget_old_days(self, *, dry_run: bool) -> Forgotten:
