@@ -5,7 +5,7 @@ What services said is put together once per distinct key; the join over the sess
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -28,9 +28,12 @@ from sqlalchemy import (
 )
 
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
+from cowrie_enrich_dagster.enrichment.facts import OF_ADDRESSES
 from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, TOUCHED, Chosen, Key, touch
-from cowrie_enrich_dagster.enrichment.knowledge import Knowledge, Observed
+from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
 from cowrie_enrich_dagster.enrichment.list_book import LATE, NO_SPANS, Spans, moments_of
+from cowrie_enrich_dagster.enrichment.spending import NETWORK_FACTS
+from cowrie_enrich_dagster.services import Facts
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage
@@ -39,19 +42,6 @@ from cowrie_enrich_dagster.vocabulary import Days, Subject
 
 _ALWAYS = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FOREVER = datetime(9999, 1, 1, tzinfo=timezone.utc)
-_FACTS = {
-    "as_number": "source_as_number",
-    "as_organization": "source_as_organization_name",
-    "country_iso_code": "source_geo_country_iso_code",
-    "is_scanner": "source_is_scanner",
-    "is_proxy": "source_is_proxy",
-    "is_vpn": "source_is_vpn",
-    "is_tor": "source_is_tor",
-    "abuse_score": "source_abuse_score",
-    "classification": "source_classification",
-    "reports": "source_reports",
-}
-"""Which column of `enriched_sessions` each shared fact about an address fills."""
 _SAID = {"tor": "is_tor", "scanner": "is_scanner"}
 """The facts that public lists tell, by what they say."""
 _LISTED = "list"
@@ -291,7 +281,7 @@ def _address_rows(
         moments = {moment for known in knowledge for moment in known.changes(address.value)}
         changes = sorted(moments | moments_of(listed))
         for start, end in zip([_ALWAYS, *changes], [*changes, _FOREVER], strict=True):
-            facts: dict[str, Any] = dict.fromkeys(_FACTS)
+            facts: dict[str, Any] = dict.fromkeys(OF_ADDRESSES)
             provenance: dict[str, Any] = {}
             intel: dict[str, Any] = {}
             known_at: datetime | None = None
@@ -304,10 +294,15 @@ def _address_rows(
                 observed = known.as_of(address.value, start)
                 if observed is None:
                     intel[known.name] = known.without_answer(address)
-                    continue
-                intel[known.name] = observed.as_dict()
-                known_at = max(known_at or _ALWAYS, observed.fetched_at)
-                _merge(facts, provenance, known, observed)
+                    if (of_network := known.networks.get(address.value)) is None:
+                        continue
+                    known_at = max(known_at or _ALWAYS, of_network.fetched_at)
+                    told, only = of_network.facts, tuple(NETWORK_FACTS)
+                else:
+                    intel[known.name] = observed.as_dict()
+                    known_at = max(known_at or _ALWAYS, observed.fetched_at)
+                    told, only = known.facts(observed), tuple(OF_ADDRESSES)
+                _merge(facts, provenance, known.name, told, only)
             _believe(facts, provenance, on_lists)  # late ones after whoever was asked at the time
             yield [
                 address.value, start, end, address.scope.value, *facts.values(), sorted(on_lists) or None,
@@ -325,15 +320,16 @@ def _believe(facts: dict[str, Any], provenance: dict[str, Any], lists: Mapping[s
         fact = _SAID.get(says)
         if fact is not None and facts[fact] is None:
             facts[fact] = True
-            provenance[_FACTS[fact]] = name
+            provenance[OF_ADDRESSES[fact]] = name
 
 
-def _merge(facts: dict[str, Any], provenance: dict[str, Any], known: Knowledge, observed: Observed) -> None:
-    told = known.facts(observed)
-    for name, column in _FACTS.items():
-        if facts[name] is None and (value := getattr(told, name)) is not None:
-            facts[name] = value
-            provenance[column] = known.name
+def _merge(
+    facts: dict[str, Any], provenance: dict[str, Any], name: str, told: Facts, only: Collection[str]
+) -> None:
+    for fact in only:
+        if facts[fact] is None and (value := getattr(told, fact)) is not None:
+            facts[fact] = value
+            provenance[OF_ADDRESSES[fact]] = name
 
 
 def _file_rows(knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:

@@ -111,6 +111,7 @@ class ListService:
     auth_statuses: frozenset[int] = frozenset()
     batch_size = 1
     own_moment: tuple[str, ...] = ()
+    tells: frozenset[str] = frozenset()
 
     def __init__(
         self, settings: ListSettings, place: ListPlace, keep: Callable[[bytes | None, ListPlace], Look]

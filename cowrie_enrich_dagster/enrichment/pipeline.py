@@ -26,6 +26,7 @@ from cowrie_enrich_dagster.enrichment.addresses import (
 )
 from cowrie_enrich_dagster.enrichment.campaigns import FoundCampaigns, find_campaigns
 from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns, campaigns_of_days
+from cowrie_enrich_dagster.enrichment.column_course import ColumnCourse
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, read_feed
 from cowrie_enrich_dagster.enrichment.hit_rates import AnswersOfDay, Tally
@@ -48,13 +49,14 @@ from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
 from cowrie_enrich_dagster.enrichment.plan import Plan, ServicePlan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
+from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.pacing import Reason
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
-from cowrie_enrich_dagster.vocabulary import Days, Progress, Subject
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Progress, Subject
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +85,7 @@ class Pipeline(ListKeeping):
         joined = self.enrich(days)
         self.find_campaigns()
         if plan.wanted:
-            fetched = self.ask_in_slices(self._goals(plan), until, progress, self.write_news)
-            report.add_fetches(fetched)
-            if any(part.is_refused for part in fetched):  # which is said of every key, asked or not
-                joined = self.enrich(days)
-            else:
-                self._recount(joined, days)
+            joined = self._ask_for(plan, report, joined, until, progress)
         report.add_join(joined)
 
         if report.pending:
@@ -98,6 +95,23 @@ class Pipeline(ListKeeping):
         report.elapsed_s = time.monotonic() - started
         end_run(self, run_id, report)
         return report
+
+    def _ask_for(
+        self, plan: Plan, report: RunReport, joined: JoinReport, until: float, progress: Progress | None
+    ) -> JoinReport:
+        """Ask for what the plan wants; where calls are weighed, what is told decides what else is."""
+        days, weighs, is_refused = plan.days, self.settings.want is not None, False
+        while plan.wanted:
+            fetched = self.ask_in_slices(self._goals(plan), until, progress, self.write_news)
+            report.add_fetches(fetched)
+            is_refused = is_refused or any(part.is_refused for part in fetched)
+            if not weighs or time.monotonic() >= until or not any(part.api_calls for part in fetched):
+                break
+            plan = self.plan_and_open(days)
+        if is_refused or weighs:  # which is said of every key, asked or not
+            return self.enrich(days)
+        self._recount(joined, days)
+        return joined
 
     def _goals(self, plan: Plan) -> dict[str, Among]:
         return {name: self.goal(name, plan.days) for name in plan.wanted}
@@ -197,6 +211,7 @@ class Pipeline(ListKeeping):
         def told_then(service: Service, addresses: Sequence[str]) -> Mapping[str, str]:
             return told_in_time(self.database, service, addresses, days)
 
+        course = ColumnCourse(self.spending())
         plans, tallies = {}, {name: Tally(self.database, self.cache, name) for name in self.services}
         for name, service in self.services.items():
             with self.database.read() as connection:
@@ -209,11 +224,14 @@ class Pipeline(ListKeeping):
                     has_key=self.has_key(name),
                     take=take,
                     count=tallies[name].count,
+                    spare=course.spare if self.settings.want else None,
+                    release=self._release if take else None,
                 )
             plans[name].rates = tallies[name].rates
         if by_day:
             self._rates_by_day(days, plans, tallies)
-        return Plan(days, count_addresses(self.database, days), plans)
+        columns = course.shares(self._keys_of_days(days)[Subject.IP]) if self.settings.want else []
+        return Plan(days, count_addresses(self.database, days), plans, columns)
 
     def _rates_by_day(
         self, days: Days, plans: Mapping[str, ServicePlan], tallies: Mapping[str, Tally]
@@ -224,6 +242,27 @@ class Pipeline(ListKeeping):
                 for name, service in self.services.items():
                     if service.subject is subject:
                         plans[name].rates_by_day[day] = tallies[name].of_some(sent)
+
+    def spending(self) -> Spending:
+        """What is worth a call now."""
+        return Spending(
+            self.settings.want,
+            self.services,
+            self._can_ask,
+            self.database,
+            self.cache.database,
+            lambda addresses: self.list_book.holding("tor", addresses),
+        )
+
+    def _can_ask(self, name: str) -> bool:
+        if not self.has_key(name):
+            return False
+        return self.source(name).limiter.snapshot().cooldown_reason is not Reason.AUTH_FAILED
+
+    @survives_outage
+    def _release(self, name: str, keys: Sequence[str]) -> None:
+        with self.database.write() as connection:
+            self.queue.close(connection, keys, LookupStatus.SKIPPED_POLICY, service=name)
 
     def plan_and_open(self, days: Days, *, by_day: bool = False) -> Plan:
         """Plan `days`, and open a lookup for all that is wanted."""
@@ -290,13 +329,16 @@ class Pipeline(ListKeeping):
 
     def knowledge_of(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
         """All that every service has told about these keys by now, in order of trust."""
-        return [self._knowledge(name, keys[service.subject]) for name, service in self.services.items()]
+        spending = self.spending()
+        return [
+            self._knowledge(name, keys[service.subject], spending) for name, service in self.services.items()
+        ]
 
-    def _knowledge(self, name: str, keys: Sequence[Key]) -> Knowledge:
+    def _knowledge(self, name: str, keys: Sequence[Key], spending: Spending) -> Knowledge:
         has_key = self.has_key(name)
         held_by = self.source(name).limiter.snapshot().cooldown_reason if has_key else None
         asked = AskedService(self.services[name], has_key, is_refused=held_by is Reason.AUTH_FAILED)
-        return gather(self.database, self.cache, self.queue, asked, keys)
+        return gather(self.database, self.cache, self.queue, asked, keys, spending)
 
     def _recount(self, report: JoinReport, days: Days) -> None:
         """Bring the statuses in the report up to date: what was asked meanwhile, and how it ended."""

@@ -47,6 +47,7 @@ def upgrade() -> None:
         sqlite_where=OPEN,
         postgresql_where=OPEN,
     )
+    op.add_column("lookups", sa.Column("asked_for", sa.Text()))
     op.add_column("session_ips", sa.Column("scanner_list", sa.String(64)))
     op.add_column(
         "enriched_sessions", sa.Column("source_lists", sa.JSON().with_variant(JSONB(), "postgresql"))
@@ -55,6 +56,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_column("enriched_sessions", "source_lists")
+    op.drop_column("lookups", "asked_for")
     op.drop_column("session_ips", "scanner_list")
     op.drop_table("list_entries")
     op.drop_table("address_lists")
