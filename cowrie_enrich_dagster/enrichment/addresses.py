@@ -12,6 +12,7 @@ from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
+from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -135,7 +136,12 @@ def summarise_addresses(
                 files=row["downloads"] + row["uploads"],
             )
             rows.append([*row.values(), scopes[ip].value, priority, ip in known_scanners])
-        connection.execute(delete(_ADDRESSES).where(_ADDRESSES.c.day.between(days.first, days.last)))
+        of_days = _ADDRESSES.c.day.between(days.first, days.last)
+        before = {
+            tuple(row)
+            for row in connection.execute(select(_ADDRESSES.c.day, _ADDRESSES.c.src_ip).where(of_days))
+        }
+        connection.execute(delete(_ADDRESSES).where(of_days))
         columns = [
             "day",
             "src_ip",
@@ -149,6 +155,9 @@ def summarise_addresses(
             "known_scanner",
         ]
         insert_rows(connection, _ADDRESSES, columns, rows)
+        # What everybody shares is judged by all addresses; another run may have found the days' campaigns.
+        changed = {day for day, _ in before.symmetric_difference((row[0], row[1]) for row in rows)}
+        note_sessions_changed(database, connection, sorted(changed))
         never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL or ip in known_scanners]
         # What was opened before its key was listed is not asked any more.
         LookupQueue(database).close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)
