@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cowrie_enrich_dagster import readable
 from cowrie_enrich_dagster.export.destination import opened
 from cowrie_enrich_dagster.report import plots, words
 from cowrie_enrich_dagster.report.figures import Figures
@@ -37,6 +38,7 @@ def render_page(figures: Figures, drawn: Mapping[str, plots.Plot] | None = None)
         .get_template("page.html")
         .render(
             f=figures,
+            readable=readable,
             words=words,
             why=WHY,
             tiles=_tiles(figures),
@@ -56,7 +58,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(n=words.number, moment=_moment, script=_script, clip=_clip)
+    environment.filters.update(n=readable.number, moment=_moment, script=_script, clip=_clip)
     return environment
 
 
@@ -68,22 +70,22 @@ def _shown(value: Any) -> Any:
 
 
 def _moment(at: datetime | date | None) -> Markup:
-    return Markup("<time>{}</time>").format(words.moment(at))
+    return Markup("<time>{}</time>").format(readable.moment(at))
 
 
 def _clip(text: str | None, chars: int) -> str | None:
-    return None if text is None else words.clipped(text, chars)
+    return None if text is None else readable.clipped(text, chars)
 
 
 def _script(lines: tuple[str, ...]) -> str:
     """The first lines of a script, each clipped; a line that was sent as several is several."""
     every = [part for line in lines for part in line.splitlines() or [""]]
     shown = [
-        line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}… ({words.number(len(line))} characters)"
+        line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}… ({readable.number(len(line))} characters)"
         for line in every[:LINES_SHOWN]
     ]
     more = len(every) - len(shown)
-    return "\n".join([*shown, *([f"… {words.counted(more, 'more line')}"] if more else [])])
+    return "\n".join([*shown, *([f"… {readable.counted(more, 'more line')}"] if more else [])])
 
 
 def _tiles(figures: Figures) -> list[tuple[str, int, str, str]]:
@@ -111,7 +113,7 @@ def _compared(figures: Figures, key: str) -> str:
         return ""  # the first sentence says so
     before = _of(figures.before, key)
     how = words.change(_of(figures.totals, key), before)
-    return how if how == "none before" else f"{how} {words.than(how)} {words.number(before)}"
+    return how if how == "none before" else f"{how} {words.than(how)} {readable.number(before)}"
 
 
 def plots_of(figures: Figures) -> dict[str, plots.Plot]:

@@ -19,10 +19,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cowrie_enrich_dagster.readable import moment, number
 from cowrie_enrich_dagster.report.gaps import Gap
 from cowrie_enrich_dagster.report.sources import Origin
 from cowrie_enrich_dagster.report.totals import Slot
-from cowrie_enrich_dagster.report.words import number
 from cowrie_enrich_dagster.terminal import visible
 
 P = ParamSpec("P")
@@ -116,7 +116,7 @@ def timeline(slots: Sequence[Slot], *, hourly: bool, narrow: bool = False) -> Pl
     told = (
         f"Sessions by {of}: {number(sum(slot.sessions for slot in slots))} in all, of which "
         f"{number(sum(slot.sessions_in for slot in slots))} got in; most, {number(most.sessions)}, "
-        f"in the {of} from {most.start:%Y-%m-%d %H:%M} UTC"
+        f"in the {of} from {moment(most.start)} UTC"
     )
     return _drawn(figure, told, f"timeline{narrow}")
 

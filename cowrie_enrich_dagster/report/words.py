@@ -1,40 +1,15 @@
-"""The figures in words: numbers, spans, changes, and the few sentences that say it all."""
+"""The figures in words: days, changes, and the few sentences that say it all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 
+from cowrie_enrich_dagster.readable import counted, listed, moment, number
 from cowrie_enrich_dagster.report.figures import Outline
 from cowrie_enrich_dagster.report.gaps import WHY, Gap
 from cowrie_enrich_dagster.vocabulary import Days
 
 _SERVICES_NAMED = 3
-
-
-def number(value: int | float) -> str:
-    """With thousands apart: `1,400`."""
-    return f"{value:,.0f}"
-
-
-def clipped(text: str, chars: int) -> str:
-    """The text, or its beginning and `…`."""
-    return text if len(text) <= chars else f"{text[:chars]}…"
-
-
-def counted(value: int, one: str, many: str | None = None) -> str:
-    """`1 session`, `1,400 sessions`."""
-    return f"{number(value)} {one if value == 1 else many or one + 's'}"
-
-
-def share(part: int, whole: int) -> str:
-    """`34 %`; what is little, and not nothing, is `< 1 %`."""
-    if not whole or not part:
-        return "0 %"
-    percent = 100 * part / whole
-    if percent < 1:
-        return "< 1 %"
-    return f"{percent:.0f} %" if percent < 99.5 or part == whole else "> 99 %"
 
 
 def change(now: int, before: int) -> str:
@@ -66,18 +41,6 @@ def days_in_words(days: Days) -> str:
         return f"{first.day}–{last.day} {last:%B %Y}"
     begin = f"{first.day} {first:%B}" if first.year == last.year else f"{first.day} {first:%B %Y}"
     return f"{begin} – {last.day} {last:%B %Y}"
-
-
-def moment(at: datetime | date | None) -> str:
-    """`2025-11-02 14:03`; of a date `2025-11-02`. In UTC, as everywhere."""
-    if at is None:
-        return "–"
-    return f"{at:%Y-%m-%d %H:%M}" if isinstance(at, datetime) else f"{at:%Y-%m-%d}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def when_done(gap: Gap) -> str:

@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
@@ -28,6 +27,7 @@ from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
 from cowrie_enrich_dagster.storage import migrate
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
+from tests import warm
 from tests.all_services import hashes, write_attacks, write_mmdb
 from tests.logs import START, routable_ips, write_logs
 
@@ -63,16 +63,9 @@ class Cli:
     ) -> subprocess.CompletedProcess[str]:
         """Call it in a process of its own; `stdout` is a file to write to."""
         given = {**os.environ, **self.environment, **{name: str(value) for name, value in changes.items()}}
-        command = [sys.executable, "-m", "cowrie_enrich_dagster", *arguments]
         with Path(stdout or os.devnull).open("w") as file:
-            result = subprocess.run(
-                command,
-                env=given,
-                stdout=file if stdout else subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=60,
-                check=False,
+            result = warm.run(
+                *warm.CLI, *arguments, env=given, stdout=file if stdout else warm.PIPE, timeout=60
             )
         assert "Traceback" not in result.stderr
         assert "Exception ignored" not in result.stderr
@@ -418,8 +411,8 @@ def test_cymru_is_asked_by_whois_only(cli: Cli) -> None:
 
 def test_simulate_tells_the_whois_url_apart(cli: Cli) -> None:
     """Scripts find the base URL alone on stdout; where whois listens is said on stderr."""
-    command = [sys.executable, "-m", "cowrie_enrich_dagster", "simulate", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": warm.PIPE, "stderr": warm.PIPE}
+    with warm.Process(*warm.CLI, "simulate", "--port", "0", **pipes) as process:
         assert process.stdout
         base = process.stdout.readline()
         process.terminate()

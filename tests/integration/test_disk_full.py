@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import warm
 
 
 @pytest.fixture(params=["900k", "2500k"])
@@ -36,11 +37,9 @@ def test_a_full_disk_is_a_sentence(small: Path, sample_logs: Path) -> None:
         "ENRICH_MAX_RUN_SECONDS": "2",
         "ENRICH_SERVICES": "dshield",
     }
-    command = [sys.executable, "-m", "cowrie_enrich_dagster", "run", "--days", "2025-11-01..2025-11-03"]
+    command = [*warm.CLI, "run", "--days", "2025-11-01..2025-11-03"]
     for _ in range(2):
-        done = subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=150
-        )
+        done = warm.run(*command, env={**os.environ, **environment}, timeout=150)
         if done.returncode == 0:
             with sqlite3.connect(small / "enrich.db") as connection:
                 query = "SELECT count(*) FROM enriched_sessions"

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -22,6 +21,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from cowrie_enrich_dagster.simulator import Simulator
+from tests import warm
 from tests.integration.enrichment.conftest import environment, simulator
 from tests.servers import PostgresServer, free_port
 from tests.unit.test_deploy import COMPOSE, DEPLOY, SERVICES
@@ -34,19 +34,14 @@ MONITORING = {"metrics", "prometheus", "grafana"}
 DAY = "2025-11-01"
 
 
-def call(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+def call(environment: dict[str, str], *arguments: str) -> warm.Process:
     """A command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "cowrie_enrich_dagster", *arguments],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    env = {**os.environ, **environment}
+    return warm.Process(*warm.CLI, *arguments, env=env, stdout=warm.PIPE, stderr=warm.PIPE)
 
 
 @contextmanager
-def serving(environment: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(environment: dict[str, str]) -> Iterator[tuple[str, warm.Process]]:
     """Where the metrics are served, and the process that does."""
     process = call(environment, "metrics", "--listen", "0")
     assert process.stderr is not None
@@ -61,7 +56,7 @@ def serving(environment: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen
 
 
 @pytest.fixture
-def served(environment: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def served(environment: dict[str, str]) -> Iterator[tuple[str, warm.Process]]:
     """The metrics of a day that was run twice: the second time its answers were there."""
     environment["DSHIELD_PER_DAY"] = "1000"
     for _ in range(2):
@@ -80,7 +75,7 @@ def values(url: str) -> dict[str, float]:
 
 
 def test_the_metrics_are_served_until_the_process_is_stopped(
-    served: tuple[str, subprocess.Popen[str]], environment: dict[str, str]
+    served: tuple[str, warm.Process], environment: dict[str, str]
 ) -> None:
     """The same as on stdout, read anew each time; a stop is no failure."""
     url, process = served
@@ -172,7 +167,7 @@ def test_grafana_finds_prometheus_and_the_dashboard() -> None:
 
 
 @pytest.fixture
-def prometheus(served: tuple[str, subprocess.Popen[str]], tmp_path: Path) -> Iterator[str]:
+def prometheus(served: tuple[str, warm.Process], tmp_path: Path) -> Iterator[str]:
     """The URL of one that runs on prometheus.yml, its target where the metrics really are."""
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed")

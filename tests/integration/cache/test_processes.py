@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import threading
 from datetime import datetime, timedelta, timezone
@@ -12,6 +11,7 @@ from multiprocessing.synchronize import Barrier
 from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
+from tests import warm
 from tests.servers import PostgresServer
 
 SERVICE = "dshield"
@@ -56,8 +56,7 @@ def work(url: str, number: int, ready: Barrier, outcome: Queue[str]) -> None:
 def test_eight_processes_write_the_same_keys_at_once(database_url: str) -> None:
     """No error, no deadlock, no lost hit; the answer fetched last is the one that stays."""
     database = Database(database_url)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = warm.context()
     ready, outcome = context.Barrier(PROCESSES), context.Queue()
     processes = [
         context.Process(target=work, args=(database_url, number, ready, outcome))

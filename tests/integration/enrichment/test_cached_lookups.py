@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator
 from cowrie_enrich_dagster.storage.migrate import downgrade, upgrade
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, table_of
+from tests import warm
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
 from tests.logs import routable_ips
 
@@ -55,7 +55,7 @@ def test_processes_that_miss_the_same_keys_at_once_make_one_call_each(
 ) -> None:
     """Eight processes, 100 unknown keys: 100 calls, and all eight have all answers."""
     ips = routable_ips(100)
-    with ProcessPoolExecutor(8, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(8, mp_context=warm.context()) as pool:
         answers = [future.result() for future in [pool.submit(ask_all, environment, ips) for _ in range(8)]]
     assert simulator.calls_per_key("dshield") == dict.fromkeys(ips, 1)
     assert [len(answer) for answer in answers] == [100] * 8

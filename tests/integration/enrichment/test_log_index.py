@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from cowrie_enrich_dagster.enrichment.ingest import ingest_days, log_days
 from cowrie_enrich_dagster.enrichment.log_index import LogIndex
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.vocabulary import Days
+from tests import warm
 
 KILLED = """
 import os, signal, sys
@@ -55,7 +54,7 @@ def rows(database: Database, query: str) -> list[tuple[object, ...]]:
 def test_kill_9_loses_the_last_step_at_most(database: Database, logs: Path) -> None:
     """A process that is killed within a large file leaves what it had read, and the next goes on there."""
     url = database.url.render_as_string(hide_password=False)
-    killed = subprocess.run([sys.executable, "-c", KILLED, url, str(logs)], capture_output=True, text=True)
+    killed = warm.run("-c", KILLED, url, str(logs), timeout=60)
     assert killed.returncode == -9, killed.stderr
     done = [int(word) for word in killed.stdout.split()]
     assert len(done) == 5

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from cowrie_enrich_dagster.simulator import Fault, FixedWindow, Limit, Simulator, TokenBucket
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
+from tests import warm
 from tests.logs import routable_ips, write_logs
 from tests.servers import PostgresServer, RedisServer
 
@@ -30,13 +29,8 @@ class Worker:
     """One `cowrie-enrich` process."""
 
     def __init__(self, environment: dict[str, str], *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cowrie_enrich_dagster", *arguments],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        env = {**os.environ, **environment}
+        self.process = warm.Process(*warm.CLI, *arguments, env=env, stdout=warm.PIPE, stderr=warm.PIPE)
 
     def report(self, timeout: float = 120) -> dict[str, Any]:
         """Wait for a successful end; the JSON object printed last."""

@@ -7,7 +7,6 @@ stdin, works, and prints one JSON object: `sent`, `statuses`, `refused`, `errors
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ import requests
 
 from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, PacedSession, Policy, SlotRefused
 from cowrie_enrich_dagster.storage.engine import Database
+from tests import warm
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Workers:
     """`count` processes with the same job, started together; a context manager."""
 
     def __init__(self, job: Job, count: int = 4) -> None:
-        command = [sys.executable, "-m", "tests.integration.pacing.worker", json.dumps(asdict(job))]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.processes = [subprocess.Popen(command, **pipes) for _ in range(count)]  # type: ignore[call-overload]
+        command = ("-m", "tests.integration.pacing.worker", json.dumps(asdict(job)))
+        pipes = {"stdin": warm.PIPE, "stdout": warm.PIPE}
+        self.processes = [warm.Process(*command, **pipes) for _ in range(count)]
 
     def __enter__(self) -> Workers:
         for process in self.processes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import signal
 import socket
 import subprocess
@@ -27,6 +26,7 @@ from cowrie_enrich_dagster.simulator import (
     TokenBucket,
     max_in_sliding_window,
 )
+from tests import warm
 from tests.integration.simulator.conftest import AGENT, Get
 
 RATE = TokenBucket(per_minute=600)
@@ -54,7 +54,7 @@ def test_nothing_is_lost_under_four_processes(tmp_path: Path) -> None:
     config = SimulatorConfig(limits={"dshield": Limit(rules=(RATE,))})
     with (
         SimulatorProcess(config, log_file=log_file) as sim,
-        ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(4, mp_context=warm.context()) as pool,
     ):
         futures = [pool.submit(hammer, sim.base_url, name, len(names)) for name in names]
         seen = {name: future.result() for name, future in zip(names, futures, strict=True)}

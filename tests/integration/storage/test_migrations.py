@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date, datetime, timedelta, timezone
-from multiprocessing import get_context
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -25,6 +24,7 @@ from cowrie_enrich_dagster.storage.migrate import (
 )
 from cowrie_enrich_dagster.storage.tables import Base, Json, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import utc_now
+from tests import warm
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def upgrade_url(url: str) -> None:
 
 def test_simultaneous_upgrades_of_an_empty_database_all_succeed(empty: Database, empty_url: str) -> None:
     """Several worker processes starting at once upgrade once and do not trip over each other."""
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(4, mp_context=warm.context()) as pool:
         list(pool.map(upgrade_url, [empty_url] * 4))
     assert current(empty) == head(empty)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from cowrie_enrich_dagster.storage.migrate import (
     upgrade,
 )
 from cowrie_enrich_dagster.storage.tables import Base, Json, UtcDateTime
+from tests import warm
 from tests.integration.storage.test_migrations import OLD_ENRICHED, OLD_SESSION
 
 DAYS, EACH = 8, 5
@@ -91,7 +90,7 @@ def v14(empty_url: str) -> Database:
 
 def kill_half_way(database: Database) -> None:
     url = database.url.render_as_string(hide_password=False)
-    child = subprocess.Popen([sys.executable, "-c", KILLED, url], stdout=subprocess.PIPE, text=True)
+    child = warm.Process("-c", KILLED, url, stdout=warm.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == "in the middle\n"
     child.kill()
