@@ -13,6 +13,7 @@ from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
+from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -146,7 +147,12 @@ def summarise_addresses(
         on_lists = scanner_lists([ip for ip, scope in scopes.items() if scope is Scope.GLOBAL])
         for values in rows:
             values.append(on_lists.get(values[1]))
-        connection.execute(delete(_ADDRESSES).where(_ADDRESSES.c.day.between(days.first, days.last)))
+        of_days = _ADDRESSES.c.day.between(days.first, days.last)
+        before = {
+            tuple(row)
+            for row in connection.execute(select(_ADDRESSES.c.day, _ADDRESSES.c.src_ip).where(of_days))
+        }
+        connection.execute(delete(_ADDRESSES).where(of_days))
         columns = [
             "day",
             "src_ip",
@@ -161,6 +167,9 @@ def summarise_addresses(
             "scanner_list",
         ]
         insert_rows(connection, _ADDRESSES, columns, rows)
+        # What everybody shares is judged by all addresses; another run may have found the days' campaigns.
+        changed = {day for day, _ in before.symmetric_difference((row[0], row[1]) for row in rows)}
+        note_sessions_changed(database, connection, sorted(changed))
         never = [
             ip
             for ip, scope in scopes.items()
