@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from cowrie_enrich_dagster import frames
@@ -30,11 +31,11 @@ def events(kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, filter(None, lines)) if event["eventid"] == f"cowrie.{kind}"]
 
 
+@pytest.mark.sampled
 def test_the_queries_of_the_page(open_enricher: Open) -> None:
     """None is empty; what they count is what the logs hold."""
     assert len(QUERIES) == 12
     with open_enricher() as enricher:
-        enricher.run(SAMPLE_DAYS)
         with enricher.database.read() as connection:
             found = {
                 title: [tuple(row) for row in connection.execute(text(query))] for title, query in QUERIES
@@ -55,10 +56,10 @@ def test_the_queries_of_the_page(open_enricher: Open) -> None:
         assert of_frames["attempts"].sum() == tried.total()
 
 
+@pytest.mark.sampled
 def test_frames_have_real_types(open_enricher: Open) -> None:
     """Moments in UTC, whole numbers, truth values, lists; a day without sessions gives the same columns."""
     with open_enricher() as enricher:
-        enricher.run(SAMPLE_DAYS)
         database = enricher.database
         for frame_of in (
             frames.enriched_sessions,
