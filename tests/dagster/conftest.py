@@ -56,8 +56,8 @@ def environment(
 ) -> pytest.MonkeyPatch:
     """The environment of `dagster dev`; Dagster has run nothing yet.
 
-    The database is new or, where the test is marked as `sampled`, as the command line left it after the sample
-    days.
+    The database is new or, where the test is marked as `sampled`, what a run over the sample days at the
+    command line left.
     """
     dagster_home = shutil.copytree(dagster_template, tmp_path / "dagster")
     kind = "sampled" if request.node.get_closest_marker("sampled") else "template"
