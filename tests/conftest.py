@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,14 @@ from tests.servers import PostgresServer, RedisServer
 
 if os.access("/dev/shm", os.W_OK):  # a disk's fsync is most of what SQLite's tests would wait for
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+
+
+def _refuse_moment(moment: datetime) -> str:
+    raise TypeError(f"bound to a statement as {moment!r}; SQLite keeps moments as UtcDateTime writes them")
+
+
+# The driver would write it in another form than our columns hold, and comparisons would be false in silence.
+sqlite3.register_adapter(datetime, _refuse_moment)
 
 SAMPLE_LOGS = Path(__file__).parent / "data" / "cowrie"
 SAMPLE_DAYS = Days.parse("2025-11-01..2025-11-03")

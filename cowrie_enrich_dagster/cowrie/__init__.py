@@ -7,7 +7,7 @@ from .catalogue import FileIndex, Scan, catalogue, days_touched, index_file, sca
 from .discovery import LogFile, find_log_files
 from .ingest import DayOfPieces, PieceStream, read_pieces
 from .reports import DayCounts, PassedOver, QuarantinedLine, ReadProgress, ReadRange, ReadReport
-from .sessions import Session
+from .sessions import Row, Session
 from .timeline import sessions_of
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ReadProgress",
     "ReadRange",
     "ReadReport",
+    "Row",
     "Scan",
     "Session",
     "address_scope",

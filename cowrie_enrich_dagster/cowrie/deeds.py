@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from .fields import clean, file_hash_field, int_field, raw_text_field, text_field, url_field
@@ -36,21 +35,21 @@ class Deeds:
 
     logins: dict[Login, list[Any]] = field(default_factory=dict)
     offers: dict[tuple[str | None, str], list[Any]] = field(default_factory=dict)
-    lines: list[tuple[datetime, str]] = field(default_factory=list)
+    lines: list[tuple[str, str]] = field(default_factory=list)
     chars: int = 0
-    files: dict[File, datetime] = field(default_factory=dict)
+    files: dict[File, str] = field(default_factory=dict)
     tunnels: dict[Tunnel, list[Any]] = field(default_factory=dict)
     logins_left_out: int = 0
     lines_left_out: int = 0
     files_left_out: int = 0
     tunnels_left_out: int = 0
 
-    def login(self, at: datetime, login: Login) -> None:
+    def login(self, at: str, login: Login) -> None:
         """One attempt to log in."""
         if not _counted(self.logins, login, at, 1, MAX_LOGINS):
             self.logins_left_out += 1
 
-    def offer(self, at: datetime, fields: dict[str, Any]) -> None:
+    def offer(self, at: str, fields: dict[str, Any]) -> None:
         """A public key that was shown: an attempt of its own where no login with it is logged."""
         key = text_field(fields, "fingerprint")
         if key is not None and not _counted(
@@ -58,7 +57,7 @@ class Deeds:
         ):
             self.logins_left_out += 1
 
-    def line(self, at: datetime, fields: dict[str, Any]) -> None:
+    def line(self, at: str, fields: dict[str, Any]) -> None:
         """A line that was typed."""
         text = raw_text_field(fields, "input")
         if text is None:
@@ -70,7 +69,7 @@ class Deeds:
         self.chars += len(text)
         self.lines.append((at, text))
 
-    def file(self, at: datetime, fields: dict[str, Any], how: str) -> None:
+    def file(self, at: str, fields: dict[str, Any], how: str) -> None:
         """A file that came, or should have come."""
         url = url_field(fields, _URL_CHARS)
         name = text_field(fields, "filename", _PATH_CHARS) or text_field(fields, "destfile", _PATH_CHARS)
@@ -86,7 +85,7 @@ class Deeds:
         elif known is None or at < known:
             self.files[file] = at
 
-    def tunnel(self, at: datetime, fields: dict[str, Any], requests: int) -> None:
+    def tunnel(self, at: str, fields: dict[str, Any], requests: int) -> None:
         """A tunnel that was asked for (1), or another event that names its target (0)."""
         target = text_field(fields, "dst_ip"), int_field(fields, "dst_port", _MAX_PORT)
         if target != (None, None) and not _counted(self.tunnels, target, at, requests, MAX_TUNNELS):
@@ -120,7 +119,7 @@ class Deeds:
         )
 
 
-def _counted(counts: dict[Any, list[Any]], item: Any, at: datetime, number: int, limit: int) -> bool:
+def _counted(counts: dict[Any, list[Any]], item: Any, at: str, number: int, limit: int) -> bool:
     """Add `number` to the item's count; False if it is new and there are enough others."""
     known = counts.get(item)
     if known is None:
@@ -138,7 +137,7 @@ def _in_order(counts: dict[Any, list[Any]]) -> Iterable[tuple[Any, int]]:
     return ((item, counts[item][1]) for item in in_order)
 
 
-def _moment(line: tuple[datetime, str]) -> datetime:
+def _moment(line: tuple[str, str]) -> str:
     return line[0]
 
 

@@ -45,7 +45,9 @@ class InvalidEvent(Exception):
 
 
 class Event(NamedTuple):
-    """One valid event: `at` is UTC without tzinfo, `day` its date, `identity` a hash of the whole content.
+    """One valid event: `at` is its moment in UTC as text, `day` its date, `identity` a hash of the content.
+
+    `at` is `2025-11-01T10:00:00.123456`: so moments are in order as texts are.
 
     `identity` has 64 bits and is the same for equal content within one process. It is Python's hash of bytes,
     keyed at random for each process, so attackers cannot write two events that share it.
@@ -54,7 +56,7 @@ class Event(NamedTuple):
     sensor: str
     session: str
     kind: str
-    at: datetime
+    at: str
     day: date
     identity: int
     fields: dict[str, Any]
@@ -71,6 +73,7 @@ def is_cowries(record: dict[str, Any]) -> bool:
     )
 
 
+_new = tuple.__new__  # a third of the time of the constructor, for every line of a log
 _days: dict[str, date] = {}  # "2025-11-01" -> its date; at most one entry per day of the accepted years
 
 
@@ -98,8 +101,8 @@ def parse_event(record: object, sensor: str) -> Event:
         if stamp[10:20:9] != "T." or stamp[26:] != "Z":
             raise ValueError
         day = _days[stamp[:10]]
-        at = datetime.fromisoformat(stamp[:26])
-        if at.tzinfo is not None:
+        at = stamp[:26]
+        if datetime.fromisoformat(at).tzinfo is not None:
             raise ValueError
     except (KeyError, ValueError):
         at, day = _any_moment(stamp)
@@ -108,9 +111,9 @@ def parse_event(record: object, sensor: str) -> Event:
     except TypeError:
         raise InvalidEvent("nested too deep") from None
     own = record.get("sensor")
-    if type(own) is str and own:
+    if (own != sensor or len(sensor) > SENSOR_CHARS) and type(own) is str and own:
         sensor = clean(own, SENSOR_CHARS) or sensor
-    return Event(sensor, session, kind, at, day, identity, record)
+    return _new(Event, (sensor, session, kind, at, day, identity, record))
 
 
 def _session_id(session: str) -> str:
@@ -121,8 +124,8 @@ def _session_id(session: str) -> str:
     return cleaned
 
 
-def _any_moment(stamp: str) -> tuple[datetime, date]:
+def _any_moment(stamp: str) -> tuple[str, date]:
     at = parse_moment(stamp)
     if at is None:
         raise InvalidEvent("timestamp: not a moment between the years 2000 and 2100")
-    return at, _days.setdefault(at.date().isoformat(), at.date())
+    return at.isoformat("T", "microseconds"), _days.setdefault(at.date().isoformat(), at.date())

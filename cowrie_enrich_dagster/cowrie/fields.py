@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from functools import lru_cache
 from typing import Any
@@ -11,7 +10,8 @@ from .addresses import normalised_address
 
 TEXT_CHARS = 256
 _ADDRESS_CHARS = 64
-_MAX_DURATION_SECONDS = 10 * 365 * 86400
+_MAX_DURATION_MS = 10 * 365 * 86400 * 1000
+_NUMBERS = frozenset({int, float, str})
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/]", re.ASCII)
@@ -60,9 +60,11 @@ def raw_text_field(fields: dict[str, Any], name: str) -> str | None:
 def int_field(fields: dict[str, Any], name: str, most: int) -> int | None:
     """The field as an integer of 0..`most`, also if written as a string of digits; None if it is none."""
     value = fields.get(name)
-    if type(value) is str and value.isdecimal() and len(value) <= 10:
+    if type(value) is not int:
+        if type(value) is not str or len(value) > 10 or not value.isdecimal():
+            return None
         value = int(value)
-    return value if type(value) is int and 0 <= value <= most else None
+    return value if 0 <= value <= most else None
 
 
 def address_field(fields: dict[str, Any], name: str) -> str | None:
@@ -117,13 +119,13 @@ def _as_said(shown: re.Match[str]) -> str:
 def duration_field(fields: dict[str, Any]) -> int | None:
     """A closed session's milliseconds, from `duration_ms` or, in older Cowrie, `duration` in seconds."""
     for name, factor in (("duration_ms", 1.0), ("duration", 1000.0)):
-        value = fields.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        value: Any = fields.get(name)
+        if type(value) not in _NUMBERS:
             continue
         try:
             milliseconds = float(value) * factor
         except (ValueError, OverflowError):
             continue
-        if math.isfinite(milliseconds) and 0 <= milliseconds <= _MAX_DURATION_SECONDS * 1000:
+        if 0 <= milliseconds <= _MAX_DURATION_MS:  # which nothing is that is not finite
             return round(milliseconds)
     return None

@@ -14,17 +14,18 @@ from .catalogue import catalogue
 from .feed import FileFeed
 from .reports import QuarantinedLine, ReadProgress, ReadReport, passed_over
 from .sessioniser import Heads, Sessioniser
-from .sessions import Session
+from .sessions import Row
 
 
 class DayOfPieces(NamedTuple):
     """A UTC day and, by sensor and id, what it holds of sessions: the pieces of each id, in time order.
 
-    Gone once the next day is asked for. `sessions_of` makes sessions of the pieces of all days.
+    They are rows, which `Session.of_row` reads; gone once the next day is asked for. `sessions_of` makes
+    sessions of the pieces of all days.
     """
 
     day: date
-    pieces: Iterator[list[Session]]
+    pieces: Iterator[list[Row]]
 
 
 class PieceStream(Iterator[DayOfPieces]):

@@ -6,7 +6,6 @@ Kinds: https://docs.cowrie.org/en/latest/OUTPUT.html, and those of older version
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
@@ -45,6 +44,7 @@ END_FIELDS: dict[str, Callable[[dict[str, Any]], str | int | None]] = {
 
 
 def _earlier(new: First, known: First | None) -> First:
+    """The one of the two that came first."""
     if known is None or new[0] < known[0] or (new[0] == known[0] and repr(new) < repr(known)):
         return new
     return known
@@ -61,15 +61,18 @@ def _deeds(piece: Piece) -> Deeds:
     return piece.deeds
 
 
-def _connect(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _connect(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.has_connect = True
-    ends = [read(fields) for read in END_FIELDS.values()]
-    if None not in ends:
-        piece.connect = _earlier((at, *ends), piece.connect)
+    src_ip = address_field(fields, "src_ip")
+    src_port = int_field(fields, "src_port", _MAX_PORT)
+    dst_port = int_field(fields, "dst_port", _MAX_PORT)
+    protocol = text_field(fields, "protocol", _PROTOCOL_CHARS)
+    if not (src_ip is None or src_port is None or dst_port is None or protocol is None):
+        piece.connect = _earlier((at, src_ip, src_port, dst_port, protocol), piece.connect)
         piece.ends = None
 
 
-def _closed(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _closed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     if piece.closed_at is None or at < piece.closed_at:
         piece.closed_at = at
     duration = duration_field(fields)
@@ -77,7 +80,7 @@ def _closed(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
         piece.closed = _earlier((at, duration), piece.closed)
 
 
-def _login(piece: Piece, at: datetime, fields: dict[str, Any], *, success: bool) -> First:
+def _login(piece: Piece, at: str, fields: dict[str, Any], *, success: bool) -> First:
     password = raw_text_field(fields, "password")
     if password is not None:
         digest = _digest(password) if len(password) <= TEXT_CHARS else _digest.__wrapped__(password)
@@ -89,111 +92,111 @@ def _login(piece: Piece, at: datetime, fields: dict[str, Any], *, success: bool)
     return at, username, password or None
 
 
-def _login_failed(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _login_failed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.login_failures += 1
     piece.attempt = _earlier(_login(piece, at, fields, success=False), piece.attempt)
 
 
-def _login_success(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _login_success(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.login_successes += 1
     piece.success = _earlier(_login(piece, at, fields, success=True), piece.success)
 
 
-def _fingerprint(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _fingerprint(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     _deeds(piece).offer(at, fields)
 
 
-def _exploit_attempt(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _exploit_attempt(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     # Who logs in is what the environment variable says (`-f root`), and no password is asked for.
     _deeds(piece).login(at, (text_field(fields, "value"), None, None, False))
 
 
-def _command_input(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _command_input(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.commands += 1
     _deeds(piece).line(at, fields)
 
 
-def _command_failed(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _command_failed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.commands_failed += 1
 
 
-def _command_input_failed(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _command_input_failed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.commands_failed += 1
     _command_input(piece, at, fields)
 
 
-def _session_input(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _session_input(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     _deeds(piece).line(at, fields)
 
 
-def _download(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _download(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.downloads += 1
     _deeds(piece).file(at, fields, "download")
 
 
-def _download_failed(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _download_failed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     _deeds(piece).file(at, fields, "failed")
 
 
-def _upload(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _upload(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.uploads += 1
     _deeds(piece).file(at, fields, "upload")
 
 
-def _tunnel_request(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _tunnel_request(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.tunnel_requests += 1
     _deeds(piece).tunnel(at, fields, 1)
 
 
-def _tunnel_named(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _tunnel_named(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     _deeds(piece).tunnel(at, fields, 0)
 
 
-def _tunnel_data(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _tunnel_data(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     piece.tunnel_data += 1
     _deeds(piece).tunnel(at, fields, 0)
 
 
-def _client_version(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _client_version(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     version = version_field(fields)
     if version is not None:
         piece.client_version = _earlier((at, version), piece.client_version)
 
 
-def _client_kex(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _client_kex(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     hassh = text_field(fields, "hassh", _CODE_CHARS)
     if hassh is not None:
         piece.hassh = _earlier((at, hassh), piece.hassh)
 
 
-def _session_params(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _session_params(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     arch = text_field(fields, "arch", _CODE_CHARS)
     if arch is not None:
         piece.arch = _earlier((at, arch), piece.arch)
 
 
-def _client_size(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _client_size(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     width = int_field(fields, "width", _MAX_TERMINAL)
     height = int_field(fields, "height", _MAX_TERMINAL)
     if width is not None and height is not None:
         piece.terminal = _earlier((at, width, height), piece.terminal)
 
 
-def _ja4h(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _ja4h(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     fingerprint = text_field(fields, "ja4h", _CODE_CHARS)
     if fingerprint is not None:
         piece.ja4h = _earlier((at, fingerprint), piece.ja4h)
     _tunnel_named(piece, at, fields)
 
 
-def _ja4(piece: Piece, at: datetime, fields: dict[str, Any]) -> None:
+def _ja4(piece: Piece, at: str, fields: dict[str, Any]) -> None:
     fingerprint = text_field(fields, "ja4", _CODE_CHARS)
     if fingerprint is not None:
         piece.ja4 = _earlier((at, fingerprint), piece.ja4)
     _tunnel_named(piece, at, fields)
 
 
-HANDLERS: dict[str, Callable[[Piece, datetime, dict[str, Any]], None]] = {
+HANDLERS: dict[str, Callable[[Piece, str, dict[str, Any]], None]] = {
     CONNECT: _connect,
     "cowrie.session.closed": _closed,
     "cowrie.session.params": _session_params,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TypeVar
 
 _PLAIN_MARKS = 256
 _PLAIN_VALUES = 16
 _MARK_BYTES = 8
+_mark = Struct("<q").pack
 _BUCKET_BITS = 0xFFF
 
 MarkSet = bytes | dict[int, bytes]
@@ -19,9 +21,9 @@ ValueSet = tuple[Value, ...] | set[Value]
 
 def with_mark(marks: MarkSet, number: int) -> MarkSet | None:
     """`marks` (which may be changed) with `number`, a signed 64-bit integer; None if it is in it already."""
-    mark = number.to_bytes(_MARK_BYTES, "little", signed=True)
+    mark = _mark(number)
     if isinstance(marks, bytes):
-        if _holds(marks, mark):
+        if mark in marks and _holds(marks, mark):
             return None
         if len(marks) < _PLAIN_MARKS * _MARK_BYTES:
             return marks + mark

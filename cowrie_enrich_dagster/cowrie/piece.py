@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from .deeds import Deeds
 from .kinds import CONNECT, END_FIELDS, HANDLERS, MAX_PASSWORDS, First
 from .packed import MarkSet, ValueSet, smallest, with_mark
-from .sessions import Session
+from .sessions import Row, Session, json_text
 
-NEVER = datetime.min
+NEVER = ""
+"""Before every moment."""
+_NOT_YET = "~"
+"""After every moment."""
 _TUNNEL_KINDS = ("cowrie.direct-tcpip.", "cowrie.tunnelproxy-tcpip.", "cowrie.tcpip-forward")
-_NO_DEEDS = Deeds()
+_NO_DEEDS = ("[]", 0, "[]", 0, "[]", 0, "[]", 0, "[]", "[]")
 
 
 @dataclass(slots=True, eq=False)
 class Piece:
     """The events of one id on one UTC day, from one connect to the next, summed up; they come in any order.
 
-    Moments are UTC without tzinfo. `head` is when it connected; `NEVER`: it holds what came before any
+    Moments are texts, as in `Event`. `head` is when it connected; `NEVER`: it holds what came before any
     connect of the day. The piece that was there first stands for the `others` of its id and day, too.
     Memory: some hundred bytes, 8 to 16 per event, and the deeds, which are bounded.
     """
 
-    began: datetime
-    ended: datetime
-    head: datetime
+    began: str
+    ended: str
+    head: str
     marks: MarkSet = b""
     others: list[Piece] | None = None
     is_tangled: bool = False
@@ -44,7 +47,7 @@ class Piece:
     tunnel_data: int = 0
     connect: First | None = None  # address, ports and protocol from an event that had them all
     ends: dict[str, First] | None = None  # else each of them from the best event that had it
-    closed_at: datetime | None = None
+    closed_at: str | None = None
     closed: First | None = None
     attempt: First | None = None
     success: First | None = None
@@ -58,18 +61,18 @@ class Piece:
     passwords: ValueSet[bytes] = ()
 
     @classmethod
-    def at(cls, moment: datetime, head: datetime) -> Piece:
+    def at(cls, moment: str, head: str) -> Piece:
         """An empty one whose first event is of this moment."""
         return cls(moment, moment, head)
 
     @classmethod
-    def with_heads(cls, heads: Iterable[datetime]) -> Piece:
+    def with_heads(cls, heads: Iterable[str]) -> Piece:
         """An empty one for what comes before these connects, with empty others for each of them."""
-        first, *others = (cls(datetime.max, NEVER, head) for head in (NEVER, *heads))
+        first, *others = (cls(_NOT_YET, NEVER, head) for head in (NEVER, *heads))
         first.others = others
         return first
 
-    def add(self, kind: str, at: datetime, identity: int, fields: dict[str, Any]) -> bool:
+    def add(self, kind: str, at: str, identity: int, fields: dict[str, Any]) -> bool:
         """Take one event of this day; False, and nothing changes, if the same event was taken before."""
         marks = with_mark(self.marks, identity)
         if marks is None:
@@ -82,7 +85,7 @@ class Piece:
         return True
 
     @property
-    def heads(self) -> list[datetime]:
+    def heads(self) -> list[str]:
         """When it and the others connected."""
         return [piece.head for piece in self.all() if piece.head != NEVER]
 
@@ -90,7 +93,7 @@ class Piece:
         """It and the others, in time order."""
         return sorted([self, *(self.others or ())], key=lambda piece: piece.head)
 
-    def _home_of(self, kind: str, at: datetime) -> Piece:
+    def _home_of(self, kind: str, at: str) -> Piece:
         """The one of all pieces that an event belongs to, which may be new."""
         before = [piece for piece in self.all() if piece.head <= at]
         home = before[-1] if before else None
@@ -107,12 +110,12 @@ class Piece:
         self.is_tangled |= at <= home.ended
         return self._other(at, at)
 
-    def _other(self, at: datetime, head: datetime) -> Piece:
+    def _other(self, at: str, head: str) -> Piece:
         other = Piece.at(at, head)
         self.others = [*(self.others or ()), other]
         return other
 
-    def _take(self, kind: str, at: datetime, fields: dict[str, Any]) -> None:
+    def _take(self, kind: str, at: str, fields: dict[str, Any]) -> None:
         self.event_count += 1
         if at > self.ended:
             self.ended = at
@@ -124,63 +127,65 @@ class Piece:
         if self.connect is None:
             self._note_ends(kind, at, fields)
 
-    def session(self, session_id: str, sensor: str, day: date) -> Session:
-        """It as a session, given the rest of what is known about it."""
+    def row(self, session_id: str, sensor: str, day: str) -> Row:
+        """It as a row of `Session`'s fields, given the rest of what is known about it."""
         login = self.success or self.attempt or (None, None, None)
         if self.connect is not None:
             _, src_ip, src_port, dst_port, protocol = self.connect
         else:
             ends = self.ends or {}
             src_ip, src_port, dst_port, protocol = (_value(ends.get(name)) for name in END_FIELDS)
-        length = round((self.ended - self.began) / timedelta(milliseconds=1))
-        deeds = self.deeds or _NO_DEEDS
-        files = deeds.told_files() if deeds.files else ()
-        return Session(
-            session_id=session_id,
-            sensor=sensor,
-            day=day,
-            src_ip=src_ip,
-            src_port=src_port,
-            dst_port=dst_port,
-            protocol=protocol,
-            started_at=self.began.replace(tzinfo=timezone.utc),
-            ended_at=self.ended.replace(tzinfo=timezone.utc),
-            closed_at=None if self.closed_at is None else self.closed_at.replace(tzinfo=timezone.utc),
-            duration_ms=length if self.closed is None else self.closed[1],
-            has_connect=self.has_connect,
-            has_closed=self.closed_at is not None,
-            event_count=self.event_count,
-            login_failures=self.login_failures,
-            login_successes=self.login_successes,
-            commands=self.commands,
-            commands_failed=self.commands_failed,
-            downloads=self.downloads,
-            uploads=self.uploads,
-            tunnel_requests=self.tunnel_requests,
-            tunnel_data=self.tunnel_data,
-            username=login[1],
-            password=login[2],
-            client_version=_value(self.client_version),
-            hassh=_value(self.hassh),
-            arch=_value(self.arch),
-            terminal_width=None if self.terminal is None else self.terminal[1],
-            terminal_height=_value(self.terminal),
-            ja4h=_value(self.ja4h),
-            ja4=_value(self.ja4),
-            logins=deeds.told_logins() if deeds.logins or deeds.offers else (),
-            logins_left_out=deeds.logins_left_out,
-            command_lines=deeds.told_lines() if deeds.lines else (),
-            command_lines_left_out=deeds.lines_left_out,
-            files=files,
-            files_left_out=deeds.files_left_out,
-            tunnels=deeds.told_tunnels() if deeds.tunnels else (),
-            tunnels_left_out=deeds.tunnels_left_out,
-            file_hashes=_distinct(files, "sha256"),
-            urls=_distinct(files, "url"),
-            passwords_sha1=tuple(digest.hex().upper() for digest in smallest(self.passwords, MAX_PASSWORDS)),
+        closed_at, terminal = self.closed_at, self.terminal
+        return (
+            session_id,
+            sensor,
+            day,
+            src_ip,
+            src_port,
+            dst_port,
+            protocol,
+            self.began.replace("T", " "),
+            self.ended.replace("T", " "),
+            None if closed_at is None else closed_at.replace("T", " "),
+            self._length() if self.closed is None else self.closed[1],
+            int(self.has_connect),
+            0 if closed_at is None else 1,
+            self.event_count,
+            self.login_failures,
+            self.login_successes,
+            self.commands,
+            self.commands_failed,
+            self.downloads,
+            self.uploads,
+            self.tunnel_requests,
+            self.tunnel_data,
+            login[1],
+            login[2],
+            _value(self.client_version),
+            _value(self.hassh),
+            _value(self.arch),
+            None if terminal is None else terminal[1],
+            None if terminal is None else terminal[2],
+            _value(self.ja4h),
+            _value(self.ja4),
+            *(_NO_DEEDS if self.deeds is None else _told(self.deeds)),
+            self._digests() if self.passwords else "[]",
         )
 
-    def _note_ends(self, kind: str, at: datetime, fields: dict[str, Any]) -> None:
+    def session(self, session_id: str, sensor: str, day: str) -> Session:
+        """It as a session."""
+        return Session.of_row(self.row(session_id, sensor, day))
+
+    def _length(self) -> int:
+        """Milliseconds from the first event to the last."""
+        span = datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.began)
+        return round(span / timedelta(milliseconds=1))
+
+    def _digests(self) -> str:
+        digests = smallest(self.passwords, MAX_PASSWORDS)
+        return json_text([digest.hex().upper() for digest in digests])
+
+    def _note_ends(self, kind: str, at: str, fields: dict[str, Any]) -> None:
         # Connect events come first whenever they were logged. A tunnel's events have its ports, which the
         # client claims; their address is the session's, but only Cowrie's output puts it there.
         is_tunnel = kind.startswith(_TUNNEL_KINDS)
@@ -203,6 +208,23 @@ class Piece:
 def _value(first: First | None) -> Any:
     """The value of a moment and one value, or of a rank, a moment and one value."""
     return None if first is None else first[-1]
+
+
+def _told(deeds: Deeds) -> tuple[Any, ...]:
+    """The fields of a row from `logins` to `urls`."""
+    files = deeds.told_files() if deeds.files else ()
+    return (
+        json_text(deeds.told_logins() if deeds.logins or deeds.offers else ()),
+        deeds.logins_left_out,
+        json_text(deeds.told_lines() if deeds.lines else ()),
+        deeds.lines_left_out,
+        json_text(files),
+        deeds.files_left_out,
+        json_text(deeds.told_tunnels() if deeds.tunnels else ()),
+        deeds.tunnels_left_out,
+        json_text(_distinct(files, "sha256")),
+        json_text(_distinct(files, "url")),
+    )
 
 
 def _distinct(files: tuple[dict[str, Any], ...], name: str) -> tuple[str, ...]:

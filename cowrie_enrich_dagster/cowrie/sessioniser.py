@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 from .events import Event
 from .kinds import CONNECT
 from .piece import NEVER, Piece
 from .reports import DayCounts, ReadReport
-from .sessions import Session
+from .sessions import Row
 from .timeline import settled
 
 Key = tuple[str, str]
 """Sensor and session id."""
-Heads = Mapping[Key, Collection[datetime]]
+Heads = Mapping[Key, Collection[str]]
 
 
 class Sessioniser:
@@ -71,22 +71,26 @@ class Sessioniser:
         """Put what another one has gathered of the day in the place of what this one has."""
         self._days[day].update(other._days.get(day, {}))
 
-    def finish(self, day: date) -> Iterator[list[Session]]:
-        """Yield the pieces of each key of the day, in order, by sensor and id.
+    def finish(self, day: date) -> Iterator[list[Row]]:
+        """Yield the pieces of each key of the day, in order, by sensor and id, as rows (see `Session.row`).
 
         All events of the day must have been added.
         """
         counts = self._report.days.setdefault(day, DayCounts())
         known = self._days.pop(day, {})
         self._unfinished_from = day + timedelta(days=1)
+        text = day.isoformat()
         for key in sorted(known):
             first = known.pop(key)  # given up one by one, so that the caller's rows can take their place
             sensor, session_id = key
             if first.others is None:
-                pieces = [first.session(session_id, sensor, day)]
-            else:
-                parts = [piece.session(session_id, sensor, day) for piece in first.all() if piece.event_count]
-                pieces = settled(parts)
+                counts.pieces += 1
+                counts.events += first.event_count
+                yield [first.row(session_id, sensor, text)]
+                continue
+            pieces = settled(
+                [piece.session(session_id, sensor, text) for piece in first.all() if piece.event_count]
+            )
             counts.pieces += len(pieces)
             counts.events += sum(piece.event_count for piece in pieces)
-            yield pieces
+            yield [piece.row() for piece in pieces]

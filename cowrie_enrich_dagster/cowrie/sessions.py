@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any
+from collections.abc import Callable
+from datetime import date, datetime, timezone
+from typing import Any, NamedTuple
+
+import orjson
+
+Row = tuple[Any, ...]
+"""The fields of a `Session` in their order, as databases take them: moments as `2025-11-01 10:00:00.123456`,
+days as `2025-11-01`, lists as JSON, truth as 1 or 0. No text in it is empty."""
 
 
-@dataclass(slots=True)
-class Session:
+class Session(NamedTuple):
     """One session, or a piece of one; times are aware UTC, `day` is the UTC date of `started_at`.
 
     `src_ip` is in its one spelling (IPv6 compressed, IPv4-mapped as IPv4), or as logged if it is no address.
@@ -69,3 +74,47 @@ class Session:
     file_hashes: tuple[str, ...]
     urls: tuple[str, ...]
     passwords_sha1: tuple[str, ...]
+
+    def row(self) -> Row:
+        """It as a row."""
+        return tuple([_plain(value) for value in self])
+
+    @classmethod
+    def of_row(cls, row: Row) -> Session:
+        """The inverse of `row`."""
+        session = cls._make(row)
+        read = {name: reader(getattr(session, name)) for name, reader in _READERS.items()}
+        return session._replace(**read)
+
+
+def json_text(items: Any) -> str:
+    """Deeds as JSON."""
+    return orjson.dumps(items).decode() if items else "[]"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return json_text(value)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(" ", "microseconds")
+    if isinstance(value, date):
+        return value.isoformat()
+    return int(value) if isinstance(value, bool) else value
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+
+
+def _of_json(text: str) -> tuple[Any, ...]:
+    return tuple(orjson.loads(text))
+
+
+LISTS = ("logins", "command_lines", "files", "tunnels", "file_hashes", "urls", "passwords_sha1")
+"""The fields that are lists."""
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "day": date.fromisoformat,
+    **dict.fromkeys(("started_at", "ended_at", "closed_at"), _moment),
+    **dict.fromkeys(("has_connect", "has_closed"), bool),
+    **dict.fromkeys(LISTS, _of_json),
+}

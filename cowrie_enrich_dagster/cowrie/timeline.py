@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -90,8 +89,7 @@ def _joined(so_far: Session, piece: Session) -> Session:
     tunnels, tunnels_lost = more_counted(so_far.tunnels, piece.tunnels, "requests", MAX_TUNNELS)
     files, files_lost = more_files(so_far.files, piece.files)
     lines, lines_lost = more_lines(so_far.command_lines, so_far.command_lines_left_out, piece.command_lines)
-    return replace(
-        so_far,
+    return so_far._replace(
         **changes,
         ended_at=piece.ended_at,
         duration_ms=_duration(so_far, piece),

@@ -55,20 +55,6 @@ def counts_table(name: str, counts: Mapping[str, Mapping[str, int]]) -> Metadata
     ])  # fmt: skip
 
 
-def percent(share: float | None) -> str:
-    """A share as people read it; a dash where there is nothing to share."""
-    return "–" if share is None else f"{share:.1%}"
-
-
-def duration(seconds: float | None) -> str:
-    """A span of time in the unit that people would choose; empty where there is none."""
-    if seconds is None:
-        return ""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def eta_metadata(report: RunReport) -> dict[str, Any]:
     """When what is pending will be answered: seconds where that can be said, words where it never will be."""
     never = sorted(name for name, eta in report.eta_by_service.items() if eta is None)

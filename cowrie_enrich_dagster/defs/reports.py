@@ -22,7 +22,7 @@ from dagster import (
 
 from cowrie_enrich_dagster.defs.assets.campaigns import campaigns
 from cowrie_enrich_dagster.defs.assets.enriched_sessions import enriched_sessions
-from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment import Enricher
@@ -35,7 +35,7 @@ from cowrie_enrich_dagster.vocabulary import Days
 @asset(
     group_name="reports",
     partitions_def=daily,
-    backfill_policy=single_run,
+    backfill_policy=in_runs,
     retry_policy=retry,
     deps=[enriched_sessions, campaigns],
     kinds={"html"},

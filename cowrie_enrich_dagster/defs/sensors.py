@@ -39,6 +39,7 @@ from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsRes
 from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays, newest_session
 from cowrie_enrich_dagster.enrichment.notices import tell
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
+from cowrie_enrich_dagster.readable import instant
 from cowrie_enrich_dagster.settings import Settings
 from cowrie_enrich_dagster.vocabulary import Days, utc_now
 
@@ -50,6 +51,7 @@ _UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 MAX_DAYS_PER_RUN = 31
+"""What the sensor puts into one run, unless ENRICH_DAYS_PER_RUN says fewer."""
 MAX_RECORDS = 10_000
 LOOK_SECONDS = 5.0
 """How long one tick reads logs that are new to it; Dagster ends a tick after 60 seconds."""
@@ -104,7 +106,7 @@ def new_log_files(
                 ASSET_PARTITION_RANGE_END_TAG: str(days.last),
             },
         )
-        for days in _ranges(decision.ask)
+        for days in _ranges(decision.ask, settings.days_per_run or MAX_DAYS_PER_RUN)
     ]
     return SensorResult(run_requests=requests, cursor=decision.cursor.dump())
 
@@ -227,7 +229,7 @@ def _why_nothing_is_asked(ledger: Iterable[LedgerEntry]) -> str:
 
 def _when(entry: LedgerEntry) -> str:
     moments = (entry.status.next_slot_at, entry.next_attempt_at)
-    return f"{max(moment for moment in moments if moment):%Y-%m-%d %H:%M:%S} UTC"
+    return instant(max(moment for moment in moments if moment))
 
 
 def _unfinished(instance: DagsterInstance, job_name: str) -> list[DagsterRun]:
@@ -250,12 +252,12 @@ def _fingerprint(marks: Iterable[str]) -> str:
     return sha256("".join(marks).encode()).hexdigest()[:16]
 
 
-def _ranges(days: Iterable[date]) -> Iterator[Days]:
-    """Neighbouring days as ranges of at most a month."""
+def _ranges(days: Iterable[date], at_most: int) -> Iterator[Days]:
+    """Neighbouring days as ranges of at most so many."""
     for _, run in groupby(enumerate(sorted(days)), key=lambda item: item[1].toordinal() - item[0]):
         together = [day for _, day in run]
-        for start in range(0, len(together), MAX_DAYS_PER_RUN):
-            part = together[start : start + MAX_DAYS_PER_RUN]
+        for start in range(0, len(together), at_most):
+            part = together[start : start + at_most]
             yield Days(part[0], part[-1])
 
 

@@ -18,6 +18,7 @@ from cowrie_enrich_dagster.cache import RedisStatus
 from cowrie_enrich_dagster.enrichment import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.ingest import survey_logs
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
+from cowrie_enrich_dagster.readable import instant
 from cowrie_enrich_dagster.services.maxmind import DatabaseUnreadable, database_types
 from cowrie_enrich_dagster.settings import EffectiveSetting, Settings, effective
 from cowrie_enrich_dagster.storage import migrate
@@ -208,7 +209,7 @@ def _services(enricher: Enricher, *, limits_are_known: bool) -> Iterator[Part]:
             notes.append("its operators ask for 300 s after a bare 429: DSHIELD_FIRST_COOLDOWN=300")
         limit = enricher.source(name).limiter.snapshot() if limits_are_known else None
         if limit and limit.cooldown_until:
-            until = f"{limit.cooldown_until:%Y-%m-%d %H:%M:%S} UTC"
+            until = instant(limit.cooldown_until)
             warnings.append(f"no request before {until} ({limit.cooldown_reason})")
         reached = f"{_shown(where)} reachable"
         if through:

@@ -31,7 +31,8 @@ from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, TOUCHED, Chosen, Key, touch
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge, Observed
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, UtcDateTime, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Subject
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cowrie_enrich_dagster.enrichment import webhook
 from cowrie_enrich_dagster.enrichment.ingest import newest_session
 from cowrie_enrich_dagster.pacing import QuotaStatus, Reason
+from cowrie_enrich_dagster.readable import moment
 from cowrie_enrich_dagster.settings import Settings
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
@@ -158,16 +159,14 @@ def _of_limit(
 ) -> None:
     service, until, why = status.service, status.cooldown_until, status.cooldown_reason
     if why is Reason.AUTH_FAILED:
-        text = f"{service} refuses {setting}. It is not asked before {until:%Y-%m-%d %H:%M} UTC."
+        text = f"{service} refuses {setting}. It is not asked before {moment(until)} UTC."
         notices.put(Kind.KEY_REFUSED, key, text)
     elif was_asked:
         notices.over(Kind.KEY_REFUSED, key)
     # A ban is seen when the run ends that met it: its hour is no longer whole then.
     hour = BAN - timedelta(seconds=settings.run_s)
     if why is Reason.RATE_LIMITED and until is not None and until - status.as_of >= hour:
-        text = (
-            f"{service} says that it was asked too often. It is not asked before {until:%Y-%m-%d %H:%M} UTC."
-        )
+        text = f"{service} says that it was asked too often. It is not asked before {moment(until)} UTC."
         notices.put(Kind.BANNED, service, text)
     elif not status.consecutive_failures:
         notices.over(Kind.BANNED, service)
@@ -175,7 +174,7 @@ def _of_limit(
 
 def _of_silence(notices: Notices, newest: datetime, now: datetime) -> None:
     if now - newest > MAX_SILENCE:
-        text = f"The newest one began at {newest:%Y-%m-%d %H:%M} UTC. Do sensors run, do their logs arrive?"
+        text = f"The newest one began at {moment(newest)} UTC. Do sensors run, do their logs arrive?"
         notices.put(Kind.SILENCE, "sessions", text)
     else:
         notices.over(Kind.SILENCE, "sessions")

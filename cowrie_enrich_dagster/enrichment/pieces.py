@@ -8,18 +8,18 @@ one piece, and their row is all there is of them. Where a session has several, t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from datetime import date, datetime
 from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Date, bindparam, delete, func, literal, select, text, union_all
 
-from cowrie_enrich_dagster.cowrie import DayOfPieces, Session, sessions_of
+from cowrie_enrich_dagster.cowrie import DayOfPieces, Row, Session, sessions_of
+from cowrie_enrich_dagster.cowrie.sessions import LISTS
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
-from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.bulk import insert_plain_rows, insert_rows, upsert_rows
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import (
     MovedDay,
     SessionPiece,
@@ -30,9 +30,7 @@ from cowrie_enrich_dagster.storage.tables import (
 from cowrie_enrich_dagster.vocabulary import Days
 
 _SESSIONS, _PIECES, _MOVED = table_of(SessionRecord), table_of(SessionPiece), table_of(MovedDay)
-_COLUMNS = [column.name for column in _SESSIONS.columns]
-_values = attrgetter(*_COLUMNS)
-_LISTS = tuple(field.name for field in fields(Session) if "tuple" in str(field.type))
+_COLUMNS = Session._fields
 _KEYS = "sensor, session_id"
 _ROWS_AT_ONCE = 1_000
 _OTHERS = (
@@ -58,12 +56,12 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> int:
     they are among `days`, of which the caller will do what follows from `sessions` anyway.
     """
     day = bindparam("day", of_day.day, Date)
-    several: list[Session] = []
+    several: list[Row] = []
 
-    def alone() -> Iterator[Any]:
+    def alone() -> Iterator[Row]:
         for pieces in of_day.pieces:
             if len(pieces) == 1:
-                yield _values(pieces[0])
+                yield pieces[0]
             else:
                 several.extend(pieces)
 
@@ -77,8 +75,8 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> int:
         _note_met_again(connection, _OTHERS[0], day)
         connection.execute(delete(_PIECES).where(_PIECES.c.day == of_day.day))
         connection.execute(delete(_SESSIONS).where(_SESSIONS.c.day == of_day.day))
-        insert_rows(connection, _SESSIONS, _COLUMNS, alone())
-        insert_rows(connection, _PIECES, _COLUMNS, map(_values, several))
+        insert_plain_rows(connection, _SESSIONS, _COLUMNS, alone())
+        insert_plain_rows(connection, _PIECES, _COLUMNS, several)
         for keys in _OTHERS:
             _note_met_again(connection, keys, day)
         if not database.is_sqlite:  # of a table that nobody has looked at thousands of rows are expected
@@ -122,9 +120,9 @@ def _join_again(connection: Connection) -> set[date]:
             for row in old
         ]
         connection.execute(delete(_SESSIONS).where(*key), gone)
-    insert_rows(connection, _SESSIONS, _COLUMNS, map(_values, new))
+    insert_rows(connection, _SESSIONS, _COLUMNS, new)
     connection.execute(text(f"DELETE FROM session_pieces WHERE ({_KEYS}) IN (SELECT {_KEYS} FROM met_again)"))
-    insert_rows(connection, _PIECES, _COLUMNS, map(_values, kept))
+    insert_rows(connection, _PIECES, _COLUMNS, kept)
     return {session.day for session in (*old, *new)}
 
 
@@ -148,7 +146,7 @@ def _of_each_id(connection: Connection) -> Iterator[tuple[list[Session], list[Se
 
 def _session(row: Any) -> Session:
     values = {name: row[name] for name in _COLUMNS}
-    return Session(**values | {name: tuple(values[name] or ()) for name in _LISTS})
+    return Session(**values | {name: tuple(values[name] or ()) for name in LISTS})
 
 
 @survives_outage

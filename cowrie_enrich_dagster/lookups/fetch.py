@@ -24,8 +24,10 @@ from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport, Source
 from cowrie_enrich_dagster.lookups.stop import TIME_IS_OVER, Ending, Interrupted, Why
 from cowrie_enrich_dagster.pacing import PacedSession, Reason, SlotRefused, Stopped, with_retries
+from cowrie_enrich_dagster.readable import instant
 from cowrie_enrich_dagster.services import Answer, InvalidAnswer
-from cowrie_enrich_dagster.storage.engine import Database, patient_until
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import patient_until
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Progress
 
 logger = logging.getLogger(__name__)
@@ -289,7 +291,7 @@ class Fetcher:
             self._stop.end(Why.TIME_IS_OVER, TIME_IS_OVER, at_once=False)
             return
         why = Why.REFUSED if refusal.reason is Reason.AUTH_FAILED else Why.HELD
-        until = f"{refusal.reason} until {refusal.retry_at:%Y-%m-%d %H:%M:%S} UTC"
+        until = f"{refusal.reason} until {instant(refusal.retry_at)}"
         # Who has a slot already uses it, unless the service itself told us to stop.
         self._stop.end(why, until, at_once=refusal.reason.is_told)
 

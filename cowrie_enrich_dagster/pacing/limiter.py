@@ -21,7 +21,9 @@ from cowrie_enrich_dagster.pacing.meaning import signs_of
 from cowrie_enrich_dagster.pacing.model import Grant, Observation, Policy, Reason, State, Wait
 from cowrie_enrich_dagster.pacing.quota_headers import header_quotas
 from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.readable import instant
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 
 LEAD_S = 0.02
 """How long before its moment a slot is taken, so that the commit does not make the request late."""
@@ -44,7 +46,7 @@ class SlotRefused(Exception):
 
     def __init__(self, service: str, wait: Wait) -> None:
         retry_at = datetime.fromtimestamp(wait.until, timezone.utc)
-        super().__init__(f"{service}: no request before {retry_at:%Y-%m-%d %H:%M:%S} UTC ({wait.reason})")
+        super().__init__(f"{service}: no request before {instant(retry_at)} ({wait.reason})")
         self.service = service
         self.reason: Reason = wait.reason
         self.retry_at = retry_at

@@ -54,17 +54,24 @@ class Asking:
     ) -> Sequence[Row[Any]]:
         """All rows; the columns named in `moments` are moments, those in `days` days, in `lists` JSON."""
         kinds = {**dict.fromkeys(days, Date()), **dict.fromkeys(lists, Json)}
-        return self.connection.execute(self._statement(query, moments, kinds), values).all()
+        return self.connection.execute(self._statement(query, values, moments, kinds), values).all()
 
     def stream(self, query: str, *moments: str, **values: Any) -> Iterator[Row[Any]]:
         """Rows as they come: memory does not grow with them."""
-        statement = self._statement(query, moments, {}).execution_options(yield_per=_AT_ONCE)
+        statement = self._statement(query, values, moments, {}).execution_options(yield_per=_AT_ONCE)
         for some in self.connection.execute(statement, values).partitions():
             yield from some
 
-    def _statement(self, query: str, moments: Sequence[str], others: Mapping[str, Any]) -> Any:
+    def _statement(
+        self, query: str, values: Mapping[str, Any], moments: Sequence[str], others: Mapping[str, Any]
+    ) -> Any:
         days = {"first": self.days.first, "last": self.days.last}
         bound = [bindparam(name, day, Date) for name, day in days.items() if f":{name}" in query]
+        bound += [
+            bindparam(name, type_=UtcDateTime())
+            for name, value in values.items()
+            if isinstance(value, datetime)
+        ]
         return text(query).bindparams(*bound).columns(**dict.fromkeys(moments, UtcDateTime()), **others)
 
     @property

@@ -26,7 +26,7 @@ WHY: dict[str, str] = {
     LookupStatus.RATE_LIMITED: "it said that it was asked too often",
     LookupStatus.AUTH_FAILED: "it refuses our key",
     LookupStatus.ERROR: "it could not be reached",
-    LookupStatus.INVALID_RESPONSE: "its answer was none",
+    LookupStatus.INVALID_RESPONSE: "its answer was not to be understood",
     LookupStatus.SKIPPED_NO_KEY: "no key is configured",
 }
 

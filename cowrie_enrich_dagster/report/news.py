@@ -1,9 +1,9 @@
-"""What is unusual: files, keys and networks that were never there before, scripts that one address typed."""
+"""What is unusual: campaigns, files, keys and networks never there before, scripts that one address typed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time, timezone
 from typing import Any
 
 from sqlalchemy import Row
@@ -30,9 +30,10 @@ class News:
     """What is new on these days (None: there are no days before them to compare with), and rare scripts.
 
     A script is rare that one address alone typed, and nobody before. `keys` are public keys that were shown
-    at logins, by their fingerprint; `networks` are AS numbers.
+    at logins, by their fingerprint; `networks` are AS numbers; of `campaigns` no session began earlier.
     """
 
+    campaigns: Top[First] | None
     files: Top[First] | None
     keys: Top[First] | None
     networks: Top[First] | None
@@ -55,12 +56,23 @@ _KINDS = {
         "ip": "source_ip", "start": "event_start",
     },
 }  # fmt: skip
+_CAMPAIGNS = """
+    SELECT c.campaign_id AS value, c.label AS name, count(*) AS sessions,
+        count(DISTINCT s.src_ip) AS sources, c.first_seen, count(*) OVER () AS of_all
+    FROM session_campaigns AS s JOIN campaigns AS c ON c.campaign_id = s.campaign_id
+    WHERE s.day BETWEEN :first AND :last AND c.first_seen >= :begin
+    GROUP BY c.campaign_id, c.label, c.first_seen
+    ORDER BY count(DISTINCT s.src_ip) DESC, c.first_seen, c.campaign_id LIMIT :number
+"""
 
 
 def news_of(asking: Asking, scripts: Scripts, *, has_past: bool) -> News:
     """What is new; `has_past`: there are days before these."""
-    found: dict[str, Top[First] | None] = dict.fromkeys(_KINDS)
+    found: dict[str, Top[First] | None] = dict.fromkeys([*_KINDS, "campaigns"])
     if has_past:
+        begin = datetime.combine(asking.days.first, time(), timezone.utc)
+        rows = asking.rows(_CAMPAIGNS, "first_seen", begin=begin, number=NEWS_SHOWN)
+        found["campaigns"] = Top.of(rows, _first)
         for kind, words in _KINDS.items():
             rows = asking.rows(_FIRST.format(**words), "first_seen", number=NEWS_SHOWN)
             found[kind] = Top.of(rows, _first)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cowrie_enrich_dagster import readable
 from cowrie_enrich_dagster.export.destination import opened
 from cowrie_enrich_dagster.report import plots, words
 from cowrie_enrich_dagster.report.figures import Figures
@@ -36,6 +38,7 @@ def render_page(figures: Figures, drawn: Mapping[str, plots.Plot] | None = None)
         .get_template("page.html")
         .render(
             f=figures,
+            readable=readable,
             words=words,
             why=WHY,
             tiles=_tiles(figures),
@@ -55,7 +58,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(n=words.number, moment=words.moment, script=_script, clip=_clip)
+    environment.filters.update(n=readable.number, moment=_moment, script=_script, clip=_clip)
     return environment
 
 
@@ -66,19 +69,23 @@ def _shown(value: Any) -> Any:
     return visible(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def _moment(at: datetime | date | None) -> Markup:
+    return Markup("<time>{}</time>").format(readable.moment(at))
+
+
 def _clip(text: str | None, chars: int) -> str | None:
-    return None if text is None else words.clipped(text, chars)
+    return None if text is None else readable.clipped(text, chars)
 
 
 def _script(lines: tuple[str, ...]) -> str:
     """The first lines of a script, each clipped; a line that was sent as several is several."""
     every = [part for line in lines for part in line.splitlines() or [""]]
     shown = [
-        line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}… ({words.number(len(line))} characters)"
+        line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}… ({readable.number(len(line))} characters)"
         for line in every[:LINES_SHOWN]
     ]
     more = len(every) - len(shown)
-    return "\n".join([*shown, *([f"… {words.counted(more, 'more line')}"] if more else [])])
+    return "\n".join([*shown, *([f"… {readable.counted(more, 'more line')}"] if more else [])])
 
 
 def _tiles(figures: Figures) -> list[tuple[str, int, str, str]]:
@@ -89,7 +96,7 @@ def _tiles(figures: Figures) -> list[tuple[str, int, str, str]]:
         "sessions_in": ("Got in", "sessions with an accepted login"),
         "logins": ("Logins tried", "accepted and refused"),
         "commands": ("Commands", "lines that were typed"),
-        "files": ("Files", "different ones, by SHA-256"),
+        "files": ("Files", "different ones, by SHA\N{NON-BREAKING HYPHEN}256"),
     }
     return [
         (name, _of(figures.totals, key), text, _compared(figures, key)) for key, (name, text) in of.items()
@@ -106,7 +113,7 @@ def _compared(figures: Figures, key: str) -> str:
         return ""  # the first sentence says so
     before = _of(figures.before, key)
     how = words.change(_of(figures.totals, key), before)
-    return how if how == "none before" else f"{how} {words.than(how)} {words.number(before)}"
+    return how if how == "none before" else f"{how} {words.than(how)} {readable.number(before)}"
 
 
 def plots_of(figures: Figures) -> dict[str, plots.Plot]:

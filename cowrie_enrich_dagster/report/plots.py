@@ -19,23 +19,27 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cowrie_enrich_dagster.readable import moment, number
 from cowrie_enrich_dagster.report.gaps import Gap
 from cowrie_enrich_dagster.report.sources import Origin
 from cowrie_enrich_dagster.report.totals import Slot
-from cowrie_enrich_dagster.report.words import number
 from cowrie_enrich_dagster.terminal import visible
 
 P = ParamSpec("P")
 # A colour for each part, put in the place of these once the SVG is drawn.
-_INK, _LINE, _ALL, _HOT, _WAITING = "#010203", "#010204", "#010205", "#010206", "#010207"
+_INK, _LINE, _ALL, _HOT, _WAITING, _LACKING = (f"#01020{n}" for n in range(3, 9))
 ON_PAGE = {
     _INK: "currentColor",
     _LINE: "var(--line)",
     _ALL: "var(--all)",
     _HOT: "var(--hot)",
     _WAITING: "var(--waiting)",
+    _LACKING: "var(--lacking)",
 }
-ALONE = {_INK: "#57606a", _LINE: "#d0d7de", _ALL: "#8fa3c4", _HOT: "#c2410c", _WAITING: "#d4a72c"}
+ALONE = {
+    **{_INK: "#57606a", _LINE: "#d0d7de", _ALL: "#8fa3c4"},
+    **{_HOT: "#c2410c", _WAITING: "#d4a72c", _LACKING: "#c0c8d1"},
+}
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be read out, searched and scaled
     "text.parse_math": False,  # attackers write $, services pass it on
@@ -99,7 +103,7 @@ def timeline(slots: Sequence[Slot], *, hourly: bool, narrow: bool = False) -> Pl
     axes.bar(places, [slot.sessions for slot in slots], width, color=_ALL)
     axes.bar(places, [slot.sessions_in for slot in slots], width, color=_HOT)
     # A day's label stands at its first hour, with others where days are few; of many days every few have one.
-    each = 24 if len(slots) > 3 * 24 else 6
+    each = 24 if len(slots) > (1 if narrow else 3) * 24 else 6
     starts = [place for place, slot in enumerate(slots) if not hourly or slot.start.hour % each == 0]
     step = -(-len(starts) // (5 if narrow else 12))
     axes.set_xticks(starts[::step], [_label_of(slots[place]) for place in starts[::step]], ha="left")
@@ -112,7 +116,7 @@ def timeline(slots: Sequence[Slot], *, hourly: bool, narrow: bool = False) -> Pl
     told = (
         f"Sessions by {of}: {number(sum(slot.sessions for slot in slots))} in all, of which "
         f"{number(sum(slot.sessions_in for slot in slots))} got in; most, {number(most.sessions)}, "
-        f"in the {of} from {most.start:%Y-%m-%d %H:%M} UTC"
+        f"in the {of} from {moment(most.start)} UTC"
     )
     return _drawn(figure, told, f"timeline{narrow}")
 
@@ -148,7 +152,7 @@ def coverage(gaps: Sequence[Gap]) -> Plot:
         parts = (gap.answered, waiting, gap.keys - gap.answered - waiting)
         shares = [part / gap.keys if gap.keys else 0.0 for part in parts]
         for begin, size, colour in zip(
-            accumulate([0.0, *shares]), shares, (_ALL, _WAITING, _LINE), strict=False
+            accumulate([0.0, *shares]), shares, (_ALL, _WAITING, _LACKING), strict=False
         ):
             axes.barh(place, size, 0.62, left=begin, color=colour)
         axes.annotate(
@@ -180,7 +184,7 @@ def _axes(width: int, height: int, left: float | None = None) -> tuple[Figure, A
     axes = figure.add_axes(bounds, facecolor="none")
     for side in ("top", "right", "left") if left is None else ("top", "right", "bottom", "left"):
         axes.spines[side].set_visible(False)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, pad=6)
     return figure, axes
 
 

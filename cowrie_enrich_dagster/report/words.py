@@ -1,40 +1,15 @@
-"""The figures in words: numbers, spans, changes, and the few sentences that say it all."""
+"""The figures in words: days, changes, and the few sentences that say it all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 
+from cowrie_enrich_dagster.readable import counted, listed, moment, number
 from cowrie_enrich_dagster.report.figures import Outline
 from cowrie_enrich_dagster.report.gaps import WHY, Gap
 from cowrie_enrich_dagster.vocabulary import Days
 
 _SERVICES_NAMED = 3
-
-
-def number(value: int | float) -> str:
-    """With thousands apart: `1,400`."""
-    return f"{value:,.0f}"
-
-
-def clipped(text: str, chars: int) -> str:
-    """The text, or its beginning and `…`."""
-    return text if len(text) <= chars else f"{text[:chars]}…"
-
-
-def counted(value: int, one: str, many: str | None = None) -> str:
-    """`1 session`, `1,400 sessions`."""
-    return f"{number(value)} {one if value == 1 else many or one + 's'}"
-
-
-def share(part: int, whole: int) -> str:
-    """`34 %`; what is little, and not nothing, is `< 1 %`."""
-    if not whole or not part:
-        return "0 %"
-    percent = 100 * part / whole
-    if percent < 1:
-        return "< 1 %"
-    return f"{percent:.0f} %" if percent < 99.5 or part == whole else "> 99 %"
 
 
 def change(now: int, before: int) -> str:
@@ -68,24 +43,12 @@ def days_in_words(days: Days) -> str:
     return f"{begin} – {last.day} {last:%B %Y}"
 
 
-def moment(at: datetime | date | None) -> str:
-    """`2025-11-02 14:03`; of a date `2025-11-02`. In UTC, as everywhere."""
-    if at is None:
-        return "–"
-    return f"{at:%Y-%m-%d %H:%M}" if isinstance(at, datetime) else f"{at:%Y-%m-%d}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
-
-
 def when_done(gap: Gap) -> str:
     """When what is missing will be there."""
     if not gap.missing:
         return ""
     if gap.never:
-        return f"never at this pace: {number(gap.arriving_per_day)} more come in a day"
+        return f"never at this pace: {number(gap.arriving_per_day)} new ones come in a day"
     if gap.done_at is not None:
         is_near = gap.done_at - gap.as_of < timedelta(days=2)
         return f"by {moment(gap.done_at)} UTC" if is_near else f"by {moment(gap.done_at.date())}"
@@ -106,7 +69,10 @@ def reasons(gap: Gap) -> list[str]:
 
 def known(knowledge: str) -> str:
     """`enriched_sessions.knowledge` in words."""
-    told = {"before": "before it", "during": "during it", "unknown": "–", "0 days after": "the same day"}
+    told = {
+        **{"before": "before it", "during": "during it", "unknown": "–"},
+        **{"0 days after": "the same day", "1 days after": "1 day after"},
+    }
     return told.get(knowledge, knowledge)
 
 
@@ -146,7 +112,7 @@ def _who_got_in(figures: Outline) -> str:
         f"{number(totals.sessions_with_files)} left files ({number(totals.files)} different)"
     )
     if totals.sessions_malicious:
-        text += f", {number(totals.sessions_malicious)} of them one that a service calls malicious"
+        text += f", {number(totals.sessions_malicious)} of these one that a service calls malicious"
     return text + "."
 
 
@@ -155,9 +121,9 @@ def _what_is_new(figures: Outline) -> str:
     rare = f"{counted(news.rare_scripts.total, 'script was', 'scripts were')} typed by one address alone."
     if not figures.has_past:
         return f"These are the first days on record, so nothing can be called new; {rare}"
-    kinds = {"network": news.networks, "file": news.files, "key": news.keys}
+    kinds = {"campaign": news.campaigns, "network": news.networks, "file": news.files, "key": news.keys}
     new = [counted(top.total, kind) for kind, top in kinds.items() if top and top.total]
-    return f"Never seen before: {listed(new) or 'no network, no file, no key'}; {rare}"
+    return f"Never seen before: {listed(new) or 'no campaign, no network, no file, no key'}; {rare}"
 
 
 def _what_is_missing(figures: Outline) -> str:

@@ -231,6 +231,16 @@ class Settings(_Frozen):
         From(env="ENRICH_EVERY_MINUTES", accepts="a whole number of minutes from 0 to 1440"),
     ] = 15
     """How often a day whose logs merely grow is enriched again under Dagster; 0: at every look."""
+    days_per_run: Annotated[
+        int | None,
+        Field(ge=1, le=3_660),
+        From(
+            env="ENRICH_DAYS_PER_RUN",
+            accepts="a whole number of days from 1 to 3660",
+            unset="all days of a backfill in one run",
+        ),
+    ] = None
+    """At most how many days a run of a backfill, or of the sensor, has under Dagster. None: all of them."""
     keep_runs_days: Annotated[
         int,
         Field(ge=1, le=36_500),

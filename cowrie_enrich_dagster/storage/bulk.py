@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 from cowrie_enrich_dagster.storage.json_text import to_json
 
 CHUNK_ROWS = 5_000
+_COPY_BYTES = 1 << 18
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": None})
 
 Row = Sequence[Any]
@@ -22,6 +23,35 @@ Row = Sequence[Any]
 def insert_rows(connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[Row]) -> int:
     """Insert rows (values in the order of `columns`); returns how many. Any conflict is an error."""
     return _write(connection, table, columns, rows, conflict="")
+
+
+def insert_plain_rows(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[Row]
+) -> None:
+    """Insert many rows whose values both databases take as they are. Any conflict is an error.
+
+    They are None, whole numbers (also for truth: 1 or 0), and texts, none of them empty (also for moments in
+    UTC, days and JSON), without NUL.
+    """
+    name, column_list = _names(table, columns)
+    cursor: Any = connection.connection.cursor()
+    try:
+        if connection.dialect.name == "postgresql":
+            copy = f"COPY {name} ({column_list}) FROM STDIN (NULL '')"
+            for chunk in _chunks(rows):
+                cursor.copy_expert(copy, io.StringIO("".join(map(_copy_line, chunk))), _COPY_BYTES)
+        else:
+            marks = ", ".join("?" * len(columns))
+            cursor.executemany(f"INSERT INTO {name} ({column_list}) VALUES ({marks})", rows)
+    finally:
+        cursor.close()
+
+
+def _copy_line(row: Row) -> str:
+    line = "\t".join([value if type(value) is str else "" if value is None else str(value) for value in row])
+    if "\\" in line or "\n" in line or "\r" in line or line.count("\t") >= len(row):
+        return "\t".join([_copy_text(value) if value is not None else "" for value in row]) + "\n"
+    return line + "\n"
 
 
 def upsert_rows(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowrie_enrich_dagster.defs.metadata import bars, duration, escape, table
+from cowrie_enrich_dagster.defs.metadata import bars, escape, table
 
 HOSTILE = [
     "a|b",
@@ -67,14 +67,6 @@ def test_a_moment_takes_little_room() -> None:
     """To the second; tables that are too wide are cut off on the right."""
     moment = datetime(2025, 11, 1, 10, 0, 5, 123456, tzinfo=timezone.utc)
     assert html.unescape(escape(moment)) == "2025-11-01 10:00:05"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(None, ""), (0, "0 s"), (119, "119 s"), (1800, "30 min"), (86400, "24.0 h")]
-)
-def test_a_duration_is_told_in_fitting_units(seconds: float | None, words: str) -> None:
-    """Seconds, minutes or hours."""
-    assert duration(seconds) == words
 
 
 def test_a_chart_of_nothing_is_still_a_chart() -> None:

@@ -239,6 +239,14 @@ def test_days_far_apart_are_separate_runs_of_bounded_size(instance: DagsterInsta
     ]
 
 
+def test_the_operator_can_ask_for_smaller_runs(
+    instance: DagsterInstance, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENRICH_DAYS_PER_RUN binds the sensor as it does a backfill."""
+    monkeypatch.setenv("ENRICH_DAYS_PER_RUN", "2")
+    assert ranges(look(instance)) == [("2025-11-01", "2025-11-02"), ("2025-11-03", "2025-11-04")]
+
+
 def test_equal_logs_give_equal_run_keys_and_grown_ones_others(instance: DagsterInstance, logs: Path) -> None:
     """A tick that is repeated before its cursor is saved cannot start the run twice; growth can."""
 

@@ -10,7 +10,6 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -74,7 +73,7 @@ class InMemory:
                 again = Sessioniser(day, day, ReadReport(), tangled)
                 self._give(again)
                 sessioniser.replace(day, again)
-            pieces += [piece for of_id in sessioniser.finish(day) for piece in of_id]
+            pieces += [Session.of_row(row) for of_id in sessioniser.finish(day) for row in of_id]
         self.sessions = joined(pieces)
 
     def _take(self, record: object) -> None:
@@ -142,22 +141,21 @@ def check_form(content: bytes) -> Counter[str]:
 
 def check_session(session: Session) -> None:
     """Every text is one that any database holds, and no longer than promised."""
-    for field in fields(session):
-        value = getattr(session, field.name)
-        if field.name in _DEEDS:
-            check_deeds(field.name, value)
+    for name, value in session._asdict().items():
+        if name in _DEEDS:
+            check_deeds(name, value)
             continue
         texts = value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ()
-        longest = _LONGEST_TEXT.get(field.name) or _LONGEST_CODE.get(field.name, 256)
+        longest = _LONGEST_TEXT.get(name) or _LONGEST_CODE.get(name, 256)
         for text in texts:
-            assert 0 < len(text) <= longest, field.name
-            assert "\0" not in text, field.name
+            assert 0 < len(text) <= longest, name
+            assert "\0" not in text, name
             text.encode()
         if isinstance(value, tuple):
-            assert list(value) == sorted(set(value)), field.name
-            assert len(value) <= _MOST_VALUES[field.name], field.name
+            assert list(value) == sorted(set(value)), name
+            assert len(value) <= _MOST_VALUES[name], name
         elif isinstance(value, int):
-            assert 0 <= value < 2**63, field.name
+            assert 0 <= value < 2**63, name
     assert session.day == session.started_at.date()
     assert session.started_at <= session.ended_at < session.started_at + timedelta(days=3)
     assert session.event_count > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cowrie_enrich_dagster import cli as command
+from cowrie_enrich_dagster.cli import output
 from cowrie_enrich_dagster.services.base import VERSION
 from tests.integration.test_cli import DAY, Cli, cli, simulator, the_error
 from tests.logs import routable_ips
@@ -112,7 +112,7 @@ def test_a_run_on_a_terminal_ends_with_the_top_of_the_report(
 ) -> None:
     """And says where the rest is; in a pipe, and as JSON, nothing is added."""
     assert "cowrie-enrich report" not in cli("run", "--days", DAY).stdout
-    monkeypatch.setattr(command.out, "_force_terminal", True)
+    monkeypatch.setattr(output.out, "_force_terminal", True)
     shown = cli("run", "--days", DAY).stdout
     assert "12 sessions from 3 addresses; of 31 October 2025 nothing is on" in shown
     assert f"All of it on a page: cowrie-enrich report --days {DAY}" in shown

@@ -9,7 +9,7 @@ import pytest
 import redis
 from rich.console import Console
 
-from cowrie_enrich_dagster import cli
+from cowrie_enrich_dagster.cli import output
 from cowrie_enrich_dagster.enrichment.doctor import Part, bytes_of, examine
 from cowrie_enrich_dagster.settings import load_settings
 
@@ -55,7 +55,7 @@ def test_a_narrow_terminal_cuts_no_path(
 ) -> None:
     """80 columns fold a path over lines; every character of it is there."""
     path = "/srv/" + "/".join(f"folder-{n:02}" for n in range(20))
-    monkeypatch.setattr(cli, "out", Console(width=80, soft_wrap=True, highlight=False))
-    cli._table("Settings", ["name", "value", "from"], [("COWRIE_LOG_DIR", path, "environment")])
+    monkeypatch.setattr(output, "out", Console(width=80, soft_wrap=True, highlight=False))
+    output.print_table("Settings", ["name", "value", "from"], [("COWRIE_LOG_DIR", path, "environment")])
     cells = [line.split("\N{BOX DRAWINGS LIGHT VERTICAL}") for line in capsys.readouterr().out.splitlines()]
     assert "".join(row[2].strip() for row in cells if len(row) > 3) == path

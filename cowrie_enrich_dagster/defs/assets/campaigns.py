@@ -8,7 +8,7 @@ from dagster import AssetExecutionContext, MaterializeResult, ResourceParam, ass
 from cowrie_enrich_dagster.defs.assets.enriched_sessions import enriched_sessions
 from cowrie_enrich_dagster.defs.columns import described
 from cowrie_enrich_dagster.defs.metadata import table, tell
-from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns
@@ -19,7 +19,7 @@ from cowrie_enrich_dagster.storage.tables import Campaign
 @asset(
     group_name="campaigns",
     partitions_def=daily,
-    backfill_policy=single_run,
+    backfill_policy=in_runs,
     retry_policy=retry,
     deps=[enriched_sessions],
     kinds={"sql"},

@@ -17,7 +17,7 @@ from dagster import (
 
 from cowrie_enrich_dagster.defs.columns import described, sample
 from cowrie_enrich_dagster.defs.metadata import table, tell
-from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment import Enricher
@@ -50,7 +50,7 @@ LOG_MARK = "log_mark"
 @asset(
     group_name="sessions",
     partitions_def=daily,
-    backfill_policy=single_run,
+    backfill_policy=in_runs,
     retry_policy=retry,
     deps=[cowrie_logs],
     check_specs=[_LINES, _READABLE],

@@ -9,8 +9,8 @@ from cowrie_enrich_dagster.defs import checks
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
 from cowrie_enrich_dagster.defs.assets.enrichment_cache import enrichment_cache
 from cowrie_enrich_dagster.defs.columns import described, enriched_lineage, sample
-from cowrie_enrich_dagster.defs.metadata import counts_table, percent, table, tell
-from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.metadata import counts_table, table, tell
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment import Enricher
@@ -18,13 +18,14 @@ from cowrie_enrich_dagster.enrichment.coverage import JoinReport, top_sources
 from cowrie_enrich_dagster.enrichment.ingest import newest_session
 from cowrie_enrich_dagster.enrichment.learned import note_said
 from cowrie_enrich_dagster.enrichment.runs import complete_run
+from cowrie_enrich_dagster.readable import percent
 from cowrie_enrich_dagster.storage.tables import EnrichedSession
 
 
 @asset(
     group_name="enriched",
     partitions_def=daily,
-    backfill_policy=single_run,
+    backfill_policy=in_runs,
     retry_policy=retry,
     deps=[cowrie_sessions, enrichment_cache],
     check_specs=[

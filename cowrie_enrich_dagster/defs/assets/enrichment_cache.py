@@ -27,13 +27,11 @@ from cowrie_enrich_dagster.defs.columns import described, sample_of_answers
 from cowrie_enrich_dagster.defs.metadata import (
     bars,
     counts_table,
-    duration,
     eta_metadata,
-    percent,
     table,
     tell,
 )
-from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.hit_rates import AnswersOfDay, HitRates, total
@@ -42,6 +40,7 @@ from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.lookups.source import FetchReport
+from cowrie_enrich_dagster.readable import duration, percent
 from cowrie_enrich_dagster.storage.tables import EnrichmentCache
 
 
@@ -207,7 +206,7 @@ def _quota_row(entry: LedgerEntry) -> dict[str, object]:
 @graph_asset(
     group_name="answers",
     partitions_def=daily,
-    backfill_policy=single_run,
+    backfill_policy=in_runs,
     ins={name: AssetIn(dagster_type=Nothing) for name in ("session_ips", "dshield_feed", "abuseipdb_feed")},
     check_specs=_CHECKS,
     kinds={"sql", "redis"},

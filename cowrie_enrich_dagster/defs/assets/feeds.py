@@ -14,13 +14,14 @@ from dagster import (
 
 from cowrie_enrich_dagster.defs.assets.session_ips import session_ips
 from cowrie_enrich_dagster.defs.columns import described
-from cowrie_enrich_dagster.defs.metadata import escape, percent, tell
-from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.metadata import escape, tell
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.feeds import told_by_feed
 from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
+from cowrie_enrich_dagster.readable import percent
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.settings import load_settings
@@ -56,7 +57,7 @@ def feed_asset(name: str, feed: str, description: str) -> AssetsDefinition | Ass
         name=name,
         group_name="feeds",
         partitions_def=daily,
-        backfill_policy=single_run,
+        backfill_policy=in_runs,
         retry_policy=retry,
         deps=[session_ips],
         check_specs=[read],

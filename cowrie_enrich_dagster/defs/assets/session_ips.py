@@ -5,7 +5,7 @@ from dagster import AssetExecutionContext, MaterializeResult, ResourceParam, ass
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_sessions
 from cowrie_enrich_dagster.defs.columns import described, sample
 from cowrie_enrich_dagster.defs.metadata import table, tell
-from cowrie_enrich_dagster.defs.partitions import daily, days_of, single_run
+from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.addresses import addresses_by_day
@@ -16,7 +16,7 @@ from cowrie_enrich_dagster.storage.tables import SessionIp
 @asset(
     group_name="sessions",
     partitions_def=daily,
-    backfill_policy=single_run,
+    backfill_policy=in_runs,
     retry_policy=retry,
     deps=[cowrie_sessions],
     kinds={"sql"},

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.integration.enrichment.conftest import SAMPLE_DAYS
 
 Open = Callable[..., Enricher]
 PAGE = (Path(__file__).parents[3] / "docs" / "queries.md").read_text(encoding="utf-8")
+THE_FILE = "96f01248dc7356a385daeba87461bedf348ca889836208b321446e430f014336"
 QUERIES = re.findall(r"^## (.+?)\n\n```sql\n(.+?);\n```", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -34,7 +36,7 @@ def events(kind: str) -> list[dict[str, Any]]:
 @pytest.mark.sampled
 def test_the_queries_of_the_page(open_enricher: Open) -> None:
     """None is empty; what they count is what the logs hold."""
-    assert len(QUERIES) == 12
+    assert len(QUERIES) == 14
     with open_enricher() as enricher:
         with enricher.database.read() as connection:
             found = {
@@ -52,6 +54,11 @@ def test_the_queries_of_the_page(open_enricher: Open) -> None:
         assert [row[1] for row in tables[1]] == [n for _, n in typed.most_common(20)]
         hosts = Counter((e["dst_ip"], e["dst_port"]) for e in events("direct-tcpip.request"))
         assert {(host, port): n for host, port, n, _ in tables[4]}.items() <= hosts.items()
+        let_in = {str(ip_address(event["src_ip"])) for event in events("login.success")}
+        assert {row[0] for row in found["Who got in, all of them?"]} == let_in
+        brought = [e for e in events("session.file_download") if e["shasum"] == THE_FILE]
+        seen = found["Have I seen this file before, from whom, and under which name?"]
+        assert {row[3] for row in seen} == {event["session"] for event in brought}
         of_frames = frames.logins(SAMPLE_DAYS, enricher.database)
         assert of_frames["attempts"].sum() == tried.total()
 

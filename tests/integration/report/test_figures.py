@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
@@ -18,7 +19,8 @@ from cowrie_enrich_dagster.cowrie.fields import TEXT_CHARS
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report.cards import address_card, session_cards
 from cowrie_enrich_dagster.report.figures import figures_of, outline_of
-from cowrie_enrich_dagster.report.words import headline
+from cowrie_enrich_dagster.report.page import render_page
+from cowrie_enrich_dagster.report.words import headline, known
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.vocabulary import Days
@@ -131,8 +133,33 @@ def test_only_what_no_earlier_day_had_is_new(enriched: Enricher) -> None:
     new = {source.address for source in third.sources.shown if source.is_new}
     assert new == {one.source for one in later} - {one.source for one in earlier} & new
     first = figures_of(enriched, Days.parse("2025-11-01"))
-    assert first.news.files is None
+    assert (first.news.files, first.news.campaigns) == (None, None)
     assert "nothing can be called new" in " ".join(headline(first))
+
+
+def test_campaigns_are_new_on_the_day_of_their_first_session(enriched: Enricher) -> None:
+    """Told in the list of what is new, in the first sentences, and marked in the list of campaigns."""
+    second = figures_of(enriched, Days.parse("2025-11-02"))
+    with enriched.database.read() as connection:
+        rows = connection.execute(text("SELECT campaign_id, session_id FROM session_campaigns")).all()
+    starts = {session: one.start[:10] for (_, session), one in logged().items()}
+    began: dict[str, str] = {}
+    for campaign, session in rows:
+        began[campaign] = min(starts[session], began.get(campaign, "9"))
+    new = {campaign for campaign, day in began.items() if day == "2025-11-02"}
+    assert new
+    assert second.news.campaigns is not None
+    assert {campaign.value for campaign in second.news.campaigns.shown} == new
+    assert {one.campaign_id for one in second.campaigns.shown if one.is_new} <= new
+    assert f"Never seen before: {len(new)} campaigns" in " ".join(headline(second))
+
+
+def test_one_is_no_plural_on_the_page(enriched: Enricher) -> None:
+    """Whatever is counted there once: days, countries that are left out, addresses."""
+    page = re.sub("<[^>]*>", "", render_page(figures_of(enriched, Days.parse("2025-11-02"))))
+    many = "days|sessions|addresses|files|lines|scripts|networks|countries|campaigns|targets|pairs|commands"
+    assert re.findall(rf"(?<![\d,.])1 (?:\w+ )?(?:{many})\b", page) == []
+    assert known("1 days after") == "1 day after"
 
 
 @pytest.mark.parametrize("span", ["2025-11-02", "2025-11-01..2025-11-03", "2024-01-01"])
@@ -209,6 +236,23 @@ def test_the_card_of_an_address_is_what_the_logs_have_of_it(enriched: Enricher) 
         *("address", "scope", "first_seen", "last_seen", "days", "sessions", "sensors", "logins"),
         *("command_lines", "files", "tunnels", "campaigns", "facts", "services"),
     }
+
+
+def test_cards_tell_the_campaigns(enriched: Enricher) -> None:
+    """A session its own, an address those of its sessions, with figures of the whole campaign."""
+    with enriched.database.read() as connection:
+        member = connection.execute(
+            text("SELECT session_id, src_ip, campaign_id FROM session_campaigns ORDER BY session_id LIMIT 1")
+        ).one()
+    (card,) = session_cards(enriched.database, member.session_id)
+    (told,) = card.campaigns
+    assert (told["campaign_id"], told["sessions"]) == (member.campaign_id, 1)
+    of_address = address_card(enriched.database, member.src_ip)
+    assert of_address is not None
+    (own,) = (one for one in of_address.campaigns if one["campaign_id"] == member.campaign_id)
+    assert 1 <= own["sessions"] <= of_address.sessions
+    shared = ("label", "sources", "first_seen", "last_seen")
+    assert {name: own[name] for name in shared} == {name: told[name] for name in shared}
 
 
 def test_an_id_used_on_two_sensors_is_two_cards(enriched: Enricher) -> None:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
-from cowrie_enrich_dagster import cli_cards
+from cowrie_enrich_dagster.cli import cards as on_terminal
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report import plots
 from cowrie_enrich_dagster.report.cards import address_card, session_cards
@@ -164,10 +164,10 @@ def test_a_card_shows_it_as_text(pipeline: Enricher) -> None:
     shown = []
     for width in (60, 80, 200):
         console = Console(width=width, record=True, force_terminal=False)
-        console.print(cli_cards.address(card))
+        console.print(on_terminal.address(card))
         for number in range(len(HOSTILE)):
             (one,) = session_cards(pipeline.database, f"{number:012x}")
-            console.print(cli_cards.session(one))
+            console.print(on_terminal.session(one))
         shown.append(console.export_text())
         assert obeyed(shown[-1]) == []
     for hostile in HOSTILE:

@@ -77,7 +77,7 @@ def read(root: Path, first: date = DAY, last: date | None = None, **options: Any
     """Read days of a folder; checks what must hold for every reading."""
     quarantined: list[QuarantinedLine] = []
     stream = read_pieces(root, first, last or first, on_quarantine=quarantined.append, **options)
-    pieces = [piece for day in stream for of_key in day.pieces for piece in of_key]
+    pieces = [Session.of_row(row) for day in stream for of_key in day.pieces for row in of_key]
     report = stream.report
     assert report.lines_in == report.lines_parsed + report.lines_quarantined
     assert report.lines_quarantined == sum(map(_lines_told, quarantined))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cowrie_enrich_dagster.cowrie import read_pieces
+from cowrie_enrich_dagster.cowrie import Session, read_pieces
 from cowrie_enrich_dagster.cowrie.reports import QuarantinedLine
 
 from .logs import DAY, connect, event, line, read, read_bytes
@@ -23,11 +23,11 @@ _MEASURE = """
 import re, sys
 from datetime import date
 from pathlib import Path
-from cowrie_enrich_dagster.cowrie import read_pieces
+from cowrie_enrich_dagster.cowrie import Session, read_pieces
 day = date.fromisoformat(sys.argv[2])
 lines = []
 stream = read_pieces(Path(sys.argv[1]), day, day, on_quarantine=lines.append)
-ids = [session.session_id for of_day in stream for pieces in of_day.pieces for session in pieces]
+ids = [Session.of_row(row).session_id for of_day in stream for rows in of_day.pieces for row in rows]
 report = stream.report
 assert report.lines_in == report.lines_parsed + report.lines_quarantined
 # Not getrusage: its peak is that of the process which started this one, if that was greater.
@@ -90,7 +90,7 @@ def test_rubbish_is_counted_not_kept(tmp_path: Path) -> None:
     (tmp_path / "cowrie.json.gz").write_bytes(gzip.compress(content))
     kept: list[QuarantinedLine] = []
     stream = read_pieces(tmp_path, DAY, DAY, on_quarantine=kept.append)
-    assert [session.session_id for day in stream for (session,) in day.pieces] == ["aa01", "aa02"]
+    assert [Session.of_row(row).session_id for day in stream for (row,) in day.pieces] == ["aa01", "aa02"]
     report = stream.report
     assert (report.lines_in, report.lines_parsed, report.lines_quarantined) == (3502, 2, 3500)
     assert len(kept) == 1002

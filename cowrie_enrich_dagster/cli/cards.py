@@ -12,9 +12,10 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from cowrie_enrich_dagster.readable import clipped, counted, moment, number
 from cowrie_enrich_dagster.report.cards import AddressCard, SessionCard, Told
 from cowrie_enrich_dagster.report.deeds import Verdict
-from cowrie_enrich_dagster.report.words import clipped, counted, known, moment, number
+from cowrie_enrich_dagster.report.words import known
 from cowrie_enrich_dagster.terminal import visible
 
 SHOWN = 10

@@ -1,0 +1,217 @@
+"""The commands that fill the tables: `run`, `plan`, `drain`, `refresh`."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from datetime import date, timedelta
+from typing import Annotated
+
+import typer
+
+from cowrie_enrich_dagster.cli.app import (
+    DaysOption,
+    JsonOption,
+    days_of,
+    fail,
+    open_enricher,
+)
+from cowrie_enrich_dagster.cli.look import top_of
+from cowrie_enrich_dagster.cli.output import (
+    err,
+    escape,
+    out,
+    print_json,
+    print_table,
+    progress_line,
+    progress_shown,
+    say,
+)
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.enrichment.run_report import SOURCES, DrainReport, RunReport
+from cowrie_enrich_dagster.readable import duration, percent
+from cowrie_enrich_dagster.services import ALL
+
+
+def _eta(report: RunReport) -> str:
+    """When what is pending will be answered, in words."""
+    never = sorted(name for name, eta in report.eta_by_service.items() if eta is None)
+    finite = [eta for eta in report.eta_by_service.values() if eta is not None]
+    words = [f"done in about {duration(max(finite))}"] if finite else []
+    words += [f"{', '.join(never)}: never at this pace"] if never else []
+    return "; ".join(words)
+
+
+def run(
+    days: DaysOption,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Go on asking to the end, unless ENRICH_MAX_RUN_SECONDS is set.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Logs of the days -> enriched sessions: what is known at once, then what can be asked in five minutes.
+
+    What must wait longer is deferred; `drain` (and Dagster) goes on with it.
+    """
+    span = days_of(days)
+    with open_enricher(asks=True) as enricher:
+        with progress_shown() as progress:
+            run_report = enricher.run(span, progress, wait=wait)
+        is_read = out.is_terminal and not json and run_report.status != "no_logs"
+        top = top_of(enricher, span) if is_read else []
+    report = run_report.as_dict()
+    if json:
+        print_json(report)
+        return
+    if run_report.status == "no_logs":
+        out.print(f"[bold]{report['days']}[/bold]: no log has these days; nothing was asked")
+        return
+    out.print(
+        f"[bold]{report['days']}[/bold]: {report['sessions']} sessions from {report['ips']} addresses, "
+        f"{report['status']} in {report['elapsed_s']} s; {report['quarantined']} lines quarantined",
+        highlight=False,
+    )
+    statuses = [
+        (service, status, number, "" if row else report["api_calls"].get(service, 0))
+        for service, counts in report["lookups"].items()
+        for row, (status, number) in enumerate(sorted(counts.items()))
+    ]
+    print_table("Keys by service and status", ["service", "status", "keys", "calls of this run"], statuses)
+    _say_other_lists(run_report.days_of_other_lists)
+    if run_report.moved_days:
+        err.print(
+            f"these logs changed sessions of {_first_days(run_report.moved_days)}, which were written anew"
+        )
+    if report["hits"]:
+        print_table("Answered from the cache", ["tier", "keys"], sorted(report["hits"].items()))
+    if report["pending"]:
+        reasons = "; ".join(f"{service}: {why}" for service, why in report["stopped"].items())
+        out.print(
+            f"{report['pending']} lookups are pending ({escape(reasons)}); {escape(_eta(run_report))}; "
+            "cowrie-enrich drain goes on with them when they are due"
+        )
+    say(top)
+
+
+def _say_other_lists(days: list[date]) -> None:
+    if days:
+        named = _first_days(days)
+        err.print(f"the lists of own networks and scanners have changed since {named}: run these days again")
+
+
+def _first_days(days: list[date]) -> str:
+    return ", ".join(map(str, days[:3])) + (f" and {len(days) - 3} more" if len(days) > 3 else "")
+
+
+def plan(days: DaysOption, json: JsonOption = False) -> None:
+    """Logs of the days -> what a run would ask, what it knows already and how long it takes; asks nobody.
+
+    Without COWRIE_LOG_DIR it plans for the addresses that were read before.
+    """
+    span = days_of(days)
+    with open_enricher(reads_logs=True) as enricher:
+        logs = enricher.settings.log_dir
+        if logs:
+            enricher.ingest(span, progress_line)
+            enricher.summarise_addresses(span)
+        found = enricher.plan(span)
+    if not found.addresses:
+        where = f"in the logs under {logs}" if logs else "are known, and COWRIE_LOG_DIR is not set"
+        err.print(escape(f"no addresses of {span} {where}"))
+    figures = {name: service.as_dict() for name, service in found.services.items()}
+    if json:
+        print_json({"days": str(span), "addresses": found.addresses, "services": figures})
+        return
+    if not found.addresses:
+        return
+    plans = found.services.values()
+    counts = {
+        "keys": [p.keys for p in plans],
+        **{source: [p.cached[source] for p in plans] for source in SOURCES},
+        "never sent": [p.skipped.total() for p in plans],
+        "wanted": [p.wanted for p in plans],
+        "calls": [p.calls for p in plans],
+    }
+    shown = {column: numbers for column, numbers in counts.items() if any(numbers)}
+    rows = zip(
+        found.services,
+        *shown.values(),
+        (p.quota_left for p in plans),
+        (duration(p.eta_s) for p in plans),
+        strict=True,
+    )
+    print_table(f"Plan for {span}", ["service", *shown, "quota left", "takes"], list(rows))
+    worth = [
+        (name, point.calls, percent(point.covered), percent(point.first_come))
+        for name, p in found.services.items()
+        for point in p.coverage
+    ]
+    if worth:
+        print_table(
+            "Sessions answered, for calls spent",
+            ["service", "calls", "most valuable first", "first come"],
+            worth,
+        )
+
+
+def drain(json: JsonOption = False) -> None:
+    """Ask what is due in the queue, most valuable first, and write what is learned into its sessions' rows.
+
+    Goes on until nothing is due that may be asked within ENRICH_MAX_WAIT_SECONDS; with ENRICH_MAX_RUN_SECONDS
+    set, for no longer than that.
+    """
+    with open_enricher(asks=True) as enricher, progress_shown() as progress:
+        report = enricher.drain(progress, until=_end_of_run(enricher))
+    _say_drained(report, json)
+
+
+def _end_of_run(enricher: Enricher) -> float:
+    limit = enricher.settings.max_run_s
+    return math.inf if limit is None else time.monotonic() + limit
+
+
+def _say_drained(report: DrainReport, json: bool) -> None:
+    if json:
+        print_json(report.as_dict())
+        return
+    for part in report.fetched:
+        counts = ", ".join(f"{number} {status}" for status, number in sorted(part.statuses.items()))
+        out.print(
+            f"{part.service}: {part.api_calls} calls; {counts}; {escape(part.stopped_because or 'done')}"
+        )
+    _say_other_lists(report.run.days_of_other_lists)
+    left = f"{report.run.pending} lookups still pending"
+    out.print(
+        f"{report.run.sessions} sessions on {len(report.days)} days enriched again; {left}"
+        + (f" ({escape(_eta(report.run))})" if report.run.pending else "")
+    )
+
+
+def refresh(
+    service: Annotated[str | None, typer.Option(help="Only this service.")] = None,
+    ahead: Annotated[
+        str, typer.Option(help="Answers that expire within this time, such as 24h or 7d.")
+    ] = "24h",
+    active: Annotated[str, typer.Option(help="Of keys that were seen within this time.")] = "7d",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many keys for each service.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask what a service was never asked, newest days first, and again what is to expire; then drain."""
+    if service is not None and service not in ALL:
+        fail(2, f"--service: {service!r} is not one of {', '.join(ALL)}")
+    spans = {"--ahead": _span(ahead, "--ahead"), "--active": _span(active, "--active")}
+    with open_enricher(asks=True) as enricher, progress_shown() as progress:
+        report = enricher.refresh(
+            spans["--ahead"], spans["--active"], service=service, limit=limit,
+            until=_end_of_run(enricher), progress=progress,
+        )  # fmt: skip
+    _say_drained(report, json)
+
+
+def _span(text: str, option: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,5})([mhd])", text)
+    if match is None:
+        fail(2, f"{option}: {text!r} is not a time such as 30m, 24h or 7d")
+    unit = {"m": "minutes", "h": "hours", "d": "days"}[match[2]]
+    return timedelta(**{unit: int(match[1])})
