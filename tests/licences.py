@@ -18,8 +18,9 @@ PROJECT = "cowrie-enrich-dagster"
 PAGE = Path(__file__).parents[1] / "docs" / "licences.md"
 HEAD = """# Licences of what is installed beside the project
 
-As the distributions' own metadata tell them; written by `python -m tests.licences`. The project's own licence is MIT (LICENSE). It ships
-none of these: `pip` and the image's build fetch them.
+As the distributions' own metadata tell them on Python 3.11; written by `python -m tests.licences`. The
+project's own licence is MIT ([LICENSE](../LICENSE)). It ships none of these: `pip` and the build of the image
+fetch them.
 """
 
 
