@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.metrics import Installation
-from cowrie_enrich_dagster.storage.engine import DatabaseUnusable, patient_until
+from cowrie_enrich_dagster.storage.engine import DatabaseUnusable
+from cowrie_enrich_dagster.storage.outages import patient_until
 
 logger = logging.getLogger(__name__)
 

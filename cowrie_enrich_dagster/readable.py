@@ -31,10 +31,10 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def duration(seconds: float | None) -> str:
-    """In the unit that people would choose, `90 s`, `5 min`, `2.5 h`, `3.0 days`; a dash if there is none."""
+def duration(seconds: float | None) -> str | None:
+    """In the unit that people would choose, `90 s`, `5 min`, `2.5 h`, `3.0 days`; None of None."""
     if seconds is None:
-        return "–"
+        return None
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:

@@ -1,4 +1,4 @@
-"""The tables of columns in docs/data-dictionary.md, from what storage/tables.py says of each column.
+"""The tables of columns in docs/data-dictionary.md, from what storage/tables/ says of each column.
 
 Written by `python -m tests.dictionary`; that it was is tested in tests/unit/test_docs.py.
 """

@@ -16,8 +16,9 @@ from cowrie_enrich_dagster.cache.entry import CacheEntry, Unstorable, payload_te
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
 from cowrie_enrich_dagster.cache.tiers import chunks, collector_paused, newest, storable, versioned
 from cowrie_enrich_dagster.storage.bulk import upsert_rows
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import from_json
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import EnrichmentCache, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 

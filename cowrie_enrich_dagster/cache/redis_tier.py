@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -26,7 +25,9 @@ from cowrie_enrich_dagster.cache.entry import (
     encode,
     microseconds,
 )
+from cowrie_enrich_dagster.cache.hidden import HiddenKeys
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
+from cowrie_enrich_dagster.cache.redis_faults import NotRedis, reason
 from cowrie_enrich_dagster.cache.tiers import chunks, collector_paused, newest, storable, versioned
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
@@ -53,28 +54,6 @@ for i, key in ipairs(KEYS) do
 end
 return #KEYS
 """
-
-_REASONS: tuple[tuple[type[BaseException], str], ...] = (  # the first that fits
-    (redis.AuthenticationError, "it refused our credentials"),
-    (redis.exceptions.AuthorizationError, "it refused our credentials"),
-    (redis.exceptions.NoPermissionError, "our user lacks a permission"),
-    (redis.BusyLoadingError, "it is still loading its data"),
-    (redis.TimeoutError, "it does not answer in time"),
-    (redis.ConnectionError, "no connection"),
-    (redis.exceptions.OutOfMemoryError, "it is out of memory and evicts nothing"),
-    (redis.ReadOnlyError, "it is a read-only replica"),
-)
-
-
-class _NotRedis(Exception):
-    """The answer is none that Redis gives to this command."""
-
-
-def _reason(error: BaseException) -> str:
-    """Why, in our own words: the server's may quote what we sent it, such as a password."""
-    if not isinstance(error, (redis.RedisError, OSError)) or isinstance(error, redis.InvalidResponse):
-        return "what answers there is not Redis"
-    return next((words for kind, words in _REASONS if isinstance(error, kind)), type(error).__name__)
 
 
 @dataclass(frozen=True)
@@ -128,9 +107,7 @@ class RedisCache:
         self._breaker = CircuitBreaker(COOLDOWN_S, monotonic)
         self._write_breaker = CircuitBreaker(COOLDOWN_S, monotonic)
         self._last_reason = ""
-        self._monotonic = monotonic
-        self._hidden: dict[tuple[str, str], float] = {}
-        self._hidden_lock = threading.Lock()
+        self._hidden = HiddenKeys(ttl_s, monotonic)
         pool = redis.ConnectionPool(
             connection_class=redis.SSLConnection if tls else redis.Connection,
             host=host,
@@ -156,7 +133,7 @@ class RedisCache:
         found: dict[str, CacheEntry] = {}
         poisoned: list[str] = []
         with collector_paused():
-            for chunk in chunks(self._visible(service, storable(keys)), CHUNK_KEYS):
+            for chunk in chunks(self._hidden.without(service, storable(keys)), CHUNK_KEYS):
                 names = [prefix + key for key in chunk]
                 blobs = self._call(service, partial(self._mget, names))
                 if blobs is None:
@@ -175,9 +152,9 @@ class RedisCache:
     def _mget(self, names: list[str]) -> list[bytes | None]:
         blobs: Any = self._client.mget(names)
         if not isinstance(blobs, list) or len(blobs) != len(names):
-            raise _NotRedis
+            raise NotRedis
         if not all(blob is None or isinstance(blob, bytes) for blob in blobs):
-            raise _NotRedis
+            raise NotRedis
         return blobs
 
     def set_many(self, entries: Iterable[CacheEntry]) -> int:
@@ -200,7 +177,7 @@ class RedisCache:
             if self._send(chunk):
                 taken += len(chunk)
             else:
-                self._hide(entry for entry, _, _ in chunk)
+                self._hidden.hide(entry for entry, _, _ in chunk)
         return taken
 
     def _send(self, chunk: list[_Wire]) -> bool:
@@ -214,26 +191,8 @@ class RedisCache:
         for service, number in Counter(entry.service for entry, _, _ in chunk).items():
             self.metrics.stored(self.name, service, number)
         self.on_given([(entry, life_ms) for entry, life_ms, _ in chunk])
-        if self._hidden:
-            with self._hidden_lock:
-                for entry, _, _ in chunk:
-                    self._hidden.pop((entry.service, entry.key), None)
+        self._hidden.show(entry for entry, _, _ in chunk)
         return True
-
-    def _hide(self, entries: Iterable[CacheEntry]) -> None:
-        now = self._monotonic()
-        with self._hidden_lock:
-            for identity in [identity for identity, until in self._hidden.items() if until <= now]:
-                del self._hidden[identity]
-            for entry in entries:
-                self._hidden[entry.service, entry.key] = now + self._ttl_ms / 1000
-
-    def _visible(self, service: str, keys: list[str]) -> list[str]:
-        if not self._hidden:
-            return keys
-        now = self._monotonic()
-        with self._hidden_lock:
-            return [key for key in keys if self._hidden.get((service, key), now) <= now]
 
     def _wire_chunks(self, entries: list[CacheEntry]) -> Iterator[list[_Wire]]:
         now = self._clock()
@@ -281,15 +240,15 @@ class RedisCache:
     def _number(command: Callable[[], Any]) -> int:
         number = command()
         if not isinstance(number, int):
-            raise _NotRedis
+            raise NotRedis
         return number
 
     def _page(self, cursor: int, pattern: str) -> tuple[int, list[Any]]:
         following, names = self._client.scan(cursor, match=pattern, count=CHUNK_KEYS)
         if not isinstance(following, int) or not isinstance(names, list):
-            raise _NotRedis
+            raise NotRedis
         if not all(isinstance(name, bytes) for name in names):
-            raise _NotRedis
+            raise NotRedis
         return following, names
 
     def _scan(self, service: str, pattern: str) -> Iterator[Any]:
@@ -320,7 +279,7 @@ class RedisCache:
 
     def _memory(self) -> dict[str, Any]:
         if self._client.ping() is not True:
-            raise _NotRedis
+            raise NotRedis
         try:
             memory: dict[str, Any] = self._client.info("memory")
         except redis.ResponseError:  # an access list may forbid INFO to a user who may read and write
@@ -369,7 +328,7 @@ class RedisCache:
 
     def _fault(self, breaker: CircuitBreaker, service: str, error: BaseException, consequence: str) -> None:
         self.metrics.failed(self.name, service)
-        self._last_reason = _reason(error)
+        self._last_reason = reason(error)
         if breaker.failed():
             _log.warning(
                 "%s: %s. It is tried again every %.0f s.", consequence, self._last_reason, COOLDOWN_S

@@ -16,8 +16,9 @@ from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
 

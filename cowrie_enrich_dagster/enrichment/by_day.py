@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.vocabulary import Days
 
 

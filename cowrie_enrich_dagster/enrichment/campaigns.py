@@ -19,7 +19,8 @@ from cowrie_enrich_dagster.campaigns import Artefact, artefacts_of, set_id
 from cowrie_enrich_dagster.enrichment.campaign_groups import analyse, begin_grouping, group
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime, table_of
 from cowrie_enrich_dagster.vocabulary import Days
 

@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 
 from cowrie_enrich_dagster.enrichment.hit_rates import SessionsWithoutCall
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 

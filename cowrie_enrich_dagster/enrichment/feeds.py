@@ -23,7 +23,8 @@ from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.services import ALL, Answer, Facts, Service, ServiceConfig
 from cowrie_enrich_dagster.services.feeds import FEEDS, fetch_feed
 from cowrie_enrich_dagster.storage.bulk import upsert_rows
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import Observation, SessionIp, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 

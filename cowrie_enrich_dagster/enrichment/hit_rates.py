@@ -10,8 +10,9 @@ from sqlalchemy import bindparam, text
 
 from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.keys import Key
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
 
 MIN_SESSIONS_AN_ADDRESS = 5

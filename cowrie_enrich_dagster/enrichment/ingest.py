@@ -30,7 +30,8 @@ from cowrie_enrich_dagster.enrichment.log_index import LogIndex
 from cowrie_enrich_dagster.enrichment.pieces import replace_day
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import Days, Progress
 
 logger = logging.getLogger(__name__)

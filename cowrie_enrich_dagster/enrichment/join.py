@@ -35,7 +35,8 @@ from cowrie_enrich_dagster.enrichment.list_book import LATE, NO_SPANS, Spans, mo
 from cowrie_enrich_dagster.enrichment.spending import NETWORK_FACTS
 from cowrie_enrich_dagster.services import Facts
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, UtcDateTime, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Subject
 

@@ -17,8 +17,9 @@ from cowrie_enrich_dagster.enrichment.spending import NetworkTold, Spending
 from cowrie_enrich_dagster.lookups.model import LastStatus
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.services import Facts, Service
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
 

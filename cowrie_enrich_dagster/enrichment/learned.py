@@ -15,7 +15,8 @@ from cowrie_enrich_dagster.enrichment.list_book import Spans
 from cowrie_enrich_dagster.lookups.model import News
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.services import Service
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Subject
 

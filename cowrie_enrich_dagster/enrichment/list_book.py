@@ -12,9 +12,9 @@ from sqlalchemy import func, select, text
 from cowrie_enrich_dagster.enrichment.list_store import TAKEN, version
 from cowrie_enrich_dagster.services.lists import Network, as_text, parse_network
 from cowrie_enrich_dagster.settings import ListSettings
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
-from cowrie_enrich_dagster.storage.list_tables import AddressList, ListEntry
-from cowrie_enrich_dagster.storage.tables import table_of
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
+from cowrie_enrich_dagster.storage.tables import AddressList, ListEntry, table_of
 
 if TYPE_CHECKING:
     from cowrie_enrich_dagster.services.lists.matching import NetworkTable

@@ -32,7 +32,8 @@ from cowrie_enrich_dagster.services.lists import MAX_BYTES, ListPlace
 from cowrie_enrich_dagster.settings import ServiceSettings
 from cowrie_enrich_dagster.settings.values import Network
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
 _LISTED = Table(

@@ -11,9 +11,9 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, bindparam, sel
 
 from cowrie_enrich_dagster.services.lists import Network, ReadList, as_text
 from cowrie_enrich_dagster.storage.bulk import insert_rows
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
-from cowrie_enrich_dagster.storage.list_tables import AddressList, ListEntry
-from cowrie_enrich_dagster.storage.tables import UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
+from cowrie_enrich_dagster.storage.tables import AddressList, ListEntry, UtcDateTime, table_of
 
 TAKEN, UNCHANGED, REFUSED, FAILED, RETIRED = "taken", "unchanged", "refused", "failed", "retired"
 GOOD = (TAKEN, UNCHANGED)

@@ -29,7 +29,8 @@ from cowrie_enrich_dagster.services.lists import (
     refuse_shrunken,
 )
 from cowrie_enrich_dagster.settings import ListSettings
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
 RETRY_AFTER = timedelta(hours=1)

@@ -7,7 +7,8 @@ from datetime import date, timedelta
 from sqlalchemy import func, or_, select
 
 from cowrie_enrich_dagster.cowrie import address_scope
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Scope
 

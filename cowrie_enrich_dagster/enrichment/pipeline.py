@@ -55,7 +55,7 @@ from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.pacing import Reason
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.settings import ConfigError
-from cowrie_enrich_dagster.storage.engine import repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Progress, Subject
 
 logger = logging.getLogger(__name__)

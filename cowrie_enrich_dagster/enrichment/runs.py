@@ -11,7 +11,8 @@ from cowrie_enrich_dagster.enrichment.hit_rates import SessionsWithoutCall
 from cowrie_enrich_dagster.enrichment.notices import tell
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.wiring import Wiring
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import EnrichmentRun, table_of
 from cowrie_enrich_dagster.vocabulary import Days
 

@@ -19,7 +19,8 @@ from cowrie_enrich_dagster.enrichment.facts import COLUMNS
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.services import Facts, Service
 from cowrie_enrich_dagster.services.lists import Network, as_text, parse_network
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.services import OWN_MOMENTS
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.services.lists import list_service_name
-from cowrie_enrich_dagster.storage.engine import repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import LAST_DAY, Days, Progress
 
 

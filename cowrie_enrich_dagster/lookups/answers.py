@@ -18,7 +18,8 @@ from cowrie_enrich_dagster.pacing import Meaning, Policy, in_words, meaning_of, 
 from cowrie_enrich_dagster.services import OWN_MOMENTS, Answer
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.services.lists import is_list
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 FIRST_BACKOFF = timedelta(minutes=1)

@@ -22,8 +22,9 @@ from cowrie_enrich_dagster.lookups.model import (
 )
 from cowrie_enrich_dagster.lookups.order import BY_WORTH
 from cowrie_enrich_dagster.lookups.waiting import Waiting
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.outages import survives_outage
 
 
 class Claiming(Waiting):

@@ -10,7 +10,8 @@ from statistics import median
 from sqlalchemy import Connection, select, text
 from sqlalchemy import func as sql
 
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import LookupCount, table_of
 
 INFLOW_DAYS = 7

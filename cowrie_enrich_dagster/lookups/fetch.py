@@ -26,7 +26,8 @@ from cowrie_enrich_dagster.lookups.stop import TIME_IS_OVER, Ending, Interrupted
 from cowrie_enrich_dagster.pacing import PacedSession, Reason, SlotRefused, Stopped, with_retries
 from cowrie_enrich_dagster.readable import instant
 from cowrie_enrich_dagster.services import Answer, InvalidAnswer
-from cowrie_enrich_dagster.storage.engine import Database, patient_until
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import patient_until
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Progress
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from sqlalchemy import Connection, text
 from cowrie_enrich_dagster.lookups.claims import Claiming
 from cowrie_enrich_dagster.lookups.model import LEFT, UNSEEN_FOR, News, Outcome, Wanted, queue_sql
 from cowrie_enrich_dagster.lookups.order import CLASS_STEP
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 

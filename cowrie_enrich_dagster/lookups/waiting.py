@@ -8,8 +8,9 @@ from sqlalchemy import text
 
 from cowrie_enrich_dagster.lookups.counts import LookupCounts
 from cowrie_enrich_dagster.lookups.model import Among, LastStatus, News, OpenLookups, queue_sql
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 

@@ -22,7 +22,8 @@ from cowrie_enrich_dagster.pacing.model import Grant, Observation, Policy, Reaso
 from cowrie_enrich_dagster.pacing.quota_headers import header_quotas
 from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
 from cowrie_enrich_dagster.readable import instant
-from cowrie_enrich_dagster.storage.engine import Database, survives_outage
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
 
 LEAD_S = 0.02
 """How long before its moment a slot is taken, so that the commit does not make the request late."""

@@ -17,7 +17,8 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
-from cowrie_enrich_dagster.storage.engine import Database, waits_for_turn
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import waits_for_turn
 
 logger = logging.getLogger(__name__)
 

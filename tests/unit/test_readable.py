@@ -10,7 +10,7 @@ from cowrie_enrich_dagster.readable import duration
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (None, "–"),
+        (None, None),
         (0, "0 s"),
         (119, "119 s"),
         (1800, "30 min"),
@@ -18,6 +18,6 @@ from cowrie_enrich_dagster.readable import duration
         (259_200, "3.0 days"),
     ],
 )
-def test_a_duration_is_told_in_fitting_units(seconds: float | None, words: str) -> None:
+def test_a_duration_is_told_in_fitting_units(seconds: float | None, words: str | None) -> None:
     """Seconds, minutes, hours or days."""
     assert duration(seconds) == words

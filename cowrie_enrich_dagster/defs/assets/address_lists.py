@@ -23,7 +23,7 @@ from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment.lists import ListReport
 from cowrie_enrich_dagster.readable import duration
 from cowrie_enrich_dagster.settings import load_settings
-from cowrie_enrich_dagster.storage.list_tables import ListEntry
+from cowrie_enrich_dagster.storage.tables import ListEntry
 
 NAME = "address_lists"
 _DESCRIPTION = "Public lists of Tor exits, scanners and attackers: fetched whole, kept as spans of time."

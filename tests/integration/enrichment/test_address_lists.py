@@ -13,8 +13,14 @@ from sqlalchemy import select, text
 
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.simulator import Fault, Simulator
-from cowrie_enrich_dagster.storage.list_tables import AddressList, ListEntry
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, Lookup, SessionIp, table_of
+from cowrie_enrich_dagster.storage.tables import (
+    AddressList,
+    EnrichedSession,
+    ListEntry,
+    Lookup,
+    SessionIp,
+    table_of,
+)
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.logs import START, routable_ips, write_logs
 

@@ -14,9 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.enrichment import ingest, pieces
-from cowrie_enrich_dagster.storage import engine
-from cowrie_enrich_dagster.storage.engine import Database, repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.storage import outages
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import current, require_current, upgrade
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.servers import PostgresServer, free_port
 
@@ -112,7 +113,7 @@ def test_a_backend_that_ends_while_logs_are_read_costs_nothing(
 
 def test_a_database_that_stays_away_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that can be repeated does not wait again for what one of its transactions waited for."""
-    monkeypatch.setattr(engine, "OUTAGE_PATIENCE_S", 0.3)
+    monkeypatch.setattr(outages, "OUTAGE_PATIENCE_S", 0.3)
     waited: list[int] = []
     monkeypatch.setattr(Database, "await_answer", lambda self: waited.append(1))
     away = Database(f"postgresql://postgres@127.0.0.1:{free_port()}/nobody")

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from cowrie_enrich_dagster.storage.tables import Base, UtcDateTime
+from cowrie_enrich_dagster.storage.tables.base import Base, UtcDateTime
 
 
 class AddressList(Base):
