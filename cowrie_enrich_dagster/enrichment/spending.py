@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NETWORK_FACTS = frozenset({"as_number", "as_organization", "country_iso_code"})
 """What holds for all addresses of a network that an answer names."""
-_LEVELS = {4: (12, 16, 20, 24), 6: (24, 32, 40, 48)}
+_LEVELS = {4: (12, 16, 18, 20, 21, 22, 23, 24), 6: (24, 32, 36, 40, 44, 48)}
 """One address of each block of these lengths is asked about before the others: its network may be theirs."""
 _BITS = {4: 32, 6: 128}
 KNOWN, NETWORK, FIRST, UNWANTED, BLOCK = "known", "network", "asked_first", "unwanted", "network_asked"

@@ -68,6 +68,8 @@ def plan(
             metadata={
                 "wanted": service.wanted,
                 "calls": service.calls,
+                "calls_saved": service.calls_spared,
+                "not_worth_a_call": table(["why", "keys"], sorted(service.spared.items())),
                 "cache_hit_rate": percent(service.rates.cache),
                 "l1_hit_rate": percent(service.rates.l1),
                 "cached": table(["tier", "keys"], sorted(service.cached.items())),

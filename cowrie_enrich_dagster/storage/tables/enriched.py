@@ -122,8 +122,7 @@ class EnrichedSession(Base):
         Integer, doc="How many of its passwords are not in known breaches; null: not asked"
     )
     provenance: Mapped[dict[str, Any] | None] = mapped_column(
-        Json,
-        doc="JSON: column -> the service that it is from, `list` (the operator's own) or a `list:name`",
+        Json, doc="JSON: column -> the service that it is from, `list` (the operator's own) or a `list:name`"
     )
     intel: Mapped[dict[str, Any]] = mapped_column(
         Json,
