@@ -1,4 +1,4 @@
-"""Lists before calls: looking at those whose time has come, and sparing what a scanners' list holds."""
+"""Lists before calls: looking at those whose time has come, and sparing calls that would tell nothing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from cowrie_enrich_dagster.enrichment.lists import (
     list_reports,
     refresh_list,
 )
+from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.lookups.model import OpenLookups, Wanted
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport, Source
-from cowrie_enrich_dagster.pacing import QuotaStatus
+from cowrie_enrich_dagster.pacing import QuotaStatus, Reason
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.services.lists import MAX_BYTES, ListPlace
 from cowrie_enrich_dagster.settings import ServiceSettings
@@ -120,6 +121,28 @@ class ListKeeping(Asking):
         if any(one.says == "own" for one in self.settings.lists):
             own += map(ip_network, self.list_book.networks("own"))
         return own, listed.networks if listed else ()
+
+    def spending(self) -> Spending:
+        """What is worth a call now."""
+        return Spending(
+            self.settings.want,
+            self.services,
+            self._can_ask,
+            self.database,
+            self.cache.database,
+            lambda addresses: self.list_book.holding("tor", addresses),
+        )
+
+    def _can_ask(self, name: str) -> bool:
+        if not self.has_key(name):
+            return False
+        return self.source(name).limiter.snapshot().cooldown_reason is not Reason.AUTH_FAILED
+
+    @survives_outage
+    def release(self, name: str, keys: Sequence[str]) -> None:
+        """Close the lookups of keys that are not worth a call any more."""
+        with self.database.write() as connection:
+            self.queue.close(connection, keys, LookupStatus.SKIPPED_POLICY, service=name)
 
     def _list_source(self, service: Service, until: float = math.inf) -> Source:
         source = self.plain_source(service, ServiceSettings(), until)

@@ -56,7 +56,7 @@ from cowrie_enrich_dagster.pacing import Reason
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Progress, Subject
+from cowrie_enrich_dagster.vocabulary import Days, Progress, Subject
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ class Pipeline(ListKeeping):
                     take=take,
                     count=tallies[name].count,
                     spare=course.spare if self.settings.want else None,
-                    release=self._release if take else None,
+                    release=self.release if take else None,
                 )
             plans[name].rates = tallies[name].rates
         if by_day:
@@ -242,27 +242,6 @@ class Pipeline(ListKeeping):
                 for name, service in self.services.items():
                     if service.subject is subject:
                         plans[name].rates_by_day[day] = tallies[name].of_some(sent)
-
-    def spending(self) -> Spending:
-        """What is worth a call now."""
-        return Spending(
-            self.settings.want,
-            self.services,
-            self._can_ask,
-            self.database,
-            self.cache.database,
-            lambda addresses: self.list_book.holding("tor", addresses),
-        )
-
-    def _can_ask(self, name: str) -> bool:
-        if not self.has_key(name):
-            return False
-        return self.source(name).limiter.snapshot().cooldown_reason is not Reason.AUTH_FAILED
-
-    @survives_outage
-    def _release(self, name: str, keys: Sequence[str]) -> None:
-        with self.database.write() as connection:
-            self.queue.close(connection, keys, LookupStatus.SKIPPED_POLICY, service=name)
 
     def plan_and_open(self, days: Days, *, by_day: bool = False) -> Plan:
         """Plan `days`, and open a lookup for all that is wanted."""

@@ -156,11 +156,6 @@ class SessionIp(Base):
         doc="The list of scanners (`list:name`) that holds it now: not asked about meanwhile; null: none",
     )
 
-    scanner_list: Mapped[str | None] = mapped_column(
-        String(64),
-        doc="The list of scanners (`list:name`) that holds it now: not asked about meanwhile; null: none",
-    )
-
     __table_args__ = (Index("ix_session_ips_src_ip", "src_ip"),)
 
 
