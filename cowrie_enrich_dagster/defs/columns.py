@@ -79,7 +79,8 @@ def enriched_lineage() -> TableColumnLineage:
         elif name == "source_is_scanner":
             deps[name] = [*answer, TableColumnDep("session_ips", "known_scanner")]
         elif name == "source_lists":
-            deps[name] = [TableColumnDep("address_lists", field) for field in ("network", "seen_from")]
+            # And from `address_lists`, which is no table of Dagster's where no list is configured.
+            deps[name] = [TableColumnDep("cowrie_sessions", field) for field in ("src_ip", "ended_at")]
         elif name == "knowledge":
             deps[name] = [
                 TableColumnDep("enrichment_cache", "fetched_at"),
