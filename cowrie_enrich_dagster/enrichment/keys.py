@@ -24,6 +24,17 @@ _ARRAYS = {Subject.FILE_SHA256: "file_hashes", Subject.PASSWORD_SHA1_PREFIX: "pa
 """The JSON arrays of `sessions` in which these keys, or what they are cut from, stand."""
 
 
+def may_be_sent(scope: Scope, known_scanner: bool) -> bool:
+    """Whether services may be asked about what is of this scope, and on the list of scanners or not.
+
+    The rule is said here, and of rows of `session_ips AS a` in `MAY_BE_SENT`.
+    """
+    return scope is Scope.GLOBAL and not known_scanner
+
+
+MAY_BE_SENT = f"(a.scope = '{Scope.GLOBAL.value}' AND NOT a.known_scanner)"
+
+
 @dataclass(frozen=True)
 class Key:
     """One distinct key: what it is worth, in how many sessions it occurs, when the first of them began.
@@ -42,7 +53,7 @@ class Key:
     @property
     def may_be_sent(self) -> bool:
         """Whether services may be asked about it."""
-        return self.scope is Scope.GLOBAL and not self.known_scanner
+        return may_be_sent(self.scope, self.known_scanner)
 
     @property
     def wanted(self) -> Wanted:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from cowrie_enrich_dagster.service_names import service_names
 from cowrie_enrich_dagster.settings.values import (
     FEED_SERVICES,
     AbsolutePath,
@@ -23,7 +24,6 @@ from cowrie_enrich_dagster.settings.values import (
     ServiceNames,
     WebhookUrl,
 )
-from cowrie_enrich_dagster.vocabulary import service_names
 
 DEFAULT_SERVICE_NAMES = service_names()
 

@@ -12,6 +12,7 @@ from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
+from cowrie_enrich_dagster.enrichment.keys import may_be_sent
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -150,7 +151,7 @@ def summarise_addresses(
             "known_scanner",
         ]
         insert_rows(connection, _ADDRESSES, columns, rows)
-        never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL or ip in known_scanners]
+        never = [ip for ip, scope in scopes.items() if not may_be_sent(scope, ip in known_scanners)]
         # What was opened before its key was listed is not asked any more.
         LookupQueue(database).close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)
     by_scope = Counter(scope.value for scope in scopes.values())
