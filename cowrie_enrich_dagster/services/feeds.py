@@ -45,8 +45,8 @@ class DayList:
 class Feed:
     """A source of lists: of the `service` whose URL, key and `facts` it shares.
 
-    One feed has three names: its own, under which its lists are kept (`dshield_sources`); its service's, which
-    turns it on in ENRICH_FEEDS (`dshield`); and its asset's, which is made of the latter (`dshield_feed`).
+    One feed has three names: its own, under which its lists are kept (`dshield_sources`); its service's,
+    which turns it on in ENRICH_FEEDS (`dshield`); and its asset's, made of the latter (`dshield_feed`).
 
     `limits` are its own where the service counts it apart; None: it is one more request of that service.
     `is_dated`: any day can be asked for; else the list is always the current one, whatever day is asked.
