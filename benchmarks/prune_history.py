@@ -23,9 +23,9 @@ REPOSITORY = Path(__file__).parents[1]
 def main(number: int, home: Path) -> dict[str, Any]:
     """Measure; the figures by name."""
     from dagster import DagsterInstance
-
-    from cowrie_enrich_dagster.defs.history import prune_runs
     from tests.dagster.test_history import execute, told
+
+    from cowrie_enrich_dagster.defs.prune import prune_runs
 
     with DagsterInstance.get() as instance:
         execute(instance, "watching")

@@ -3,6 +3,7 @@
 from dagster import Definitions, multiprocess_executor
 
 from cowrie_enrich_dagster.defs.assets import assets
+from cowrie_enrich_dagster.defs.attack_report import daily_report, report_days, reports
 from cowrie_enrich_dagster.defs.jobs import (
     cleanup_cache,
     drain_lookups,
@@ -13,7 +14,6 @@ from cowrie_enrich_dagster.defs.jobs import (
     prune_history,
     refresh_stale,
 )
-from cowrie_enrich_dagster.defs.reports import daily_report, report_days, reports
 from cowrie_enrich_dagster.defs.resources import resources
 from cowrie_enrich_dagster.defs.schedules import schedules
 from cowrie_enrich_dagster.defs.sensors import sensors

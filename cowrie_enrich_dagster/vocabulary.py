@@ -5,12 +5,10 @@ They are stored in the database as their values, so a rename is a migration.
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from enum import Enum
-from pathlib import Path
 
 FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2100, 12, 31)
 """The UTC days that events are accepted of."""
@@ -121,12 +119,3 @@ WANTED_GROUPS: Mapping[str, tuple[str, ...]] = {
     "passwords": ("passwords_breached", "passwords_novel"),
 }  # fmt: skip
 """The columns of `enriched_sessions` that services fill, by what ENRICH_WANT calls them."""
-
-
-def service_names() -> tuple[str, ...]:
-    """The intelligence services: the modules of the package `services`, without those that they share."""
-    folder = Path(__file__).parent / "services"
-    names = (module.name for module in pkgutil.iter_modules([str(folder)]))
-    return tuple(
-        name for name in names if not name.startswith("_") and name not in ("base", "feeds", "lists")
-    )

@@ -1,12 +1,12 @@
-"""Cowrie's logs to sessions: `read_pieces`, `sessions_of`; `catalogue` tells which file has what days."""
+"""Cowrie's logs to sessions: `read_pieces`, `sessions_of`; `index_files` tells which file has what days."""
 
 from __future__ import annotations
 
 from .addresses import address_scope
-from .catalogue import FileIndex, Scan, catalogue, days_touched, index_file, scan, survey
 from .discovery import LogFile, find_log_files
+from .file_index import FileIndex, Scan, days_touched, index_file, index_files, scan, survey
 from .ingest import DayOfPieces, PieceStream, read_pieces
-from .reports import DayCounts, PassedOver, QuarantinedLine, ReadProgress, ReadRange, ReadReport
+from .read_report import DayCounts, PassedOver, QuarantinedLine, ReadProgress, ReadRange, ReadReport
 from .sessions import Row, Session
 from .timeline import sessions_of
 
@@ -25,10 +25,10 @@ __all__ = [
     "Scan",
     "Session",
     "address_scope",
-    "catalogue",
     "days_touched",
     "find_log_files",
     "index_file",
+    "index_files",
     "read_pieces",
     "scan",
     "sessions_of",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from cowrie_enrich_dagster.vocabulary import Scope
-
-Network = IPv4Network | IPv6Network
 
 # IANA special-purpose address registries for IPv4 and IPv6. Written out because `ipaddress.is_global` differs
 # between the Python releases we support. Exceptions inside these blocks that IANA calls globally reachable
@@ -56,17 +53,16 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
-def address_scope(ip: str, own: Sequence[Network] = ()) -> Scope:
+def address_scope(ip: str) -> Scope:
     """Whether `ip` may be asked about at third parties: `GLOBAL`, or the reason why never.
 
-    `own` are the operator's networks; they come before every other reason. What is not certainly routed on
-    the public internet (link-local, multicast, documentation, carrier NAT, unassigned IPv6) is `RESERVED`.
+    What is not certainly routed on the public internet (link-local, multicast, documentation, carrier NAT,
+    unassigned IPv6) is `RESERVED`. Which addresses are the operator's `OWN` is not known here.
     """
     address = _address(ip)
     if address is None:
         return Scope.INVALID
     for scope, networks in (
-        (Scope.OWN, own),
         (Scope.PRIVATE, _PRIVATE),
         (Scope.LOOPBACK, _LOOPBACK),
         (Scope.RESERVED, _RESERVED),

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from cowrie_enrich_dagster.vocabulary import Days
 
-from .catalogue import catalogue
-from .feed import FileFeed
-from .reports import QuarantinedLine, ReadProgress, ReadReport, passed_over
+from .file_index import index_files
+from .read_report import QuarantinedLine, ReadProgress, ReadReport, passed_over
 from .sessioniser import Heads, Sessioniser
 from .sessions import Row
+from .stretches import StretchReader
 
 
 class DayOfPieces(NamedTuple):
@@ -52,7 +52,7 @@ def read_pieces(
 
     Only what may hold events of these days is read, each byte once (but see `Sessioniser.tangled`); a day's
     pieces come as soon as all there is of that day is read, so memory holds the sessions of about two days,
-    however large the files are. `index_cache` is as for `catalogue`. `on_quarantine` gets each line that
+    however large the files are. `index_cache` is as for `index_files`. `on_quarantine` gets each line that
     could not be read, and each file that is broken (as its line 0), as they are met; `progress` is called
     after every block.
 
@@ -63,10 +63,10 @@ def read_pieces(
         raise ValueError(f"the first day, {first_day}, is after the last, {last_day}")
     report = ReadReport()
     sessions = Sessioniser(first_day, last_day, report)
-    indexes = catalogue(root, index_cache)
+    indexes = index_files(root, index_cache)
     logs = {file: index for file, index in indexes.items() if index.passed_over is None}
     feeds = [
-        FileFeed(file, index, first_day, last_day, sessions, on_quarantine or _pass, report)
+        StretchReader(file, index, first_day, last_day, sessions, on_quarantine or _pass, report)
         for file, index in logs.items()
     ]
     report.passed_over = passed_over(
@@ -79,7 +79,7 @@ def read_pieces(
         aside = ReadReport()
         only = Sessioniser(day, day, aside, tangled)
         for file, index in logs.items():
-            feed = FileFeed(file, index, day, day, only, _pass, aside)
+            feed = StretchReader(file, index, day, day, only, _pass, aside)
             if feed.is_needed:
                 deque(feed.advance(day), maxlen=0)
         return only
@@ -92,7 +92,7 @@ def _pass(line: QuarantinedLine) -> None:
 
 
 def _days(
-    feeds: list[FileFeed],
+    feeds: list[StretchReader],
     sessions: Sessioniser,
     days: Days,
     report: ReadReport,

@@ -10,7 +10,7 @@ import orjson
 
 from .events import InvalidEvent
 from .large import LARGE_BYTES, without_long_texts
-from .reports import ReadReport
+from .read_report import ReadReport
 from .salvage import end_of_object, split_records
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024

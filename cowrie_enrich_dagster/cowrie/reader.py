@@ -12,7 +12,7 @@ import orjson
 
 from .events import InvalidEvent
 from .large import LARGE_BYTES, without_long_texts
-from .reports import ReadReport
+from .read_report import ReadReport
 from .salvage import open_depth, split_records
 
 MAX_LINE_BYTES = 32 * 1024 * 1024

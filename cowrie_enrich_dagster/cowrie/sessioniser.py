@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from .events import Event
 from .kinds import CONNECT
 from .piece import NEVER, Piece
-from .reports import DayCounts, ReadReport
+from .read_report import DayCounts, ReadReport
 from .sessions import Row
 from .timeline import settled
 

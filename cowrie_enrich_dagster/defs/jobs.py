@@ -20,9 +20,9 @@ from pydantic import Field
 from cowrie_enrich_dagster.defs.assets.enriched_sessions import rows_of_day
 from cowrie_enrich_dagster.defs.assets.enrichment_cache import answers_of_day
 from cowrie_enrich_dagster.defs.budget import end_of_run
-from cowrie_enrich_dagster.defs.history import Pruned, prune_runs
 from cowrie_enrich_dagster.defs.metadata import counts_table, eta_metadata, table
 from cowrie_enrich_dagster.defs.partitions import daily
+from cowrie_enrich_dagster.defs.prune import Pruned, prune_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
 from cowrie_enrich_dagster.enrichment import Enricher

@@ -24,6 +24,17 @@ _ARRAYS = {Subject.FILE_SHA256: "file_hashes", Subject.PASSWORD_SHA1_PREFIX: "pa
 """The JSON arrays of `sessions` in which these keys, or what they are cut from, stand."""
 
 
+def may_be_sent(scope: Scope, is_scanner: bool) -> bool:
+    """Whether services may be asked about what is of this scope, and on a list of scanners or not.
+
+    The rule is said here, and of rows of `session_ips AS a` in `MAY_BE_SENT`.
+    """
+    return scope is Scope.GLOBAL and not is_scanner
+
+
+MAY_BE_SENT = f"(a.scope = '{Scope.GLOBAL.value}' AND NOT a.known_scanner AND a.scanner_list IS NULL)"
+
+
 @dataclass(frozen=True)
 class Key:
     """One distinct key: what it is worth, in how many sessions it occurs, when the first of them began.
@@ -43,7 +54,7 @@ class Key:
     @property
     def may_be_sent(self) -> bool:
         """Whether services may be asked about it."""
-        return self.scope is Scope.GLOBAL and not self.known_scanner and self.scanner_list is None
+        return may_be_sent(self.scope, self.known_scanner or self.scanner_list is not None)
 
     @property
     def wanted(self) -> Wanted:

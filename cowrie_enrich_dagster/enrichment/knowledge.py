@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Date, bindparam, text
 
 from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
-from cowrie_enrich_dagster.enrichment.keys import Key
+from cowrie_enrich_dagster.enrichment.keys import MAY_BE_SENT, Key
 from cowrie_enrich_dagster.enrichment.spending import NetworkTold, Spending
 from cowrie_enrich_dagster.lookups.model import LastStatus
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
@@ -218,10 +218,9 @@ def answers_for(ttl: timedelta, moment: datetime, day: date, now: datetime) -> b
 @repeats_after_outage
 def unanswered(database: Database, service: Service, days: Days) -> dict[str, set[date]]:
     """The addresses that may be sent and have no fresh answer, each with its days that no answer is about."""
-    query = text("""
+    query = text(f"""
         SELECT a.src_ip FROM session_ips AS a
-        WHERE a.day BETWEEN :first AND :last AND a.scope = 'global' AND NOT a.known_scanner
-          AND a.scanner_list IS NULL
+        WHERE a.day BETWEEN :first AND :last AND {MAY_BE_SENT}
           AND NOT EXISTS (SELECT 1 FROM enrichment_cache AS c WHERE c.service = :service
                           AND c.cache_key = a.src_ip AND c.expires_at > :now)
         GROUP BY a.src_ip

@@ -18,12 +18,6 @@ from pathlib import Path
 
 from cowrie_enrich_dagster.cache import HybridEnrichmentCache
 from cowrie_enrich_dagster.cowrie import ReadReport
-from cowrie_enrich_dagster.enrichment.addresses import (
-    AddressReport,
-    count_addresses,
-    days_of_other_lists,
-    summarise_addresses,
-)
 from cowrie_enrich_dagster.enrichment.campaigns import FoundCampaigns, find_campaigns
 from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns, campaigns_of_days
 from cowrie_enrich_dagster.enrichment.column_course import ColumnCourse
@@ -49,6 +43,12 @@ from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
 from cowrie_enrich_dagster.enrichment.plan import Plan, ServicePlan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
+from cowrie_enrich_dagster.enrichment.session_ips import (
+    AddressReport,
+    count_addresses,
+    days_of_other_lists,
+    summarise_addresses,
+)
 from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.lookups.source import FetchReport

@@ -6,19 +6,19 @@ limiter, whose state is one database row per service, learns from every response
 
 from cowrie_enrich_dagster.pacing.flight import DeadlineExceeded, Stopped
 from cowrie_enrich_dagster.pacing.http import MAX_BODY_BYTES, PacedSession
-from cowrie_enrich_dagster.pacing.ledger import (
-    QuotaStatus,
-    WindowStatus,
-    capacity_per_day,
-    eta_seconds,
-    quota,
-)
 from cowrie_enrich_dagster.pacing.limiter import AdaptiveRateLimiter, Slot, SlotRefused
 from cowrie_enrich_dagster.pacing.meaning import Meaning, in_words, meaning_of, signs_of
 from cowrie_enrich_dagster.pacing.model import Policy, Reason, fingerprint
 from cowrie_enrich_dagster.pacing.retries import with_retries
 from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
 from cowrie_enrich_dagster.pacing.slower import Pace, SlowerRateLimiter
+from cowrie_enrich_dagster.pacing.status import (
+    QuotaStatus,
+    WindowStatus,
+    capacity_per_day,
+    eta_seconds,
+    quota,
+)
 
 __all__ = [
     "MAX_BODY_BYTES",

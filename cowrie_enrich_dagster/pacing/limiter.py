@@ -16,11 +16,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.pacing import feedback, gcra, rows
-from cowrie_enrich_dagster.pacing.ledger import QuotaStatus, quota_status
 from cowrie_enrich_dagster.pacing.meaning import signs_of
 from cowrie_enrich_dagster.pacing.model import Grant, Observation, Policy, Reason, State, Wait
 from cowrie_enrich_dagster.pacing.quota_headers import header_quotas
 from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
+from cowrie_enrich_dagster.pacing.status import QuotaStatus, quota_status
 from cowrie_enrich_dagster.readable import instant
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage

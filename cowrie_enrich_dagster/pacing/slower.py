@@ -9,9 +9,9 @@ from datetime import timedelta
 from time import monotonic, sleep
 from time import time as wall_clock
 
-from cowrie_enrich_dagster.pacing.ledger import QuotaStatus
 from cowrie_enrich_dagster.pacing.limiter import AdaptiveRateLimiter, Slot, SlotRefused
 from cowrie_enrich_dagster.pacing.model import Policy, Reason, Wait
+from cowrie_enrich_dagster.pacing.status import QuotaStatus
 from cowrie_enrich_dagster.storage.engine import Database
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from cowrie_enrich_dagster.report.asking import Asking, Top
+from cowrie_enrich_dagster.report.query import Query, Top
 
 CAMPAIGNS_SHOWN, ARTEFACTS_SHOWN = 10, 5
 
@@ -45,7 +45,7 @@ _CAMPAIGNS = """
 """
 
 
-def campaigns_of(asking: Asking, *, has_past: bool) -> Top[CampaignOfDays]:
+def campaigns_of(asking: Query, *, has_past: bool) -> Top[CampaignOfDays]:
     """The campaigns with the most sources on the days; `has_past`: there are days before these."""
 
     def made(row: Row[Any]) -> CampaignOfDays:
@@ -65,7 +65,7 @@ def campaigns_of(asking: Asking, *, has_past: bool) -> Top[CampaignOfDays]:
     return Top.of(rows, made)
 
 
-def days_without(asking: Asking) -> int:
+def days_without(asking: Query) -> int:
     """How many of the days have sessions whose campaigns are yet to be found."""
     query = "SELECT count(*) AS days FROM days_without_campaigns WHERE day BETWEEN :first AND :last"
     return int(asking.rows(query)[0].days)

@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from cowrie_enrich_dagster.report.asking import Asking, plain
 from cowrie_enrich_dagster.report.deeds import Verdict, verdicts_on
+from cowrie_enrich_dagster.report.query import Query, plain
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import from_json
@@ -105,7 +105,7 @@ _SENSORS = """
 def address_card(database: Database, address: str) -> AddressCard | None:
     """All that is known of an address in its one spelling; None if no session ever came from it."""
     with database.read() as connection:
-        asking = Asking(database, connection, Days(date.min, date.max))
+        asking = Query(database, connection, Days(date.min, date.max))
         days = asking.rows(_DAYS, "first_seen", "last_seen", days=("day",), address=address)
         if not days:
             return None
@@ -137,7 +137,7 @@ def address_card(database: Database, address: str) -> AddressCard | None:
 class _Deeds:
     """The deeds of an address, added up."""
 
-    def __init__(self, asking: Asking, address: str) -> None:
+    def __init__(self, asking: Query, address: str) -> None:
         self.sensors: set[str] = set()
         self._counts: dict[str, Counter[tuple[tuple[str, Any], ...]]] = {}
         for row in asking.rows(_DEEDS, address=address):
@@ -161,17 +161,17 @@ class _Deeds:
         return [{**dict(item), of: number} for item, number in ordered]
 
 
-def _with_verdicts(asking: Asking, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_verdicts(asking: Query, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
     verdicts = verdicts_on(asking, {file["sha256"] for file in files if file["sha256"]})
     return [{**file, "verdicts": verdicts.get(file["sha256"], ())} for file in files]
 
 
-def _campaigns(asking: Asking, which: str, **values: Any) -> list[dict[str, Any]]:
+def _campaigns(asking: Query, which: str, **values: Any) -> list[dict[str, Any]]:
     rows = asking.rows(_CAMPAIGNS.format(which=which), "first_seen", "last_seen", **values)
     return [dict(row._mapping) for row in rows]
 
 
-def _told(asking: Asking, address: str) -> dict[str, Told]:
+def _told(asking: Query, address: str) -> dict[str, Told]:
     services = ", ".join(f"'{name}'" for name in ABOUT_ADDRESSES)
     told = {
         row.service: Told(row.status)
@@ -210,7 +210,7 @@ class SessionCard:
 def session_cards(database: Database, session_id: str) -> list[SessionCard]:
     """Every session with this id, on any sensor, in order of time."""
     with database.read() as connection:
-        asking = Asking(database, connection, Days(date.min, date.max))
+        asking = Query(database, connection, Days(date.min, date.max))
         sensors = [row.sensor for row in asking.rows(_SENSORS)]
         found = select(_ENRICHED).where(_ENRICHED.c.sensor.in_(sensors), _ENRICHED.c.session_id == session_id)
         rows = connection.execute(found.order_by(_ENRICHED.c.event_start, _ENRICHED.c.sensor)).all()

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from cowrie_enrich_dagster.campaigns.masking import mask
-from cowrie_enrich_dagster.report.asking import Asking, Top
+from cowrie_enrich_dagster.report.query import Query, Top
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.storage.json_text import from_json, to_json
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
@@ -136,7 +136,7 @@ _TUNNELS = """
 """
 
 
-def credentials_of(asking: Asking) -> tuple[Top[Credential], Top[Word], Top[Word]]:
+def credentials_of(asking: Query) -> tuple[Top[Credential], Top[Word], Top[Word]]:
     """What was tried most: pairs, user names, passwords. Logins with keys are not among them."""
     rows = asking.rows(_CREDENTIALS, number=CREDENTIALS_SHOWN)
 
@@ -166,7 +166,7 @@ class _Typed:
 class Scripts:
     """The scripts of the days, those that differ only in what is masked being one."""
 
-    def __init__(self, asking: Asking) -> None:
+    def __init__(self, asking: Query) -> None:
         self._asking = asking
         self._typed: dict[str, _Typed] = {}
         query = _SCRIPTS.format(which="BETWEEN :first AND :last")
@@ -205,7 +205,7 @@ def _script(typed: _Typed) -> Script:
     return Script(typed.lines, typed.sessions, len(typed.sources), typed.first_seen)
 
 
-def files_of(asking: Asking, *, has_past: bool) -> Top[BroughtFile]:
+def files_of(asking: Query, *, has_past: bool) -> Top[BroughtFile]:
     """The files that most sources brought, with what is known; `has_past`: there are days before these."""
     query = _FILES.format(
         session=asking.session_key,
@@ -235,7 +235,7 @@ def files_of(asking: Asking, *, has_past: bool) -> Top[BroughtFile]:
     return Top.of(rows, made)
 
 
-def verdicts_on(asking: Asking, hashes: Iterable[str]) -> dict[str, tuple[Verdict, ...]]:
+def verdicts_on(asking: Query, hashes: Iterable[str]) -> dict[str, tuple[Verdict, ...]]:
     """The newest that each service told of each file; or, where it has not, how its lookup stands."""
     wanted = list(hashes)
     found: dict[str, dict[str, Verdict]] = {sha256: {} for sha256 in wanted}
@@ -261,7 +261,7 @@ def _verdict(service: str, status: str, payload: Mapping[str, Any] | None, as_of
     return Verdict(service, status, facts.malicious, facts.suspicious, facts.file_label, as_of)
 
 
-def tunnels_of(asking: Asking) -> Top[Target]:
+def tunnels_of(asking: Query) -> Top[Target]:
     """The targets that were asked for most."""
     rows = asking.rows(_TUNNELS, number=TUNNELS_SHOWN)
     return Top.of(rows, lambda row: Target(row.host, row.port, int(row.requests), row.sources))

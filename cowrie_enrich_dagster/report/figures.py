@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from cowrie_enrich_dagster.enrichment import Enricher
-from cowrie_enrich_dagster.report.asking import Asking, Top, plain
 from cowrie_enrich_dagster.report.campaigns import CampaignOfDays, campaigns_of, days_without
 from cowrie_enrich_dagster.report.deeds import (
     BroughtFile,
@@ -26,6 +25,7 @@ from cowrie_enrich_dagster.report.deeds import (
 )
 from cowrie_enrich_dagster.report.gaps import Gap, by_service, gaps_of
 from cowrie_enrich_dagster.report.news import News, news_of
+from cowrie_enrich_dagster.report.query import Query, Top, plain
 from cowrie_enrich_dagster.report.sources import (
     KnownSince,
     Origin,
@@ -100,7 +100,7 @@ def figures_of(enricher: Enricher, days: Days) -> Figures:
     """Answer every question about the days; only reads."""
     database = enricher.database
     with database.read() as connection:
-        asking = Asking(database, connection, days)
+        asking = Query(database, connection, days)
         top = busiest(asking)
         known, statuses = _read_newest(asking, {row.src_ip for row in top})
         scripts = Scripts(asking)
@@ -129,16 +129,16 @@ def outline_of(enricher: Enricher, days: Days) -> Outline:
     """Answer what the first sentences say and nothing else: it is read after every run on a terminal."""
     database = enricher.database
     with database.read() as connection:
-        asking = Asking(database, connection, days)
+        asking = Query(database, connection, days)
         _, statuses = _read_newest(asking, set())
         return _outline(enricher, asking, Scripts(asking), statuses)
 
 
 def _outline(
-    enricher: Enricher, asking: Asking, scripts: Scripts, statuses: Mapping[str, Mapping[str, int]]
+    enricher: Enricher, asking: Query, scripts: Scripts, statuses: Mapping[str, Mapping[str, int]]
 ) -> Outline:
     totals, not_told = totals_of(asking)
-    earlier = Asking(asking.database, asking.connection, days_before(asking.days))
+    earlier = Query(asking.database, asking.connection, days_before(asking.days))
     before, _ = totals_of(earlier)
     records = records_of(asking)
     return Outline(
@@ -154,7 +154,7 @@ def _outline(
     )
 
 
-def _read_newest(asking: Asking, wanted: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_newest(asking: Query, wanted: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """In one pass: the newest rows of the wanted sources, and of all the statuses by service."""
     kept: dict[str, Any] = {}
 

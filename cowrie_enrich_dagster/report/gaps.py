@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
-from cowrie_enrich_dagster.report.asking import Asking
+from cowrie_enrich_dagster.report.query import Query
 from cowrie_enrich_dagster.report.sources import statuses_in
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 
@@ -77,7 +77,7 @@ _PREFIXES = """
 
 
 def gaps_of(
-    enricher: Enricher, asking: Asking, of_addresses: Mapping[str, Mapping[str, int]]
+    enricher: Enricher, asking: Query, of_addresses: Mapping[str, Mapping[str, int]]
 ) -> tuple[Gap, ...]:
     """A row for each service that takes part; `of_addresses`: statuses by service of the days' sources."""
     entries = {entry.status.service: entry for entry in enricher.ledger()}
@@ -113,7 +113,7 @@ def _gap(name: str, about: str, statuses: Mapping[str, int], entry: LedgerEntry)
     )
 
 
-def _of_files(asking: Asking) -> dict[str, Counter[str]]:
+def _of_files(asking: Query) -> dict[str, Counter[str]]:
     each = asking.dialect(
         sqlite="json_each(e.intel, '$.files') AS told",
         postgresql="jsonb_each(e.intel -> 'files') AS told",
@@ -132,7 +132,7 @@ def by_service(statuses: Iterable[Mapping[str, str]]) -> dict[str, Counter[str]]
     return counts
 
 
-def _of_passwords(asking: Asking, service: str) -> Counter[str]:
+def _of_passwords(asking: Query, service: str) -> Counter[str]:
     each = asking.dialect(
         sqlite="json_each(s.passwords_sha1) AS item",
         postgresql="jsonb_array_elements_text(s.passwords_sha1) AS item(value)",

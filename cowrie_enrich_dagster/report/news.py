@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from cowrie_enrich_dagster.report.asking import Asking, Top
 from cowrie_enrich_dagster.report.deeds import Script, Scripts
+from cowrie_enrich_dagster.report.query import Query, Top
 
 NEWS_SHOWN = 8
 
@@ -66,7 +66,7 @@ _CAMPAIGNS = """
 """
 
 
-def news_of(asking: Asking, scripts: Scripts, *, has_past: bool) -> News:
+def news_of(asking: Query, scripts: Scripts, *, has_past: bool) -> News:
     """What is new; `has_past`: there are days before these."""
     found: dict[str, Top[First] | None] = dict.fromkeys([*_KINDS, "campaigns"])
     if has_past:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from cowrie_enrich_dagster.lookups.order import CLASS_STEP
-from cowrie_enrich_dagster.report.asking import Asking, Top
+from cowrie_enrich_dagster.report.query import Query, Top
 from cowrie_enrich_dagster.storage.json_text import from_json, to_json
 
 REACHED = ("tried", "left files", "got in", "got in, left files")
@@ -128,19 +128,19 @@ _NEWEST = {
 _MARKS = ("scanner", "proxy", "vpn", "tor")
 
 
-def newest_of_each(asking: Asking) -> Iterable[Row[Any]]:
+def newest_of_each(asking: Query) -> Iterable[Row[Any]]:
     """What is known of every source, as it stands in its newest session of the days."""
     return asking.stream(asking.dialect(**_NEWEST))
 
 
-def busiest(asking: Asking) -> list[Row[Any]]:
+def busiest(asking: Query) -> list[Row[Any]]:
     """The sources that achieved most, then those with most sessions."""
     query = _SOURCES.format(step=CLASS_STEP)
     return list(asking.rows(query, "last_seen", number=SOURCES_SHOWN))
 
 
 def sources_of(
-    asking: Asking, rows: list[Row[Any]], known: Mapping[str, Row[Any]], has_past: bool
+    asking: Query, rows: list[Row[Any]], known: Mapping[str, Row[Any]], has_past: bool
 ) -> Top[Source]:
     """The sources of `busiest` with what is known of each; `has_past`: there are days before these."""
     query = _FIRST_SEEN.format(among=asking.database.among("src_ip"))
@@ -193,7 +193,7 @@ def statuses_in(intel: str | None) -> dict[str, str]:
     return {name: of["status"] for name, of in told.items() if name != "files"}
 
 
-def origins_of(asking: Asking) -> tuple[Top[Origin], Top[Origin], tuple[KnownSince, ...]]:
+def origins_of(asking: Query) -> tuple[Top[Origin], Top[Origin], tuple[KnownSince, ...]]:
     """Networks and countries with the most sessions; and since when sources were known."""
     rows = asking.rows(_ORIGINS, number=NETWORKS_SHOWN)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta, timezone
 
-from cowrie_enrich_dagster.report.asking import Asking
+from cowrie_enrich_dagster.report.query import Query
 from cowrie_enrich_dagster.vocabulary import Days
 
 HOURLY_UP_TO_DAYS = 7
@@ -103,7 +103,7 @@ _TIMELINE = """
 """
 
 
-def totals_of(asking: Asking) -> tuple[Totals, NotTold]:
+def totals_of(asking: Query) -> tuple[Totals, NotTold]:
     """The totals of the days, and what they hold that no list tells."""
     (of_sessions,) = asking.rows(_OF_SESSIONS)
     (of_sources,) = asking.rows(_OF_SOURCES)
@@ -116,7 +116,7 @@ def totals_of(asking: Asking) -> tuple[Totals, NotTold]:
     return Totals(**{field.name: found[field.name] for field in fields(Totals)}), not_told
 
 
-def timeline_of(asking: Asking) -> tuple[Slot, ...]:
+def timeline_of(asking: Query) -> tuple[Slot, ...]:
     """Every hour of a week or less, else every day, empty ones too."""
     hourly = is_hourly(asking.days)
     slot = asking.dialect(
@@ -139,7 +139,7 @@ def is_hourly(days: Days) -> bool:
     return (days.last - days.first).days < HOURLY_UP_TO_DAYS
 
 
-def records_of(asking: Asking) -> Records:
+def records_of(asking: Query) -> Records:
     """From when to when there are sessions, whichever days are asked about."""
     (row,) = asking.rows(
         "SELECT min(day) AS first, max(day) AS last FROM session_ips", days=("first", "last")

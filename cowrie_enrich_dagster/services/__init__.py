@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from cowrie_enrich_dagster.service_names import service_names
 from cowrie_enrich_dagster.services.base import (
     Answer,
     Facts,
@@ -13,7 +14,6 @@ from cowrie_enrich_dagster.services.base import (
     ServiceConfig,
     Window,
 )
-from cowrie_enrich_dagster.vocabulary import service_names
 
 __all__ = [
     "ALL",

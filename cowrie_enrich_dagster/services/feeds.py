@@ -29,7 +29,7 @@ _Entry = tuple[str, Payload]
 
 
 @dataclass(frozen=True)
-class Feed:
+class DayList:
     """A list as of one UTC day.
 
     `entries` maps routable addresses, in canonical spelling, to payloads in the shape of the service's own
@@ -42,8 +42,11 @@ class Feed:
 
 
 @dataclass(frozen=True)
-class FeedSource:
-    """Where a feed comes from: the `service` whose URL, key and `facts` it shares.
+class Feed:
+    """A source of lists: of the `service` whose URL, key and `facts` it shares.
+
+    One feed has three names: its own, under which its lists are kept (`dshield_sources`); its service's,
+    which turns it on in ENRICH_FEEDS (`dshield`); and its asset's, made of the latter (`dshield_feed`).
 
     `limits` are its own where the service counts it apart; None: it is one more request of that service.
     `is_dated`: any day can be asked for; else the list is always the current one, whatever day is asked.
@@ -52,11 +55,11 @@ class FeedSource:
     service: str
     limits: Limits | None
     is_dated: bool
-    read: Callable[[date, requests.Session, ServiceConfig], Feed]
+    read: Callable[[date, requests.Session, ServiceConfig], DayList]
 
 
-def fetch_feed(name: str, day: date, http: requests.Session, config: ServiceConfig) -> Feed:
-    """Fetch one feed of `FEEDS`, in one request; its day is `Feed.as_of`, not always the one asked for.
+def fetch_feed(name: str, day: date, http: requests.Session, config: ServiceConfig) -> DayList:
+    """Fetch one feed of `FEEDS`, in one request; its day is `DayList.as_of`, not always the one asked for.
 
     Raises `InvalidAnswer` for a body that is no such list or does not tell its day, what `Service.fetch`
     raises when the service refuses or is out of reach, and KeyError for an unknown name.
@@ -64,7 +67,7 @@ def fetch_feed(name: str, day: date, http: requests.Session, config: ServiceConf
     return FEEDS[name].read(day, http, config)
 
 
-def _dshield_sources(day: date, http: requests.Session, config: ServiceConfig) -> Feed:
+def _dshield_sources(day: date, http: requests.Session, config: ServiceConfig) -> DayList:
     """`GET /sources/attacks/{limit}/{day}?json`: https://isc.sans.edu/api/#sources.
 
     A list, or an object with numbers for names beside `METAKEYINFO`; addresses may be padded with zeros.
@@ -75,7 +78,7 @@ def _dshield_sources(day: date, http: requests.Session, config: ServiceConfig) -
         body = [value for name, value in body.items() if name.isdecimal()]
     if not isinstance(body, list):
         raise InvalidAnswer(f"JSON {type(body).__name__} instead of a list")
-    return _feed(day, body, _dshield_entry)
+    return _day_list(day, body, _dshield_entry)
 
 
 def _dshield_entry(item: Mapping[str, Any]) -> _Entry | None:
@@ -87,7 +90,7 @@ def _dshield_entry(item: Mapping[str, Any]) -> _Entry | None:
     return address, {"ip": {**record, **dates}}
 
 
-def _abuseipdb_blacklist(day: date, http: requests.Session, config: ServiceConfig) -> Feed:
+def _abuseipdb_blacklist(day: date, http: requests.Session, config: ServiceConfig) -> DayList:
     """`GET /blacklist`: https://docs.abuseipdb.com/#blacklist-endpoint. Always the current list, which says
     in `meta.generatedAt` (for plain text in X-Generated-At) when it was made."""
     headers = {"Key": config.api_key or ""}
@@ -97,7 +100,7 @@ def _abuseipdb_blacklist(day: date, http: requests.Session, config: ServiceConfi
     as_of = read.day(generated) or read.day(response.headers.get("X-Generated-At"))
     if not isinstance(data, list) or as_of is None:
         raise InvalidAnswer("no list under 'data'" if as_of else "it does not say when it was made")
-    return _feed(as_of, data, _abuseipdb_entry)
+    return _day_list(as_of, data, _abuseipdb_entry)
 
 
 def _abuseipdb_entry(item: Mapping[str, Any]) -> _Entry | None:
@@ -105,11 +108,13 @@ def _abuseipdb_entry(item: Mapping[str, Any]) -> _Entry | None:
     return None if address is None else (address, {"data": {**item, "ipAddress": address}})
 
 
-def _feed(as_of: date, items: Iterable[object], entry: Callable[[Mapping[str, Any]], _Entry | None]) -> Feed:
+def _day_list(
+    as_of: date, items: Iterable[object], entry: Callable[[Mapping[str, Any]], _Entry | None]
+) -> DayList:
     found = [entry(read.obj(item)) for item in items]
     if found and not any(found):
         raise InvalidAnswer(f"none of its {len(found)} entries is a routable address")
-    return Feed(as_of, dict(pair for pair in found if pair), found.count(None))
+    return DayList(as_of, dict(pair for pair in found if pair), found.count(None))
 
 
 def _routable(value: object) -> str | None:
@@ -117,14 +122,14 @@ def _routable(value: object) -> str | None:
     return str(address) if address is not None and address.is_global else None
 
 
-FEEDS: Mapping[str, FeedSource] = {
-    "dshield_sources": FeedSource(
+FEEDS: Mapping[str, Feed] = {
+    "dshield_sources": Feed(
         service="dshield",
         limits=None,
         is_dated=True,
         read=_dshield_sources,
     ),
-    "abuseipdb_blacklist": FeedSource(
+    "abuseipdb_blacklist": Feed(
         service="abuseipdb",
         limits=Limits(
             rate=1 / 60,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
+from cowrie_enrich_dagster.service_names import service_names
 from cowrie_enrich_dagster.settings.fields import From, Frozen, Source
 from cowrie_enrich_dagster.settings.lists import PRESETS, ListSettings, PresetNames
 from cowrie_enrich_dagster.settings.values import (
@@ -25,7 +26,7 @@ from cowrie_enrich_dagster.settings.values import (
     WantedColumns,
     WebhookUrl,
 )
-from cowrie_enrich_dagster.vocabulary import WANTED_GROUPS, service_names
+from cowrie_enrich_dagster.vocabulary import WANTED_GROUPS
 
 DEFAULT_SERVICE_NAMES = service_names()
 

@@ -32,8 +32,8 @@ from tests.logs import routable_ips
 def with_feeds() -> Definitions:
     """What Dagster loads with the settings there are now: which feeds are on is decided then."""
     feeds = [
-        feed_asset("dshield_feed", "dshield_sources", "-"),
-        feed_asset("abuseipdb_feed", "abuseipdb_blacklist", "-"),
+        feed_asset("dshield_sources", "-"),
+        feed_asset("abuseipdb_blacklist", "-"),
     ]
     others = [cowrie_logs, cowrie_sessions, session_ips, enrichment_cache, enriched_sessions, campaigns]
     return Definitions(assets=[*others, *feeds], jobs=[enrich_day], resources=resources)

@@ -22,9 +22,9 @@ from backports import zstd
 from cowrie_enrich_dagster.cowrie import ReadReport, Session, index_file
 from cowrie_enrich_dagster.cowrie.blocks import is_compressed
 from cowrie_enrich_dagster.cowrie.events import Event, InvalidEvent, parse_event
-from cowrie_enrich_dagster.cowrie.feed import reader_of
 from cowrie_enrich_dagster.cowrie.forms import Form
 from cowrie_enrich_dagster.cowrie.sessioniser import Sessioniser
+from cowrie_enrich_dagster.cowrie.stretches import reader_of
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.fuzz.log_lines import log_of_lines
 from tests.fuzz.mutate import bytes_mutated

@@ -35,11 +35,12 @@ def is_on(feed: str) -> bool:
     return feed in Enricher(load_settings()).feeds
 
 
-def feed_asset(name: str, feed: str, description: str) -> AssetsDefinition | AssetSpec:
+def feed_asset(feed: str, description: str) -> AssetsDefinition | AssetSpec:
     """The asset of a feed; of one that is off only its name and that it is, so that nothing can look read."""
+    base = FEEDS[feed].service
+    name = f"{base}_feed"
     kept = described(Observation)
     if not is_on(feed):
-        base = FEEDS[feed].service
         key = f" with {base.upper()}_API_KEY" if ALL[base].needs_key else ""
         off = f"**Off**: {description} ENRICH_FEEDS turns it on{key}, at the next start."
         return AssetSpec(
@@ -106,10 +107,9 @@ def feed_asset(name: str, feed: str, description: str) -> AssetsDefinition | Ass
 
 
 dshield_feed = feed_asset(
-    "dshield_feed", "dshield_sources", "DShield's worst attackers of each day: what was known of ours then."
+    "dshield_sources", "DShield's worst attackers of each day: what was known of ours then."
 )
 abuseipdb_feed = feed_asset(
-    "abuseipdb_feed",
     "abuseipdb_blacklist",
     "AbuseIPDB's blacklist as it is now, for the days it still is about.",
 )

@@ -8,8 +8,8 @@ from cowrie_enrich_dagster.defs.metadata import table, tell
 from cowrie_enrich_dagster.defs.partitions import daily, days_of, in_runs
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, opened
 from cowrie_enrich_dagster.defs.retries import retry
-from cowrie_enrich_dagster.enrichment.addresses import addresses_by_day
 from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
+from cowrie_enrich_dagster.enrichment.session_ips import addresses_by_day
 from cowrie_enrich_dagster.storage.tables import SessionIp
 
 

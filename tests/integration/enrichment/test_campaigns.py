@@ -20,9 +20,9 @@ from sqlalchemy import select, text
 
 from cowrie_enrich_dagster.campaigns import rules
 from cowrie_enrich_dagster.enrichment import Enricher
-from cowrie_enrich_dagster.enrichment.addresses import summarise_addresses
 from cowrie_enrich_dagster.enrichment.campaigns import find_campaigns, forget_campaigns_of
 from cowrie_enrich_dagster.enrichment.ingest import ingest_days
+from cowrie_enrich_dagster.enrichment.session_ips import summarise_addresses
 from cowrie_enrich_dagster.export import ExportFormat, export_days
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.tables import Campaign, table_of

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from cowrie_enrich_dagster.campaigns.masking import script_of
-from cowrie_enrich_dagster.enrichment.addresses import summarise_addresses
 from cowrie_enrich_dagster.enrichment.campaigns import find_campaigns
 from cowrie_enrich_dagster.enrichment.ingest import ingest_days
+from cowrie_enrich_dagster.enrichment.session_ips import summarise_addresses
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.attacks import Attack, write_attacks

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 import pytest
 
 from cowrie_enrich_dagster.cowrie import address_scope
@@ -40,12 +38,3 @@ def test_scope(scope: Scope, addresses: str) -> None:
 def test_nothing_is_invalid() -> None:
     """An empty address is none."""
     assert address_scope("") is Scope.INVALID
-
-
-def test_own_networks_come_first() -> None:
-    """An address of the operator's own networks is `own`, also a private or IPv4-mapped one."""
-    own = [ip_network("8.8.8.0/24"), ip_network("10.0.0.0/8"), ip_network("2606:4700::/32")]
-    for address in ("8.8.8.8", "::ffff:8.8.8.8", "10.1.2.3", "2606:4700::1"):
-        assert address_scope(address, own) is Scope.OWN
-    assert address_scope("8.8.4.4", own) is Scope.GLOBAL
-    assert address_scope("192.168.0.1", own) is Scope.PRIVATE

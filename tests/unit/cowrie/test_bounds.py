@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cowrie_enrich_dagster.cowrie import Session, read_pieces
-from cowrie_enrich_dagster.cowrie.reports import QuarantinedLine
+from cowrie_enrich_dagster.cowrie.read_report import QuarantinedLine
 
 from .logs import DAY, connect, event, line, read, read_bytes
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cowrie_enrich_dagster.cowrie import FileIndex, catalogue, days_touched, index_file, read_pieces
+from cowrie_enrich_dagster.cowrie import FileIndex, days_touched, index_file, index_files, read_pieces
 from cowrie_enrich_dagster.cowrie.blocks import BLOCK_BYTES
 from cowrie_enrich_dagster.cowrie.dayscan import DayScanner
 
@@ -232,14 +232,14 @@ def test_index_survives_json(long_log: Path) -> None:
     index = index_file(long_log / "cowrie.json")
     assert FileIndex.from_dict(json.loads(json.dumps(index.to_dict()))) == index
     cache: dict[str, Any] = {"cowrie.json": {"size": "what"}, "gone.json": {}}
-    assert catalogue(long_log, cache)[next(iter(catalogue(long_log)))] == index
+    assert index_files(long_log, cache)[next(iter(index_files(long_log)))] == index
     assert list(cache) == ["cowrie.json"]
 
 
 def test_unchanged_file_is_not_scanned_again(long_log: Path) -> None:
     """A file that did not change is taken from the cache."""
     cache: dict[str, Any] = {}
-    catalogue(long_log, cache)
+    index_files(long_log, cache)
     path = long_log / "cowrie.json"
     stat = path.stat()
     path.write_bytes(b"#" * stat.st_size)

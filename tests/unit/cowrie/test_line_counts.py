@@ -12,8 +12,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cowrie_enrich_dagster.cowrie.read_report import ReadReport
 from cowrie_enrich_dagster.cowrie.reader import RecordReader
-from cowrie_enrich_dagster.cowrie.reports import ReadReport
 
 from .logs import connect, joined, line, read
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cowrie_enrich_dagster.cowrie import catalogue, index_file, scan
+from cowrie_enrich_dagster.cowrie import index_file, index_files, scan
 from cowrie_enrich_dagster.cowrie.blocks import BLOCK_BYTES
 from tests.unit.cowrie.test_days import START, records_of
 
@@ -50,8 +50,8 @@ def test_many_short_looks_find_what_a_long_one_finds(archive: Path) -> None:
     assert done == sorted(set(done))
     assert len(done) > 4
     assert found.bytes_done == found.bytes_total == sum(path.stat().st_size for path in archive.iterdir())
-    assert found.indexes == catalogue(archive)
-    assert list(found.indexes) == list(catalogue(archive))
+    assert found.indexes == index_files(archive)
+    assert list(found.indexes) == list(index_files(archive))
 
 
 def test_no_time_at_all_is_a_look_at_what_is_known(archive: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_file_that_grows_while_it_is_read_in_steps(archive: Path) -> None:
             scan(archive, cache, A_MOMENT)
     while not (found := scan(archive, cache, A_MOMENT)).complete:
         pass
-    assert found.indexes == catalogue(archive)
+    assert found.indexes == index_files(archive)
 
 
 def test_within_a_large_file_the_cache_is_written_as_it_goes(

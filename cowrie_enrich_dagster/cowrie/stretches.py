@@ -10,14 +10,14 @@ from math import inf
 from typing import Any, NamedTuple
 
 from .blocks import FileFault, read_blocks
-from .catalogue import FileIndex
 from .discovery import LogFile
 from .events import parse_event
+from .file_index import FileIndex
 from .forms import Form
 from .joined import JoinedReader
 from .prefixes import PREFIXES
+from .read_report import QuarantinedLine, ReadRange, ReadReport, excerpt
 from .reader import RecordReader
-from .reports import QuarantinedLine, ReadRange, ReadReport, excerpt
 from .sessioniser import Sessioniser
 from .wrappers import unwrap
 
@@ -45,7 +45,7 @@ class _Stretch(NamedTuple):
     last_line: int | None
 
 
-class FileFeed:
+class StretchReader:
     """Reads what may be of the days `first_day` to `last_day` in one file, and gives it to `sessions`.
 
     The file stays open from the first `advance` to the last one needed. A file without any timestamp is read

@@ -36,7 +36,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from dagster._core.test_utils import create_run_for_test
 
-from cowrie_enrich_dagster.defs.history import OF_A_CHECK, OF_A_PARTITION, prune_runs
+from cowrie_enrich_dagster.defs.prune import OF_A_CHECK, OF_A_PARTITION, prune_runs
 from cowrie_enrich_dagster.storage.engine import normalise_url
 from tests.dagster.test_jobs import run
 
@@ -243,7 +243,7 @@ def test_more_runs_than_a_batch_with_needed_ones_between(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every run is looked at once, wherever batches end."""
-    monkeypatch.setattr("cowrie_enrich_dagster.defs.history._BATCH", 3)
+    monkeypatch.setattr("cowrie_enrich_dagster.defs.prune._BATCH", 3)
     kept = [execute(instance, "letters", letter) for letter in "abcd"]
     for _ in range(4):
         create_run_for_test(instance, job_name="x", status=DagsterRunStatus.SUCCESS)

@@ -14,6 +14,7 @@ from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
+from cowrie_enrich_dagster.enrichment.keys import may_be_sent
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -173,7 +174,7 @@ def summarise_addresses(
         never = [
             ip
             for ip, scope in scopes.items()
-            if scope is not Scope.GLOBAL or ip in known_scanners or ip in on_lists
+            if not may_be_sent(scope, ip in known_scanners or ip in on_lists)
         ]
         # What was opened before its key was listed is not asked any more.
         LookupQueue(database).close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)

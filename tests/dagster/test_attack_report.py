@@ -14,7 +14,7 @@ from dagster import (
 )
 
 from cowrie_enrich_dagster.definitions import defs
-from cowrie_enrich_dagster.defs.reports import daily_report
+from cowrie_enrich_dagster.defs.attack_report import daily_report
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.report.figures import figures_of
 from cowrie_enrich_dagster.settings import load_settings

@@ -1,4 +1,4 @@
-"""Asking the database about some days: one transaction, bound values, typed moments."""
+"""Querying the database about some days: one transaction, bound values, typed moments."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Top(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Asking:
+class Query:
     """Questions about `days`; in SQL they are `day BETWEEN :first AND :last`, those before `day < :first`."""
 
     database: Database

@@ -18,7 +18,7 @@ from .blocks import FileFault, is_compressed, read_blocks
 from .dayscan import DayScanner, Segment
 from .discovery import LogFile, find_log_files
 from .forms import Form, NotALog, form_of_file, is_named_by_cowrie
-from .reports import PassedOver, passed_over
+from .read_report import PassedOver, passed_over
 
 STEP_SECONDS = 5.0
 """After so much reading of one plain file what was learned of it is put into the cache."""
@@ -111,7 +111,7 @@ class Scan:
     complete: bool
 
 
-def catalogue(
+def index_files(
     root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
 ) -> dict[LogFile, FileIndex]:
     """The index of every file under `root`, also of what is passed over, sorted by name; see `scan`."""
@@ -176,8 +176,8 @@ def scan(
 def days_touched(
     root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
 ) -> dict[str, set[date]]:
-    """The UTC days each log file under `root` may hold events of; see `catalogue`."""
-    indexes = catalogue(root, index_cache).items()
+    """The UTC days each log file under `root` may hold events of; see `index_files`."""
+    indexes = index_files(root, index_cache).items()
     return {file.name: index.days_touched for file, index in indexes if index.passed_over is None}
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from cowrie_enrich_dagster.pacing import Policy, QuotaStatus, eta_seconds
 from cowrie_enrich_dagster.pacing.gcra import decide
-from cowrie_enrich_dagster.pacing.ledger import HORIZON, quota_status
 from cowrie_enrich_dagster.pacing.model import Grant, Reason, State, Wait
+from cowrie_enrich_dagster.pacing.status import HORIZON, quota_status
 
 NOON = datetime(2026, 5, 3, 12, tzinfo=timezone.utc).timestamp()
 DAY = 86_400.0
