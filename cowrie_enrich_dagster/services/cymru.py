@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,25 +17,25 @@ import requests
 from cowrie_enrich_dagster.services import _reading as read
 from cowrie_enrich_dagster.services.base import (
     MAX_ANSWER_BYTES,
+    Address,
     Answer,
     Facts,
-    InvalidAnswer,
     Limits,
     Service,
     ServiceConfig,
+    Usual,
+    about,
     decoded,
     gate_of,
 )
-from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
+from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 COLUMNS = ("as", "ip", "bgp_prefix", "cc", "registry", "allocated", "as_name")
 WHOIS_PORT = 43
 _COUNTRY = re.compile(r",\s*[A-Z]{2}$")
 
-_Address = IPv4Address | IPv6Address
 
-
-class Cymru:
+class Cymru(Usual):
     """Bulk whois (RFC 3912), documented at https://www.team-cymru.com/ip-asn-mapping.
 
     One connection carries a list of addresses; whoever sends them one by one is null-routed. No key, no
@@ -44,9 +44,7 @@ class Cymru:
 
     name = "cymru"
     rank = 4
-    subject = Subject.IP
     ttl = timedelta(days=7)
-    not_found_ttl = timedelta(days=1)
     limits = Limits(
         rate=0.2,
         source="https://www.team-cymru.com/ip-asn-mapping: bulk queries only, 10,000 addresses in a minute;"
@@ -54,10 +52,7 @@ class Cymru:
     )
     default_url = "whois://whois.cymru.com:43"
     needs_key = False
-    limit_statuses = frozenset({429})
-    auth_statuses = frozenset({401, 403})
     batch_size = 500
-    own_moment: tuple[str, ...] = ()
     tells = frozenset({"as_number", "as_organization", "network"})
 
     def fetch(
@@ -73,7 +68,7 @@ class Cymru:
         if body is None:
             answer = Answer(LookupStatus.INVALID_RESPONSE, detail="an answer that is too large")
             return dict.fromkeys(keys, answer)
-        origins: dict[_Address, list[dict[str, str]]] = {}
+        origins: dict[Address, list[dict[str, str]]] = {}
         for address, row in _rows(body):
             origins.setdefault(address, []).append(row)
         return {key: _answer(key, origins.get(address, [])) for key, address in addresses.items()}
@@ -81,8 +76,7 @@ class Cymru:
     def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
         """See `Service.check`."""
         address, origins = _address_of(key), read.objects(payload.get("origins"))
-        if read.address(payload.get("ip")) != address:
-            raise InvalidAnswer("it is not about this address")
+        about(address, payload.get("ip"))
         return _answer(key, [{name: str(row.get(name, "")) for name in COLUMNS} for row in origins])
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
@@ -98,7 +92,7 @@ class Cymru:
         )
 
 
-def _address_of(key: str) -> _Address:
+def _address_of(key: str) -> Address:
     if "%" in key:  # the zone of an IPv6 address may be any text, line breaks included
         raise ValueError("an address with a zone is known on one link only")
     return ip_address(key)
@@ -143,7 +137,7 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _rows(body: bytes) -> Iterator[tuple[_Address, dict[str, str]]]:
+def _rows(body: bytes) -> Iterator[tuple[Address, dict[str, str]]]:
     """The rows that are whole, one for each system that announces the network (a field may name several);
     banner, column titles, error lines and a line cut off at the end are none."""
     for line in filter(None, map(decoded, body.split(b"\n")[:-1])):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import quote
 
@@ -12,18 +11,19 @@ import requests
 
 from cowrie_enrich_dagster.services import _reading as read
 from cowrie_enrich_dagster.services.base import (
+    Address,
+    AddressService,
     Answer,
     Facts,
     InvalidAnswer,
     Limits,
     Service,
     ServiceConfig,
-    answer_from,
+    about,
     ask,
-    json_object,
     no_error,
 )
-from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
+from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 _TELLING = (
     *("count", "attacks", "maxdate", "mindate", "comment", "maxrisk", "asabusecontact"),
@@ -31,7 +31,7 @@ _TELLING = (
 )
 
 
-class DShield:
+class DShield(AddressService):
     """`GET /ip/{ip}?json`, documented at https://isc.sans.edu/api/#ip. See `Service`.
 
     No key, but a contact address in the User-Agent: its operators block the default agents of libraries with
@@ -40,9 +40,7 @@ class DShield:
 
     name = "dshield"
     rank = 10
-    subject = Subject.IP
     ttl = timedelta(days=7)
-    not_found_ttl = timedelta(days=1)
     limits = Limits(
         rate=0.5,
         burst=1,
@@ -53,20 +51,23 @@ class DShield:
     needs_key = False
     limit_statuses = frozenset({401, 429})
     auth_statuses = frozenset({403})
-    batch_size = 1
     own_moment: tuple[str, ...] = ("ip", "updated")
     tells = frozenset({"as_number", "as_organization", "country_iso_code", "network", "reports"})
 
-    def fetch(
-        self, keys: Sequence[str], http: requests.Session, config: ServiceConfig
-    ) -> Mapping[str, Answer]:
-        """See `Service.fetch`. Raises ValueError for other than one key, or one that is not an IP address."""
-        (key,) = keys
-        return {key: dshield_query(key, http, config)}
+    def request(self, key: str, http: requests.Session, config: ServiceConfig) -> requests.Response:
+        """See `AddressService.request`."""
+        return ask(http, config, f"/ip/{quote(key, safe=':')}?json")
 
-    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
-        """See `Service.check`."""
-        return _answer(dict(payload), ip_address(key))
+    def answer(self, body: dict[str, Any], address: Address) -> Answer:
+        """See `AddressService.answer`."""
+        record = read.obj(body.get("ip"))
+        no_error(body, record)
+        if not record:
+            raise InvalidAnswer("no object under 'ip'")
+        about(address, record.get("number"))
+        if not any(record.get(name) for name in _TELLING):
+            return Answer(LookupStatus.NOT_FOUND)
+        return Answer(LookupStatus.FOUND, body)
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. Reports are `count`, or `attacks` (the targets) where that is missing."""
@@ -85,6 +86,9 @@ class DShield:
         )
 
 
+SERVICE: Service = DShield()
+
+
 def dshield_query(ip: str, http: requests.Session, config: ServiceConfig) -> Answer:
     """Ask DShield about one address, in one request through `http`.
 
@@ -94,24 +98,4 @@ def dshield_query(ip: str, http: requests.Session, config: ServiceConfig) -> Ans
     refused User-Agent (403) or a fault of the server, other `requests.RequestException`s when it could not be
     reached, and ValueError if `ip` is not an IP address.
     """
-    address = ip_address(ip)
-    response = ask(http, config, f"/ip/{quote(ip, safe=':')}?json")
-    return answer_from(lambda: _answer(json_object(response), address))
-
-
-def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
-    record = read.obj(body.get("ip"))
-    no_error(body, record)
-    if not record:
-        raise InvalidAnswer("no object under 'ip'")
-    echoed = read.address(record.get("number"))
-    if echoed is None:
-        raise InvalidAnswer("it does not name its address")
-    if echoed != address:
-        raise InvalidAnswer("it is about another address")
-    if not any(record.get(name) for name in _TELLING):
-        return Answer(LookupStatus.NOT_FOUND)
-    return Answer(LookupStatus.FOUND, body)
-
-
-SERVICE: Service = DShield()
+    return SERVICE.fetch([ip], http, config)[ip]

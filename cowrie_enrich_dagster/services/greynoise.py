@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
 import requests
 
 from cowrie_enrich_dagster.services import _reading as read
 from cowrie_enrich_dagster.services.base import (
+    Address,
+    AddressService,
     Answer,
     Facts,
     InvalidAnswer,
@@ -18,15 +20,14 @@ from cowrie_enrich_dagster.services.base import (
     Service,
     ServiceConfig,
     Window,
-    answer_from,
+    about,
     ask,
-    json_object,
     no_error,
 )
-from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
+from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 
-class GreyNoise:
+class GreyNoise(AddressService):
     """`GET /community/{ip}` of API v3, documented at https://docs.greynoise.io/reference/get_v3-community-ip.
 
     IPv4 only: others get 400, so they are not sent. 404 is an answer too (never observed), in the shape of
@@ -35,9 +36,7 @@ class GreyNoise:
 
     name = "greynoise"
     rank = 20
-    subject = Subject.IP
     ttl = timedelta(days=7)
-    not_found_ttl = timedelta(days=1)
     limits = Limits(
         rate=1.0,
         # A week is no window of ours: seven a day are 49 of the 50.
@@ -46,11 +45,7 @@ class GreyNoise:
         " (noted 2026-11-23)",
     )
     default_url = "https://api.greynoise.io/v3"
-    needs_key = True
-    limit_statuses = frozenset({429})
-    auth_statuses = frozenset({401, 403})
-    batch_size = 1
-    own_moment: tuple[str, ...] = ()
+    telling = frozenset({404})
     tells = frozenset({"is_scanner", "classification"})
 
     def fetch(
@@ -58,15 +53,22 @@ class GreyNoise:
     ) -> Mapping[str, Answer]:
         """See `Service.fetch`. Keys are IP addresses; an IPv6 one is `skipped_policy`, nothing being sent."""
         (key,) = keys
-        address = ip_address(key)
-        if address.version != 4:
+        if ip_address(key).version != 4:
             return {key: Answer(LookupStatus.SKIPPED_POLICY, detail="GreyNoise knows IPv4 only")}
-        response = ask(http, config, f"/community/{key}", headers={"key": config.api_key or ""})
-        return {key: answer_from(lambda: _answer(json_object(response, {404}), address))}
+        return super().fetch(keys, http, config)
 
-    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
-        """See `Service.check`."""
-        return _answer(dict(payload), ip_address(key))
+    def request(self, key: str, http: requests.Session, config: ServiceConfig) -> requests.Response:
+        """See `AddressService.request`."""
+        return ask(http, config, f"/community/{key}", headers={"key": config.api_key or ""})
+
+    def answer(self, body: dict[str, Any], address: Address) -> Answer:
+        """See `AddressService.answer`."""
+        no_error(body)
+        noise, riot = read.flag(body.get("noise")), read.flag(body.get("riot"))
+        if noise is None or riot is None:
+            raise InvalidAnswer("it says neither whether the address is noise nor whether it is in RIOT")
+        about(address, body.get("ip"))
+        return Answer(LookupStatus.FOUND, body) if noise or riot else Answer(LookupStatus.NOT_FOUND)
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. An address that is in RIOT alone (common business services) does not scan."""
@@ -84,16 +86,6 @@ def _scans(noise: bool, riot: bool, verdict: str | None) -> bool | None:
     if verdict in ("malicious", "suspicious") or (riot and not noise):
         return False
     return None
-
-
-def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
-    no_error(body)
-    noise, riot = read.flag(body.get("noise")), read.flag(body.get("riot"))
-    if noise is None or riot is None:
-        raise InvalidAnswer("it says neither whether the address is noise nor whether it is in RIOT")
-    if read.address(body.get("ip")) != address:
-        raise InvalidAnswer("it is not about this address")
-    return Answer(LookupStatus.FOUND, body) if noise or riot else Answer(LookupStatus.NOT_FOUND)
 
 
 SERVICE: Service = GreyNoise()

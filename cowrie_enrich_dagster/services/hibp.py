@@ -16,6 +16,7 @@ from cowrie_enrich_dagster.services.base import (
     Limits,
     Service,
     ServiceConfig,
+    Usual,
     answer_from,
     ask,
     content,
@@ -31,7 +32,7 @@ MIN_LINES = 800
 has was cut off: what it lacks must not pass for "never breached"."""
 
 
-class PwnedPasswords:
+class PwnedPasswords(Usual):
     """`GET /range/{5 hex}`, documented at https://haveibeenpwned.com/API/v3#SearchingPwnedPasswordsByRange.
 
     A key is the first 5 hexadecimal digits of a password's SHA-1; the answer, the rest of every breached hash
@@ -43,7 +44,6 @@ class PwnedPasswords:
     rank = 70
     subject = Subject.PASSWORD_SHA1_PREFIX
     ttl = timedelta(days=60)
-    not_found_ttl = timedelta(days=1)
     limits = Limits(
         rate=2.0,
         source="https://haveibeenpwned.com/API/v3#PwnedPasswords: no rate limit; two a second is ours"
@@ -51,10 +51,6 @@ class PwnedPasswords:
     )
     default_url = "https://api.pwnedpasswords.com"
     needs_key = False
-    limit_statuses = frozenset({429})
-    auth_statuses = frozenset({401, 403})
-    batch_size = 1
-    own_moment: tuple[str, ...] = ()
     tells = frozenset({"breached"})
 
     def fetch(

@@ -14,8 +14,16 @@ import orjson
 import requests
 
 from cowrie_enrich_dagster.services import _reading as read
-from cowrie_enrich_dagster.services.base import Answer, Facts, InvalidAnswer, Limits, Service, ServiceConfig
-from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
+from cowrie_enrich_dagster.services.base import (
+    Answer,
+    Facts,
+    InvalidAnswer,
+    Limits,
+    Service,
+    ServiceConfig,
+    Usual,
+)
+from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 _DAMAGED = (
     maxminddb.InvalidDatabaseError,
@@ -33,7 +41,7 @@ class DatabaseUnreadable(requests.RequestException):
     """There is no database where there should be, or it is damaged; the message names the file."""
 
 
-class MaxMind:
+class MaxMind(Usual):
     """MMDB files (https://maxmind.github.io/MaxMind-DB/), read where they lie: nothing is sent anywhere.
 
     `ServiceConfig.database` is a file, or a folder whose `*.mmdb` are all asked. It stands for the key: the
@@ -42,16 +50,10 @@ class MaxMind:
 
     name = "maxmind"
     rank = 6
-    subject = Subject.IP
     ttl = timedelta(days=1)
-    not_found_ttl = timedelta(days=1)
     limits = Limits(rate=1e6, source="none: it is a file (https://dev.maxmind.com/geoip/docs/databases)")
     default_url = ""
-    needs_key = True
-    limit_statuses = frozenset({429})
-    auth_statuses = frozenset({401, 403})
     batch_size = 1000
-    own_moment: tuple[str, ...] = ()
     tells = frozenset(
         {"as_number", "as_organization", "country_iso_code", "network", "is_proxy", "is_vpn", "is_tor"}
     )

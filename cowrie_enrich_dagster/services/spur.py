@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import quote
 
@@ -12,21 +11,27 @@ import requests
 
 from cowrie_enrich_dagster.services import _reading as read
 from cowrie_enrich_dagster.services.base import (
+    Address,
+    AddressService,
     Answer,
     Facts,
     InvalidAnswer,
     Limits,
     Service,
     ServiceConfig,
-    answer_from,
+    about,
     ask,
-    json_object,
     no_error,
 )
-from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
+from cowrie_enrich_dagster.vocabulary import LookupStatus
+
+_DOCUMENTED = (
+    *("as", "organization", "infrastructure", "location", "client", "tunnels", "risks", "services"),
+    *("ai", "behaviors", "concentration", "devices", "proxies", "types"),
+)
 
 
-class Spur:
+class Spur(AddressService):
     """`GET /context/{ip}` of the Context API v2, documented at https://docs.spur.us/context-api/endpoints.
 
     400 is an address that is not public, 401 a refused token, 403 a token without the Context API, 429 a
@@ -37,35 +42,30 @@ class Spur:
 
     name = "spur"
     rank = 30
-    subject = Subject.IP
     ttl = timedelta(days=14)
-    not_found_ttl = timedelta(days=1)
     limits = Limits(
         rate=2.0,
         source="https://docs.spur.us/context-api/endpoints: a balance per billing cycle, by contract, and no"
         " rate; two a second is ours (noted 2026-11-23)",
     )
     default_url = "https://api.spur.us/v2"
-    needs_key = True
-    limit_statuses = frozenset({429})
-    auth_statuses = frozenset({401, 403})
-    batch_size = 1
-    own_moment: tuple[str, ...] = ()
+    telling = frozenset({404})
     tells = frozenset({"as_number", "as_organization", "country_iso_code", "is_proxy", "is_vpn", "is_tor"})
 
-    def fetch(
-        self, keys: Sequence[str], http: requests.Session, config: ServiceConfig
-    ) -> Mapping[str, Answer]:
-        """See `Service.fetch`. Keys are IP addresses."""
-        (key,) = keys
-        address = ip_address(key)
+    def request(self, key: str, http: requests.Session, config: ServiceConfig) -> requests.Response:
+        """See `AddressService.request`."""
         path = f"/context/{quote(key, safe=':')}"
-        response = ask(http, config, path, headers={"Token": config.api_key or ""})
-        return {key: answer_from(lambda: _answer(json_object(response, {404}), address))}
+        return ask(http, config, path, headers={"Token": config.api_key or ""})
 
-    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
-        """See `Service.check`."""
-        return _answer(dict(payload), ip_address(key))
+    def answer(self, body: dict[str, Any], address: Address) -> Answer:
+        """See `AddressService.answer`."""
+        no_error(body)
+        about(address, body.get("ip"))
+        if any(body.get(name) for name in _DOCUMENTED):
+            return Answer(LookupStatus.FOUND, body)
+        if strange := body.keys() - {"ip", *_DOCUMENTED}:
+            raise InvalidAnswer(f"{len(strange)} fields that are none of a context, and none that is")
+        return Answer(LookupStatus.NOT_FOUND)
 
     def facts(self, payload: Mapping[str, Any]) -> Facts:
         """See `Service.facts`. What Spur leaves out it has not seen: no tunnel of a kind means False."""
@@ -82,23 +82,6 @@ class Spur:
             is_vpn="VPN" in kinds,
             is_tor="TOR" in kinds,
         )
-
-
-_DOCUMENTED = (
-    *("as", "organization", "infrastructure", "location", "client", "tunnels", "risks", "services"),
-    *("ai", "behaviors", "concentration", "devices", "proxies", "types"),
-)
-
-
-def _answer(body: dict[str, Any], address: IPv4Address | IPv6Address) -> Answer:
-    no_error(body)
-    if read.address(body.get("ip")) != address:
-        raise InvalidAnswer("it is not about this address")
-    if any(body.get(name) for name in _DOCUMENTED):
-        return Answer(LookupStatus.FOUND, body)
-    if strange := body.keys() - {"ip", *_DOCUMENTED}:
-        raise InvalidAnswer(f"{len(strange)} fields that are none of a context, and none that is")
-    return Answer(LookupStatus.NOT_FOUND)
 
 
 SERVICE: Service = Spur()

@@ -17,6 +17,7 @@ from cowrie_enrich_dagster.services.base import (
     Limits,
     Service,
     ServiceConfig,
+    Usual,
     Window,
     answer_from,
     ask,
@@ -28,7 +29,7 @@ from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class VirusTotal:
+class VirusTotal(Usual):
     """`GET /files/{sha256}` of API v3, documented at https://docs.virustotal.com/reference/file-info.
 
     Statuses (https://docs.virustotal.com/reference/errors): 401 for a missing or wrong key or an inactive
@@ -50,11 +51,7 @@ class VirusTotal:
         used_up="QuotaExceededError",
     )
     default_url = "https://www.virustotal.com/api/v3"
-    needs_key = True
     limit_statuses = frozenset({204, 429})
-    auth_statuses = frozenset({401, 403})
-    batch_size = 1
-    own_moment: tuple[str, ...] = ()
     tells = frozenset({"malicious", "file_label"})
 
     def fetch(
