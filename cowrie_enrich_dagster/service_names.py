@@ -13,4 +13,6 @@ def service_names() -> tuple[str, ...]:
     """The intelligence services: the modules of the package `services`, without those that they share."""
     folder = Path(__file__).parent / "services"
     names = (module.name for module in pkgutil.iter_modules([str(folder)]))
-    return tuple(name for name in names if not name.startswith("_") and name not in ("base", "feeds"))
+    return tuple(
+        name for name in names if not name.startswith("_") and name not in ("base", "feeds", "lists")
+    )

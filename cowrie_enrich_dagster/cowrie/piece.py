@@ -53,10 +53,19 @@ class Piece(Summed):
         if marks is None:
             return False
         self.marks = marks
-        if self.others is None and at >= self.head and (kind != CONNECT or at == self.head):
-            self._take(kind, at, fields)
-        else:
-            self._home_of(kind, at)._take(kind, at, fields)
+        home = self
+        if self.others is not None or at < self.head or (kind == CONNECT and at != self.head):
+            home = self._home_of(kind, at)
+        home.event_count += 1
+        if at > home.ended:
+            home.ended = at
+        if at < home.began:
+            home.began = at
+        handle = HANDLERS.get(kind)
+        if handle is not None:
+            handle(home, at, fields)
+        if home.connect is None:
+            home._note_ends(kind, at, fields)
         return True
 
     @property
@@ -89,18 +98,6 @@ class Piece(Summed):
         other = Piece.at(at, head)
         self.others = [*(self.others or ()), other]
         return other
-
-    def _take(self, kind: str, at: str, fields: dict[str, Any]) -> None:
-        self.event_count += 1
-        if at > self.ended:
-            self.ended = at
-        if at < self.began:
-            self.began = at
-        handle = HANDLERS.get(kind)
-        if handle is not None:
-            handle(self, at, fields)
-        if self.connect is None:
-            self._note_ends(kind, at, fields)
 
     def row(self, session_id: str, sensor: str, day: str) -> Row:
         """It as a row of `Session`'s fields, given the rest of what is known about it."""

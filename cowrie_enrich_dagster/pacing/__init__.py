@@ -5,7 +5,7 @@ limiter, whose state is one database row per service, learns from every response
 """
 
 from cowrie_enrich_dagster.pacing.flight import DeadlineExceeded, Stopped
-from cowrie_enrich_dagster.pacing.http import PacedSession
+from cowrie_enrich_dagster.pacing.http import MAX_BODY_BYTES, PacedSession
 from cowrie_enrich_dagster.pacing.limiter import AdaptiveRateLimiter, Slot, SlotRefused
 from cowrie_enrich_dagster.pacing.meaning import Meaning, in_words, meaning_of, signs_of
 from cowrie_enrich_dagster.pacing.model import Policy, Reason, fingerprint
@@ -21,6 +21,7 @@ from cowrie_enrich_dagster.pacing.status import (
 )
 
 __all__ = [
+    "MAX_BODY_BYTES",
     "AdaptiveRateLimiter",
     "DeadlineExceeded",
     "Meaning",

@@ -50,6 +50,7 @@ class AbuseIpDb(AddressService):
     )
     default_url = "https://api.abuseipdb.com/api/v2"
     auth_statuses = frozenset({401, 402, 403})
+    tells = frozenset({"country_iso_code", "is_tor", "abuse_score", "reports"})
 
     def request(self, key: str, http: requests.Session, config: ServiceConfig) -> requests.Response:
         """See `AddressService.request`."""

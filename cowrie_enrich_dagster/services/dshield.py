@@ -52,6 +52,7 @@ class DShield(AddressService):
     limit_statuses = frozenset({401, 429})
     auth_statuses = frozenset({403})
     own_moment: tuple[str, ...] = ("ip", "updated")
+    tells = frozenset({"as_number", "as_organization", "country_iso_code", "network", "reports"})
 
     def request(self, key: str, http: requests.Session, config: ServiceConfig) -> requests.Response:
         """See `AddressService.request`."""

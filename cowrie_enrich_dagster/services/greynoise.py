@@ -46,6 +46,7 @@ class GreyNoise(AddressService):
     )
     default_url = "https://api.greynoise.io/v3"
     telling = frozenset({404})
+    tells = frozenset({"is_scanner", "classification"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

@@ -51,6 +51,7 @@ class PwnedPasswords(Usual):
     )
     default_url = "https://api.pwnedpasswords.com"
     needs_key = False
+    tells = frozenset({"breached"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

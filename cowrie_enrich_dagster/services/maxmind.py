@@ -54,6 +54,9 @@ class MaxMind(Usual):
     limits = Limits(rate=1e6, source="none: it is a file (https://dev.maxmind.com/geoip/docs/databases)")
     default_url = ""
     batch_size = 1000
+    tells = frozenset(
+        {"as_number", "as_organization", "country_iso_code", "network", "is_proxy", "is_vpn", "is_tor"}
+    )
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

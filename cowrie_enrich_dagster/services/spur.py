@@ -50,6 +50,7 @@ class Spur(AddressService):
     )
     default_url = "https://api.spur.us/v2"
     telling = frozenset({404})
+    tells = frozenset({"as_number", "as_organization", "country_iso_code", "is_proxy", "is_vpn", "is_tor"})
 
     def request(self, key: str, http: requests.Session, config: ServiceConfig) -> requests.Response:
         """See `AddressService.request`."""

@@ -40,6 +40,7 @@ class Urlhaus(AddressService):
         source="https://urlhaus-api.abuse.ch/ states no number; one a second is ours (noted 2026-11-23)",
     )
     default_url = "https://urlhaus-api.abuse.ch/v1"
+    tells = frozenset({"reports"})
 
     def request(self, key: str, http: requests.Session, config: ServiceConfig) -> requests.Response:
         """See `AddressService.request`."""

@@ -52,6 +52,7 @@ class VirusTotal(Usual):
     )
     default_url = "https://www.virustotal.com/api/v3"
     limit_statuses = frozenset({204, 429})
+    tells = frozenset({"malicious", "file_label"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig
