@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from cowrie_enrich_dagster.cowrie import ReadingFailed, catalogue, read_pieces
+from cowrie_enrich_dagster.cowrie import ReadingFailed, index_files, read_pieces
 from cowrie_enrich_dagster.cowrie.shares import shares
 from cowrie_enrich_dagster.vocabulary import Days
 
@@ -82,7 +82,7 @@ def told(reading: Reading) -> Any:
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_same_as_by_one_process(logs: Path, workers: int) -> None:
     """Sessions, quarantined lines, and every count."""
-    assert len(shares(catalogue(logs).values(), Days(FIRST, LAST), workers)) > 2
+    assert len(shares(index_files(logs).values(), Days(FIRST, LAST), workers)) > 2
     assert told(by(workers, logs)) == told(by(1, logs))
     assert told(by(workers, SAMPLES, FIRST, date(2025, 11, 4))) == told(
         by(1, SAMPLES, FIRST, date(2025, 11, 4))
