@@ -5,9 +5,9 @@ from __future__ import annotations
 from .addresses import address_scope
 from .discovery import LogFile, find_log_files
 from .file_index import FileIndex, Scan, days_touched, index_file, index_files, scan, survey
-from .ingest import PieceStream, read_pieces
 from .processes import ReadingFailed
 from .read_days import DayOfPieces
+from .read_pieces import PieceStream, read_pieces
 from .read_report import DayCounts, PassedOver, QuarantinedLine, ReadRange, ReadReport
 from .sessions import Row, Session
 from .timeline import sessions_of

@@ -52,3 +52,14 @@ def test_every_service_is_described(page: str) -> None:
     """Who is asked, and what each is told, is written down for each service."""
     text = (DOCS / page).read_text(encoding="utf-8")
     assert [name for name in services.ALL if f"`{name}`" not in text] == []
+
+
+def test_the_architecture_names_files_that_are_there() -> None:
+    """Every path on the page, from the package on; every room has its line."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    package = DOCS.parent / "cowrie_enrich_dagster"
+    paths = set(re.findall(r"`((?:\.\./)?[a-z_/]+(?:\.py|/))`", text))
+    assert len(paths) > 80
+    assert [path for path in sorted(paths) if not (package / path).exists()] == []
+    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert sorted(rooms - paths) == []
