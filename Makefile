@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test dev bench soak fuzz lint
+.PHONY: setup demo check test dev bench soak fuzz lint lock
 
 setup: $(READY)
 
-$(READY): pyproject.toml
+# Every version and hash as tested. A backend of its own need not be fetched: hatchling is among them.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(PIP) --require-hashes --requirement constraints.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: setup
@@ -19,8 +22,11 @@ demo: setup
 dev: setup # PORT=3001: at that port
 	$(BIN)/python -m cowrie_enrich_dagster.demo dev
 
+check: lint # what takes a minute
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/unit
+
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
@@ -36,3 +42,10 @@ soak: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz
+
+# The newest versions that pyproject.toml allows, for Python 3.10 to 3.13 and for the image. Needs uv.
+COMPILE := uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade
+lock:
+	$(COMPILE) --universal --python-version 3.10 --all-extras pyproject.toml --output-file constraints.txt
+	$(COMPILE) --python-version 3.12 --python-platform linux --constraint constraints.txt pyproject.toml \
+		--output-file deploy/requirements.txt

@@ -27,6 +27,7 @@ ALL = (
     "redis_pays",
     "week",
     "attack_report",
+    "lists",
 )
 
 

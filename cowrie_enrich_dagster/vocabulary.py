@@ -6,7 +6,7 @@ They are stored in the database as their values, so a rename is a migration.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from enum import Enum
@@ -109,8 +109,24 @@ class Days:
         return f"{self.first}" if self.first == self.last else f"{self.first}..{self.last}"
 
 
+WANTED_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "network": ("source_as_number", "source_as_organization_name"),
+    "country": ("source_geo_country_iso_code",),
+    "scanner": ("source_is_scanner",),
+    "tor": ("source_is_tor",),
+    "reputation": (
+        "source_is_proxy", "source_is_vpn", "source_abuse_score", "source_classification", "source_reports",
+    ),
+    "files": ("file_malicious", "file_label"),
+    "passwords": ("passwords_breached", "passwords_novel"),
+}  # fmt: skip
+"""The columns of `enriched_sessions` that services fill, by what ENRICH_WANT calls them."""
+
+
 def service_names() -> tuple[str, ...]:
     """The intelligence services: the modules of the package `services`, without those that they share."""
     folder = Path(__file__).parent / "services"
     names = (module.name for module in pkgutil.iter_modules([str(folder)]))
-    return tuple(name for name in names if not name.startswith("_") and name not in ("base", "feeds"))
+    return tuple(
+        name for name in names if not name.startswith("_") and name not in ("base", "feeds", "lists")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -12,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.settings import load_settings
+from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
+from cowrie_enrich_dagster.vocabulary import Days
 from tests.servers import PostgresServer, RedisServer
 
 if os.access("/dev/shm", os.W_OK):  # a disk's fsync is most of what SQLite's tests would wait for
@@ -28,6 +33,19 @@ def _refuse_moment(moment: datetime) -> str:
 sqlite3.register_adapter(datetime, _refuse_moment)
 
 SAMPLE_LOGS = Path(__file__).parent / "data" / "cowrie"
+SAMPLE_DAYS = Days.parse("2025-11-01..2025-11-03")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are processors: some tests wait, for limits and for servers that were killed."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays: looking through it for garbage would be a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -79,19 +97,59 @@ def postgres_template(postgres_server: PostgresServer) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def sqlite_sampled(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same file after a run over the sample days."""
+    path = tmp_path_factory.mktemp("sampled") / "sampled.db"
+    shutil.copy(sqlite_template, path)
+    _run_samples(f"sqlite:///{path}", path.parent)
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_sampled(
+    postgres_server: PostgresServer, postgres_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The same on PostgreSQL."""
+    url = postgres_server.new_database(postgres_template)
+    _run_samples(url, tmp_path_factory.mktemp("sampled"))
+    return url
+
+
 def _migrate(url: str) -> None:
     with closing(Database(url)) as database:
         upgrade(database)
 
 
+def _run_samples(url: str, home: Path) -> None:
+    """As the tests' pipelines do: DShield alone, every address answered."""
+    with Simulator(SimulatorConfig()) as simulator:
+        environment = {
+            "COWRIE_ENRICH_HOME": str(home),
+            "COWRIE_LOG_DIR": str(SAMPLE_LOGS),
+            "DATABASE_URL": url,
+            "DSHIELD_API_URL": simulator.url("dshield"),
+            "DSHIELD_EMAIL": "tests@example.org",
+            "DSHIELD_RATE_LIMIT": "1000",
+            "ENABLE_REDIS_CACHE": "false",
+            "ENRICH_SERVICES": "dshield",
+        }
+        with Enricher(load_settings(environment, cwd=home)) as enricher:
+            assert enricher.run(SAMPLE_DAYS).status == "complete"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database with the current schema and nothing in it, on each engine in turn."""
+    """The URL of a database of the test's own with the current schema, on each engine in turn.
+
+    There is nothing in it or, where the test is marked as `sampled`, what a run over the sample days left.
+    """
+    kind = "sampled" if request.node.get_closest_marker("sampled") else "template"
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "test.db")
+        shutil.copy(request.getfixturevalue(f"sqlite_{kind}"), tmp_path / "test.db")
         return f"sqlite:///{tmp_path}/test.db"
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    return server.new_database(request.getfixturevalue("postgres_template"))
+    return server.new_database(request.getfixturevalue(f"postgres_{kind}"))
 
 
 @pytest.fixture

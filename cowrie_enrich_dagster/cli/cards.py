@@ -119,6 +119,7 @@ def _marks(facts: Mapping[str, Any]) -> list[str]:
         marks.append(f"abuse score {facts['abuse_score']}")
     if facts.get("reports"):
         marks.append(counted(facts["reports"], "report"))
+    marks += facts.get("lists") or ()
     return marks
 
 

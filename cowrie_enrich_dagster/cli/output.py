@@ -65,7 +65,7 @@ def print_table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> 
     # Folded, not cut: a path or a sentence is of use only whole.
     table = Table(
         *(
-            Column(name, overflow="fold", no_wrap=is_number, justify="right" if is_number else "left")
+            Column(name, overflow="fold", justify="right" if is_number else "left")
             for name, is_number in zip(columns, right, strict=True)
         ),
         title=title, title_justify="left", title_style="bold", show_header=any(columns), header_style="dim",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from dataclasses import asdict
 from datetime import date, timedelta
 from typing import Annotated
 
@@ -29,7 +30,9 @@ from cowrie_enrich_dagster.cli.output import (
     tell,
 )
 from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.enrichment.plan import ON_LIST, Plan
 from cowrie_enrich_dagster.enrichment.run_report import SOURCES, DrainReport, RunReport
+from cowrie_enrich_dagster.enrichment.spending import BLOCK, FIRST, KNOWN, NETWORK, UNWANTED
 from cowrie_enrich_dagster.readable import counted, duration, number, percent
 from cowrie_enrich_dagster.services import ALL
 
@@ -79,6 +82,9 @@ def run(
     ]
     print_table("Keys by service and status", ["service", "status", "keys", "calls of this run"], statuses)
     _say_other_lists(run_report.days_of_other_lists)
+    for name, told in report["lists"].items():
+        if told["problem"]:
+            err.print(f"[yellow]warning:[/yellow] list {escape(name)}: {escape(told['problem'])}")
     if run_report.moved_days:
         err.print(
             f"these logs changed sessions of {_first_days(run_report.moved_days)}, which were written anew"
@@ -123,7 +129,9 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
         err.print(escape(f"no addresses of {span} {where}"))
     figures = {name: service.as_dict() for name, service in found.services.items()}
     if json:
-        print_json({"days": str(span), "addresses": found.addresses, "services": figures})
+        columns = [asdict(point) for point in found.columns]
+        told = {"addresses": found.addresses, "services": figures, "columns": columns}
+        print_json({"days": str(span), **told})
         return
     if not found.addresses:
         return
@@ -132,8 +140,10 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
         "keys": [p.keys for p in plans],
         **{source: [p.cached[source] for p in plans] for source in SOURCES},
         "never sent": [p.skipped.total() for p in plans],
+        "not worth a call": [p.spared.total() for p in plans],
         "wanted": [p.wanted for p in plans],
         "calls": [p.calls for p in plans],
+        "calls saved": [p.calls_spared for p in plans],
     }
     shown = {column: numbers for column, numbers in counts.items() if any(numbers)}
     rows = zip(
@@ -155,6 +165,37 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
             ["service", "calls", "most valuable first", "first come"],
             worth,
         )
+    _print_spared(found)
+    if found.columns:
+        names = list(found.columns[0].shares)
+        course = [(point.calls, *(percent(point.shares[name]) for name in names)) for point in found.columns]
+        short = [name.removeprefix("source_") for name in names]
+        print_table(
+            "Sessions that have each column, for calls spent", ["calls", *short], course[:MOST_POINTS]
+        )
+
+
+def _print_spared(found: Plan) -> None:
+    rows = [
+        (name, SPARED[why], number)
+        for name, service in found.services.items()
+        for why, number in sorted(service.spared.items())
+    ]
+    if rows:
+        print_table("Keys that are not worth a call", ["service", "why", "keys"], rows)
+
+
+SPARED = {
+    ON_LIST: "on a list of scanners",
+    KNOWN: "all that is wanted of it is known",
+    NETWORK: "its network is known",
+    BLOCK: "another address of its block is asked first",
+    FIRST: "a more trusted service is asked first",
+    UNWANTED: "nothing of the service is wanted",
+}
+"""Why keys are not worth a call, in words."""
+MOST_POINTS = 40
+"""As many lines of the columns' course are printed; `--json` has all."""
 
 
 def drain(json: JsonOption = False) -> None:

@@ -102,7 +102,12 @@ class FileFeed:
         report.files += 1
         report.ranges.append(ReadRange(name, 0, 0))
         report.ranges.extend(ReadRange(name, part.first_line, part.last_line) for part in self._ranges)
-        reader = reader_of(self._index.form, self._take, self._reject, report)
+        add, sensor = self._sessions.add, self._file.sensor
+
+        def take(record: Any) -> None:
+            add(parse_event(record, sensor))
+
+        reader = reader_of(self._index.form, take, self._reject, report)
         lines = {stretch.start: stretch.first_line for stretch in self._stretches}
         position = -1
         fault, fault_at = self._index.fault, self._index.length
@@ -130,9 +135,6 @@ class FileFeed:
         if fault is not None:
             report.files_broken += 1
             self._quarantine(QuarantinedLine(name, 0, fault, "", fault_at))
-
-    def _take(self, record: Any) -> None:
-        self._sessions.add(parse_event(record, self._file.sensor))
 
     def _reject(self, line: int, offset: int, reason: str, raw: bytes) -> None:
         if self._rows < MAX_ROWS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha1
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .deeds import Deeds, Login
 from .fields import (
@@ -22,18 +22,13 @@ from .fields import (
     version_field,
 )
 from .packed import with_value
-
-if TYPE_CHECKING:
-    from .piece import Piece
+from .summed import First, Summed
 
 MAX_PASSWORDS = 1000
 CONNECT = "cowrie.session.connect"
 _CODE_CHARS = 64
 _PROTOCOL_CHARS = 16
 _MAX_PORT = _MAX_TERMINAL = 65535
-
-First = tuple[Any, ...]
-"""A moment, then what was logged at it; of several the earliest is kept, of equal ones the smallest."""
 
 END_FIELDS: dict[str, Callable[[dict[str, Any]], str | int | None]] = {
     "src_ip": lambda fields: address_field(fields, "src_ip"),
@@ -55,13 +50,13 @@ def _digest(password: str) -> bytes:
     return sha1(password.encode(), usedforsecurity=False).digest()
 
 
-def _deeds(piece: Piece) -> Deeds:
+def _deeds(piece: Summed) -> Deeds:
     if piece.deeds is None:
         piece.deeds = Deeds()
     return piece.deeds
 
 
-def _connect(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _connect(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.has_connect = True
     src_ip = address_field(fields, "src_ip")
     src_port = int_field(fields, "src_port", _MAX_PORT)
@@ -72,7 +67,7 @@ def _connect(piece: Piece, at: str, fields: dict[str, Any]) -> None:
         piece.ends = None
 
 
-def _closed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _closed(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     if piece.closed_at is None or at < piece.closed_at:
         piece.closed_at = at
     duration = duration_field(fields)
@@ -80,7 +75,7 @@ def _closed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
         piece.closed = _earlier((at, duration), piece.closed)
 
 
-def _login(piece: Piece, at: str, fields: dict[str, Any], *, success: bool) -> First:
+def _login(piece: Summed, at: str, fields: dict[str, Any], *, success: bool) -> First:
     password = raw_text_field(fields, "password")
     if password is not None:
         digest = _digest(password) if len(password) <= TEXT_CHARS else _digest.__wrapped__(password)
@@ -92,111 +87,111 @@ def _login(piece: Piece, at: str, fields: dict[str, Any], *, success: bool) -> F
     return at, username, password or None
 
 
-def _login_failed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _login_failed(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.login_failures += 1
     piece.attempt = _earlier(_login(piece, at, fields, success=False), piece.attempt)
 
 
-def _login_success(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _login_success(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.login_successes += 1
     piece.success = _earlier(_login(piece, at, fields, success=True), piece.success)
 
 
-def _fingerprint(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _fingerprint(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     _deeds(piece).offer(at, fields)
 
 
-def _exploit_attempt(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _exploit_attempt(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     # Who logs in is what the environment variable says (`-f root`), and no password is asked for.
     _deeds(piece).login(at, (text_field(fields, "value"), None, None, False))
 
 
-def _command_input(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _command_input(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.commands += 1
     _deeds(piece).line(at, fields)
 
 
-def _command_failed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _command_failed(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.commands_failed += 1
 
 
-def _command_input_failed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _command_input_failed(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.commands_failed += 1
     _command_input(piece, at, fields)
 
 
-def _session_input(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _session_input(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     _deeds(piece).line(at, fields)
 
 
-def _download(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _download(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.downloads += 1
     _deeds(piece).file(at, fields, "download")
 
 
-def _download_failed(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _download_failed(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     _deeds(piece).file(at, fields, "failed")
 
 
-def _upload(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _upload(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.uploads += 1
     _deeds(piece).file(at, fields, "upload")
 
 
-def _tunnel_request(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _tunnel_request(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.tunnel_requests += 1
     _deeds(piece).tunnel(at, fields, 1)
 
 
-def _tunnel_named(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _tunnel_named(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     _deeds(piece).tunnel(at, fields, 0)
 
 
-def _tunnel_data(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _tunnel_data(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     piece.tunnel_data += 1
     _deeds(piece).tunnel(at, fields, 0)
 
 
-def _client_version(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _client_version(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     version = version_field(fields)
     if version is not None:
         piece.client_version = _earlier((at, version), piece.client_version)
 
 
-def _client_kex(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _client_kex(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     hassh = text_field(fields, "hassh", _CODE_CHARS)
     if hassh is not None:
         piece.hassh = _earlier((at, hassh), piece.hassh)
 
 
-def _session_params(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _session_params(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     arch = text_field(fields, "arch", _CODE_CHARS)
     if arch is not None:
         piece.arch = _earlier((at, arch), piece.arch)
 
 
-def _client_size(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _client_size(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     width = int_field(fields, "width", _MAX_TERMINAL)
     height = int_field(fields, "height", _MAX_TERMINAL)
     if width is not None and height is not None:
         piece.terminal = _earlier((at, width, height), piece.terminal)
 
 
-def _ja4h(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _ja4h(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     fingerprint = text_field(fields, "ja4h", _CODE_CHARS)
     if fingerprint is not None:
         piece.ja4h = _earlier((at, fingerprint), piece.ja4h)
     _tunnel_named(piece, at, fields)
 
 
-def _ja4(piece: Piece, at: str, fields: dict[str, Any]) -> None:
+def _ja4(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     fingerprint = text_field(fields, "ja4", _CODE_CHARS)
     if fingerprint is not None:
         piece.ja4 = _earlier((at, fingerprint), piece.ja4)
     _tunnel_named(piece, at, fields)
 
 
-HANDLERS: dict[str, Callable[[Piece, str, dict[str, Any]], None]] = {
+HANDLERS: dict[str, Callable[[Summed, str, dict[str, Any]], None]] = {
     CONNECT: _connect,
     "cowrie.session.closed": _closed,
     "cowrie.session.params": _session_params,

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .deeds import Deeds
-from .kinds import CONNECT, END_FIELDS, HANDLERS, MAX_PASSWORDS, First
-from .packed import MarkSet, ValueSet, smallest, with_mark
+from .kinds import CONNECT, END_FIELDS, HANDLERS, MAX_PASSWORDS
+from .packed import MarkSet, smallest, with_mark
 from .sessions import Row, Session, json_text
+from .summed import First, Summed
 
 NEVER = ""
 """Before every moment."""
@@ -21,7 +22,7 @@ _NO_DEEDS = ("[]", 0, "[]", 0, "[]", 0, "[]", 0, "[]", "[]")
 
 
 @dataclass(slots=True, eq=False)
-class Piece:
+class Piece(Summed):
     """The events of one id on one UTC day, from one connect to the next, summed up; they come in any order.
 
     Moments are texts, as in `Event`. `head` is when it connected; `NEVER`: it holds what came before any
@@ -29,46 +30,20 @@ class Piece:
     Memory: some hundred bytes, 8 to 16 per event, and the deeds, which are bounded.
     """
 
-    began: str
-    ended: str
-    head: str
+    head: str = NEVER
     marks: MarkSet = b""
     others: list[Piece] | None = None
     is_tangled: bool = False
-    event_count: int = 0
-    has_connect: bool = False
-    login_failures: int = 0
-    login_successes: int = 0
-    commands: int = 0
-    commands_failed: int = 0
-    downloads: int = 0
-    uploads: int = 0
-    tunnel_requests: int = 0
-    tunnel_data: int = 0
-    connect: First | None = None  # address, ports and protocol from an event that had them all
-    ends: dict[str, First] | None = None  # else each of them from the best event that had it
-    closed_at: str | None = None
-    closed: First | None = None
-    attempt: First | None = None
-    success: First | None = None
-    client_version: First | None = None
-    hassh: First | None = None
-    arch: First | None = None
-    terminal: First | None = None
-    ja4h: First | None = None
-    ja4: First | None = None
-    deeds: Deeds | None = None
-    passwords: ValueSet[bytes] = ()
 
     @classmethod
     def at(cls, moment: str, head: str) -> Piece:
         """An empty one whose first event is of this moment."""
-        return cls(moment, moment, head)
+        return cls(moment, moment, head=head)
 
     @classmethod
     def with_heads(cls, heads: Iterable[str]) -> Piece:
         """An empty one for what comes before these connects, with empty others for each of them."""
-        first, *others = (cls(_NOT_YET, NEVER, head) for head in (NEVER, *heads))
+        first, *others = (cls(_NOT_YET, NEVER, head=head) for head in (NEVER, *heads))
         first.others = others
         return first
 
@@ -78,10 +53,19 @@ class Piece:
         if marks is None:
             return False
         self.marks = marks
-        if self.others is None and at >= self.head and (kind != CONNECT or at == self.head):
-            self._take(kind, at, fields)
-        else:
-            self._home_of(kind, at)._take(kind, at, fields)
+        home = self
+        if self.others is not None or at < self.head or (kind == CONNECT and at != self.head):
+            home = self._home_of(kind, at)
+        home.event_count += 1
+        if at > home.ended:
+            home.ended = at
+        if at < home.began:
+            home.began = at
+        handle = HANDLERS.get(kind)
+        if handle is not None:
+            handle(home, at, fields)
+        if home.connect is None:
+            home._note_ends(kind, at, fields)
         return True
 
     @property
@@ -114,18 +98,6 @@ class Piece:
         other = Piece.at(at, head)
         self.others = [*(self.others or ()), other]
         return other
-
-    def _take(self, kind: str, at: str, fields: dict[str, Any]) -> None:
-        self.event_count += 1
-        if at > self.ended:
-            self.ended = at
-        if at < self.began:
-            self.began = at
-        handle = HANDLERS.get(kind)
-        if handle is not None:
-            handle(self, at, fields)
-        if self.connect is None:
-            self._note_ends(kind, at, fields)
 
     def row(self, session_id: str, sensor: str, day: str) -> Row:
         """It as a row of `Session`'s fields, given the rest of what is known about it."""

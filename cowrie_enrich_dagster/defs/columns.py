@@ -78,6 +78,9 @@ def enriched_lineage() -> TableColumnLineage:
             deps[name] = [TableColumnDep("cowrie_sessions", of_session)]
         elif name == "source_is_scanner":
             deps[name] = [*answer, TableColumnDep("session_ips", "known_scanner")]
+        elif name == "source_lists":
+            # And from `address_lists`, which is no table of Dagster's where no list is configured.
+            deps[name] = [TableColumnDep("cowrie_sessions", field) for field in ("src_ip", "ended_at")]
         elif name == "knowledge":
             deps[name] = [
                 TableColumnDep("enrichment_cache", "fetched_at"),

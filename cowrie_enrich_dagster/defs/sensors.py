@@ -37,7 +37,7 @@ from cowrie_enrich_dagster.defs.orphans import fail_orphans
 from cowrie_enrich_dagster.defs.partitions import daily
 from cowrie_enrich_dagster.defs.resources import DatabaseResource, RateLimitsResource, RedisResource, opened
 from cowrie_enrich_dagster.enrichment.ingest import DayMark, LogDays, newest_session
-from cowrie_enrich_dagster.enrichment.notices import tell
+from cowrie_enrich_dagster.enrichment.notify import tell
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.readable import instant
 from cowrie_enrich_dagster.settings import Settings

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
 
 from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
 
@@ -25,6 +26,8 @@ from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
 _SESSIONS = table_of(SessionRecord)
 _ADDRESSES = table_of(SessionIp)
 _Network = IPv4Network | IPv6Network
+ScannerLists = Callable[[Sequence[str]], Mapping[str, str]]
+"""Which addresses a list of scanners holds now, each with the list."""
 _SUMS = ("login_failures", "login_successes", "commands", "downloads", "uploads")
 
 
@@ -96,12 +99,16 @@ def _texts(database: Database, parameter: str) -> str:
 
 @repeats_after_outage
 def summarise_addresses(
-    database: Database, days: Days, own: Iterable[_Network] = (), scanners: Iterable[_Network] = ()
+    database: Database,
+    days: Days,
+    own: Iterable[_Network] = (),
+    scanners: Iterable[_Network] = (),
+    scanner_lists: ScannerLists = lambda addresses: {},
 ) -> AddressReport:
     """Replace the `session_ips` rows of `days` from `sessions`; one aggregate query, one bulk insert.
 
-    What is `own` is out of scope, and `scanners` are marked: lookups about either that are still open are
-    closed, unasked.
+    What is `own` is out of scope, and `scanners` are marked, as are the addresses that `scanner_lists` hold:
+    lookups about any of them that are still open are closed, unasked.
     """
     query = (
         select(
@@ -123,7 +130,7 @@ def summarise_addresses(
     with database.write() as connection:
         if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('session_ips'))"))
-        rows = []
+        rows: list[list[Any]] = []
         for row in connection.execute(query).mappings():
             ip = row["src_ip"]
             if ip not in scopes:
@@ -137,6 +144,9 @@ def summarise_addresses(
                 files=row["downloads"] + row["uploads"],
             )
             rows.append([*row.values(), scopes[ip].value, priority, ip in known_scanners])
+        on_lists = scanner_lists([ip for ip, scope in scopes.items() if scope is Scope.GLOBAL])
+        for values in rows:
+            values.append(on_lists.get(values[1]))
         of_days = _ADDRESSES.c.day.between(days.first, days.last)
         before = {
             tuple(row)
@@ -154,12 +164,17 @@ def summarise_addresses(
             "scope",
             "priority",
             "known_scanner",
+            "scanner_list",
         ]
         insert_rows(connection, _ADDRESSES, columns, rows)
         # What everybody shares is judged by all addresses; another run may have found the days' campaigns.
         changed = {day for day, _ in before.symmetric_difference((row[0], row[1]) for row in rows)}
         note_sessions_changed(database, connection, sorted(changed))
-        never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL or ip in known_scanners]
+        never = [
+            ip
+            for ip, scope in scopes.items()
+            if scope is not Scope.GLOBAL or ip in known_scanners or ip in on_lists
+        ]
         # What was opened before its key was listed is not asked any more.
         LookupQueue(database).close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)
     by_scope = Counter(scope.value for scope in scopes.values())

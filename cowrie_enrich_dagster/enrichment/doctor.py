@@ -65,6 +65,7 @@ def examine(settings: Settings) -> Findings:
         parts = [
             _logs(enricher, index_is_current=is_current),
             *(_sources(enricher) if is_current else ()),
+            *(_lists(enricher) if is_current else ()),
             database,
             _redis(enricher),
             _filesystem(settings),
@@ -97,6 +98,18 @@ def _logs(enricher: Enricher, *, index_is_current: bool) -> Part:
 def _sources(enricher: Enricher) -> Iterator[Part]:
     for question in ask_about_nat(enricher.database):
         yield Part("sources", "warning", question)
+
+
+def _lists(enricher: Enricher) -> Iterator[Part]:
+    for one in enricher.list_reports():
+        if one.status == "never":
+            yield Part(f"list:{one.list}", "ok", "not looked at yet: a run does")
+            continue
+        detail = f"{one.entries} entries" if one.entries is not None else "no good one yet"
+        if one.good_at is not None:
+            detail += f", good at {one.good_at:%Y-%m-%d %H:%M} UTC"
+        state: Literal["ok", "warning"] = "warning" if one.problem else "ok"
+        yield Part(f"list:{one.list}", state, "; ".join(filter(None, [detail, one.problem])))
 
 
 def database_setting(settings: Settings) -> str:

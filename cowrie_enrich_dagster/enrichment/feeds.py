@@ -77,6 +77,7 @@ class FeedService:
 
     batch_size = 1
     own_moment: tuple[str, ...] = ()
+    tells: frozenset[str] = frozenset()
 
     def __init__(self, name: str, *, settled: bool) -> None:
         source = FEEDS[name]

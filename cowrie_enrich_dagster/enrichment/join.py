@@ -1,25 +1,15 @@
 """Sessions joined with what is known about them: one row per session, enriched or not.
 
-What services said is put together once per distinct key; the join over the sessions is one statement.
+What is known is put together in `intel_rows`, once per distinct key; the join itself is one statement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
     Connection,
     Delete,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
     bindparam,
     delete,
     func,
@@ -28,73 +18,25 @@ from sqlalchemy import (
 )
 
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
+from cowrie_enrich_dagster.enrichment.intel_rows import (
+    ADDRESS_INTEL,
+    FILE_INTEL,
+    PASSWORD_INTEL,
+    TEMPORARY,
+    address_rows,
+    file_rows,
+    password_rows,
+)
 from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, TOUCHED, Chosen, Key, touch
-from cowrie_enrich_dagster.enrichment.knowledge import Knowledge, Observed
+from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
+from cowrie_enrich_dagster.enrichment.list_book import NO_SPANS, Spans
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, UtcDateTime, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Subject
 
-_ALWAYS = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_FOREVER = datetime(9999, 1, 1, tzinfo=timezone.utc)
-_FACTS = {
-    "as_number": "source_as_number",
-    "as_organization": "source_as_organization_name",
-    "country_iso_code": "source_geo_country_iso_code",
-    "is_scanner": "source_is_scanner",
-    "is_proxy": "source_is_proxy",
-    "is_vpn": "source_is_vpn",
-    "is_tor": "source_is_tor",
-    "abuse_score": "source_abuse_score",
-    "classification": "source_classification",
-    "reports": "source_reports",
-}
-"""Which column of `enriched_sessions` each shared fact about an address fills."""
-_LISTED = "list"
-"""Where a fact comes from that the operator's own list tells."""
 _ENRICHED = table_of(EnrichedSession)
-_TEMPORARY = MetaData()
-_ADDRESS_INTEL = Table(
-    "address_intel",
-    _TEMPORARY,
-    Column("src_ip", Text, primary_key=True),
-    Column("valid_from", UtcDateTime, primary_key=True),
-    Column("valid_to", UtcDateTime),
-    Column("scope", String(16)),
-    Column("as_number", BigInteger),
-    Column("as_organization", Text),
-    Column("country_iso_code", String(2)),
-    Column("is_scanner", Boolean),
-    Column("is_proxy", Boolean),
-    Column("is_vpn", Boolean),
-    Column("is_tor", Boolean),
-    Column("abuse_score", Integer),
-    Column("classification", Text),
-    Column("reports", BigInteger),
-    Column("provenance", Json),
-    Column("intel", Json),
-    Column("known_at", UtcDateTime),
-    prefixes=["TEMPORARY"],
-)
-_FILE_INTEL = Table(
-    "file_intel",
-    _TEMPORARY,
-    Column("sha256", Text, primary_key=True),
-    Column("malicious", Integer),
-    Column("label", Text),
-    Column("told_by", Text),
-    Column("intel", Json),
-    prefixes=["TEMPORARY"],
-)
-_PASSWORD_INTEL = Table(
-    "password_intel",
-    _TEMPORARY,
-    Column("sha1", Text, primary_key=True),
-    Column("breached", Integer),
-    Column("told_by", Text),
-    prefixes=["TEMPORARY"],
-)
 _JOIN = """
     WITH files AS (
         SELECT s.sensor, s.session_id, s.started_at, sum(f.malicious) AS malicious, max(f.label) AS label,
@@ -118,7 +60,7 @@ _JOIN = """
         s.files, s.files_left_out, s.file_hashes, s.urls, s.tunnels, s.tunnels_left_out,
         coalesce(a.scope, 'invalid'),
         a.as_number, a.as_organization, a.country_iso_code, a.is_scanner, a.is_proxy, a.is_vpn, a.is_tor,
-        a.abuse_score, a.classification, a.reports,
+        a.abuse_score, a.classification, a.reports, a.lists,
         f.malicious, f.label, p.breached, p.novel,
         {merged_provenance},
         {merged_intel},
@@ -179,16 +121,17 @@ def enrich_sessions(
     addresses: Sequence[Key],
     knowledge: Sequence[Knowledge],
     passwords: Iterable[str],
+    spans: Spans = NO_SPANS,
 ) -> JoinReport:
     """Replace the `enriched_sessions` rows of `days`.
 
     `knowledge` comes in order of trust: the first service that knows a shared fact is believed. `passwords`
-    are the SHA-1 hashes (upper-case hex) tried on these days.
+    are the SHA-1 hashes (upper-case hex) tried on these days; `spans` tell when which lists held an address.
     """
     span = _ENRICHED.c.day.between(days.first, days.last)
     with database.write() as connection:
         report = _write(database, connection, Chosen.of_days(days), delete(_ENRICHED).where(span),
-                        addresses, knowledge, passwords)  # fmt: skip
+                        addresses, knowledge, passwords, spans)  # fmt: skip
         written = select(func.count()).select_from(_ENRICHED).where(span)
         report.sessions = connection.execute(written).scalar_one()
     return report
@@ -202,6 +145,7 @@ def enrich_touched(
     knowledge: Sequence[Knowledge],
     passwords: Iterable[str],
     then: Callable[[Connection], None],
+    spans: Spans = NO_SPANS,
 ) -> JoinReport:
     """Write anew the rows of the sessions in which the `keys` occur; `then` is called in the transaction.
 
@@ -211,7 +155,7 @@ def enrich_touched(
     with database.write() as connection:
         touch(database, connection, keys)
         # A row whose session has gone or moved meanwhile is the business of whoever moved it.
-        report = _write(database, connection, TOUCHED, None, addresses, knowledge, passwords)
+        report = _write(database, connection, TOUCHED, None, addresses, knowledge, passwords, spans)
         then(connection)
         report.sessions = connection.execute(text("SELECT count(*) FROM touched")).scalar_one()
         connection.execute(text("DROP TABLE touched"))
@@ -226,6 +170,7 @@ def _write(
     addresses: Sequence[Key],
     knowledge: Sequence[Knowledge],
     passwords: Iterable[str],
+    spans: Spans,
 ) -> JoinReport:
     report = JoinReport()
     for known in knowledge:
@@ -234,9 +179,9 @@ def _write(
     if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('enriched_sessions'))"))
     for table, rows in (
-        (_ADDRESS_INTEL, _address_rows(addresses, of[Subject.IP])),
-        (_FILE_INTEL, _file_rows(of[Subject.FILE_SHA256])),
-        (_PASSWORD_INTEL, _password_rows(of[Subject.PASSWORD_SHA1_PREFIX], passwords)),
+        (ADDRESS_INTEL, address_rows(addresses, of[Subject.IP], spans)),
+        (FILE_INTEL, file_rows(of[Subject.FILE_SHA256])),
+        (PASSWORD_INTEL, password_rows(of[Subject.PASSWORD_SHA1_PREFIX], passwords)),
     ):
         connection.execute(text(f"DROP TABLE IF EXISTS {table.name}"))
         table.create(connection)
@@ -254,7 +199,7 @@ def _write(
     )
     connection.execute(chosen.bound(statement))
     _ended_since(connection, knowledge)
-    for table in _TEMPORARY.sorted_tables:
+    for table in TEMPORARY.sorted_tables:
         connection.execute(text(f"DROP TABLE {table.name}"))
     return report
 
@@ -273,68 +218,3 @@ def _ended_since(connection: Connection, knowledge: Sequence[Knowledge]) -> None
               AND NOT ready AND claimed_by IS NULL AND key IN ({keys[known.asked.service.subject]})
         """).bindparams(bindparam("gathered_at", known.gathered_at, UtcDateTime))
         connection.execute(statement, {"service": known.name})
-
-
-def _address_rows(addresses: Sequence[Key], knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:
-    """For each address a row per span of time in which the same answers were the known ones."""
-    for address in addresses:
-        changes = sorted({moment for known in knowledge for moment in known.changes(address.value)})
-        for start, end in zip([_ALWAYS, *changes], [*changes, _FOREVER], strict=True):
-            facts: dict[str, Any] = dict.fromkeys(_FACTS)
-            provenance: dict[str, Any] = {}
-            intel: dict[str, Any] = {}
-            known_at: datetime | None = None
-            if address.known_scanner:
-                facts["is_scanner"] = True
-                provenance["source_is_scanner"] = _LISTED
-            for known in knowledge:
-                observed = known.as_of(address.value, start)
-                if observed is None:
-                    intel[known.name] = known.without_answer(address)
-                    continue
-                intel[known.name] = observed.as_dict()
-                known_at = max(known_at or _ALWAYS, observed.fetched_at)
-                _merge(facts, provenance, known, observed)
-            yield [
-                address.value, start, end, address.scope.value, *facts.values(), provenance, intel, known_at
-            ]  # fmt: skip
-
-
-def _merge(facts: dict[str, Any], provenance: dict[str, Any], known: Knowledge, observed: Observed) -> None:
-    told = known.facts(observed)
-    for name, column in _FACTS.items():
-        if facts[name] is None and (value := getattr(told, name)) is not None:
-            facts[name] = value
-            provenance[column] = known.name
-
-
-def _file_rows(knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:
-    for key in {key.value: key for known in knowledge for key in known.keys}.values():
-        intel: dict[str, Any] = {}
-        malicious, label, told_by = None, None, None
-        for known in knowledge:
-            observed = known.latest(key.value)
-            if observed is None:
-                intel[known.name] = known.without_answer(key)
-                continue
-            intel[known.name] = observed.as_dict()
-            if malicious is None:
-                facts = known.facts(observed)
-                malicious, label = int(bool(facts.malicious)), facts.file_label
-                told_by = known.name
-        yield [key.value, malicious, label, told_by, intel]
-
-
-def _password_rows(knowledge: Sequence[Knowledge], passwords: Iterable[str]) -> Iterator[list[Any]]:
-    for sha1 in passwords if knowledge else ():
-        prefix, suffix = sha1[:PREFIX_CHARS], sha1[PREFIX_CHARS:]
-        for known in knowledge:
-            if observed := known.latest(prefix):
-                breached = int(_breached(observed.payload, suffix))
-                yield [sha1, breached, known.name]
-                break
-
-
-def _breached(payload: Mapping[str, Any] | None, suffix: str) -> bool:
-    suffixes = (payload or {}).get("suffixes")
-    return isinstance(suffixes, dict) and suffix in suffixes

@@ -28,7 +28,7 @@ _ARRAYS = {Subject.FILE_SHA256: "file_hashes", Subject.PASSWORD_SHA1_PREFIX: "pa
 class Key:
     """One distinct key: what it is worth, in how many sessions it occurs, when the first of them began.
 
-    `last_day` is the newest UTC day on which it was seen.
+    `last_day` is the newest UTC day on which it was seen. `scanner_list` is the scanners' list that holds it.
     """
 
     value: str
@@ -38,11 +38,12 @@ class Key:
     first_seen: datetime
     last_day: date
     known_scanner: bool = False
+    scanner_list: str | None = None
 
     @property
     def may_be_sent(self) -> bool:
         """Whether services may be asked about it."""
-        return self.scope is Scope.GLOBAL and not self.known_scanner
+        return self.scope is Scope.GLOBAL and not self.known_scanner and self.scanner_list is None
 
     @property
     def wanted(self) -> Wanted:
@@ -111,7 +112,8 @@ def keys_of(database: Database, connection: Connection, chosen: Chosen, subject:
         keys = f"""
             SELECT a.src_ip AS key, max(a.scope) AS scope, max(a.priority) AS priority,
                 sum(a.sessions) AS sessions, min(a.first_seen) AS first_seen, max(a.day) AS last_day,
-                max(CASE WHEN a.known_scanner THEN 1 ELSE 0 END) AS known_scanner
+                max(CASE WHEN a.known_scanner THEN 1 ELSE 0 END) AS known_scanner,
+                max(a.scanner_list) AS scanner_list
             FROM session_ips AS a WHERE {chosen.addresses} GROUP BY a.src_ip
         """
     else:
@@ -119,18 +121,20 @@ def keys_of(database: Database, connection: Connection, chosen: Chosen, subject:
             SELECT {_value(subject)} AS key, '{Scope.GLOBAL.value}' AS scope,
                 CASE WHEN count(*) < {CLASS_STEP} THEN count(*) ELSE {CLASS_STEP - 1} END AS priority,
                 count(*) AS sessions, min(s.started_at) AS first_seen, max(s.day) AS last_day,
-                0 AS known_scanner
+                0 AS known_scanner, NULL AS scanner_list
             FROM sessions AS s, {_each(database)}(s.{_ARRAYS[subject]}) AS item
             WHERE {chosen.sessions} GROUP BY {_value(subject)}
         """
     statement = chosen.bound(f"""
-        SELECT key, scope, priority, sessions, first_seen, last_day, known_scanner,
+        SELECT key, scope, priority, sessions, first_seen, last_day, known_scanner, scanner_list,
             priority / {CLASS_STEP} AS value_class, false AS is_refresh
         FROM ({keys}) AS keys ORDER BY {BY_WORTH}
     """).columns(first_seen=UtcDateTime(), last_day=Date())
     rows = connection.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
-    for key, scope, priority, sessions, first_seen, last_day, scanner, *_ in rows:
-        yield Key(key, Scope(scope), int(priority), int(sessions), first_seen, last_day, bool(scanner))
+    for key, scope, priority, sessions, first_seen, last_day, scanner, scanner_list, *_ in rows:
+        yield Key(
+            key, Scope(scope), int(priority), int(sessions), first_seen, last_day, bool(scanner), scanner_list
+        )
 
 
 def occurring(database: Database, days: Days, subject: Subject) -> Among:

@@ -13,6 +13,7 @@ from sqlalchemy import BindParameter, Date, bindparam, text
 
 from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.keys import Key
+from cowrie_enrich_dagster.enrichment.spending import NetworkTold, Spending
 from cowrie_enrich_dagster.lookups.model import LastStatus
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.services import Facts, Service
@@ -60,7 +61,11 @@ class Observed:
 
 @dataclass
 class Knowledge:
-    """All that one service had told about some keys by `gathered_at`; what not, `statuses` explains."""
+    """All that one service had told about some keys by `gathered_at`; what not, `statuses` explains.
+
+    `networks`: what it told of the networks of addresses that it has not answered; `spared`: why keys are not
+    worth a call of it.
+    """
 
     asked: AskedService
     keys: Sequence[Key]
@@ -68,6 +73,8 @@ class Knowledge:
     statuses: Mapping[str, LastStatus]
     gathered_at: datetime
     tiers: Counter[str] = field(default_factory=Counter)
+    networks: Mapping[str, NetworkTold] = field(default_factory=dict)
+    spared: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -109,6 +116,8 @@ class Knowledge:
             return LookupStatus.SKIPPED_POLICY
         if not self.asked.has_key:
             return LookupStatus.SKIPPED_NO_KEY
+        if key.value in self.spared and key.value not in self.statuses:
+            return LookupStatus.SKIPPED_POLICY
         status = self._last(key).status
         if status.is_answer or status is LookupStatus.DEFERRED:  # an answer was purged since
             return LookupStatus.AUTH_FAILED if self.asked.is_refused else LookupStatus.DEFERRED
@@ -119,7 +128,10 @@ class Knowledge:
 
     def without_answer(self, key: Key) -> dict[str, Any]:
         """As it stands in `enriched_sessions.intel` where nothing is known: why not."""
-        detail = "listed as a known scanner" if key.known_scanner else self._last(key).detail
+        spared = "listed as a known scanner" if key.known_scanner else key.scanner_list
+        of_network = self.networks.get(key.value)
+        known = f"known of {of_network.network}" if of_network else self.spared.get(key.value)
+        detail = spared or self._last(key).detail or known
         told = {"status": self.status(key).value}
         return {**told, "detail": detail} if detail else told
 
@@ -131,6 +143,7 @@ def gather(
     queue: LookupQueue,
     asked: AskedService,
     keys: Sequence[Key],
+    spending: Spending | None = None,
 ) -> Knowledge:
     """Everything one service has told about the keys, by one query per tier and one for the history.
 
@@ -148,7 +161,13 @@ def gather(
         history[key].sort(key=lambda observed: observed.fetched_at)  # a feed may tell later than a lookup
     missing = [key for key in sent if key not in history]
     statuses = queue.statuses(name, missing) if missing and asked.has_key else {}
-    return Knowledge(asked, keys, history, statuses, gathered_at, tiers)
+    networks: dict[str, NetworkTold] = {}
+    spared: dict[str, str] = {}
+    if spending is not None and spending.want is not None:
+        if "network" in asked.service.tells:
+            networks = spending.networks(asked.service).of(missing)
+        _, spared = spending.open_facts(asked.service, missing)
+    return Knowledge(asked, keys, history, statuses, gathered_at, tiers, networks, spared)
 
 
 def _observed(hit: Hit) -> Observed:
@@ -202,6 +221,7 @@ def unanswered(database: Database, service: Service, days: Days) -> dict[str, se
     query = text("""
         SELECT a.src_ip FROM session_ips AS a
         WHERE a.day BETWEEN :first AND :last AND a.scope = 'global' AND NOT a.known_scanner
+          AND a.scanner_list IS NULL
           AND NOT EXISTS (SELECT 1 FROM enrichment_cache AS c WHERE c.service = :service
                           AND c.cache_key = a.src_ip AND c.expires_at > :now)
         GROUP BY a.src_ip

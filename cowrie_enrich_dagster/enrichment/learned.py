@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Date, bindparam, text
 from cowrie_enrich_dagster.enrichment.join import enrich_touched
 from cowrie_enrich_dagster.enrichment.keys import TOUCHED, Key, keys_of, password_hashes, touch
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
+from cowrie_enrich_dagster.enrichment.list_book import Spans
 from cowrie_enrich_dagster.lookups.model import News
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.services import Service
@@ -21,6 +22,8 @@ from cowrie_enrich_dagster.vocabulary import Subject
 
 NEWS_AT_ONCE = 2_000
 
+SpansOf = Callable[[Sequence[Key]], Spans]
+"""Tells when which lists held these addresses."""
 KnowledgeOf = Callable[[Mapping[Subject, Sequence[Key]]], list[Knowledge]]
 """Gathers all that every service has told about these keys."""
 
@@ -41,7 +44,11 @@ class Learned:
 
 
 def write_news(
-    database: Database, queue: LookupQueue, services: Mapping[str, Service], knowledge_of: KnowledgeOf
+    database: Database,
+    queue: LookupQueue,
+    services: Mapping[str, Service],
+    knowledge_of: KnowledgeOf,
+    spans_of: SpansOf,
 ) -> Learned:
     """Write the outcome of every lookup that ended into the rows of the sessions in which its key occurs.
 
@@ -62,7 +69,9 @@ def write_news(
             note_changed(database, connection, days)
 
         knowledge = knowledge_of(found)
-        joined = enrich_touched(database, keys, found[Subject.IP], knowledge, passwords, then)
+        addresses = found[Subject.IP]
+        spans = spans_of(addresses)
+        joined = enrich_touched(database, keys, addresses, knowledge, passwords, then, spans)
         learned.sessions += joined.sessions
         learned.lookups += len(news)
         learned.days.update(days)

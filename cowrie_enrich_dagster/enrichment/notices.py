@@ -10,33 +10,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from cowrie_enrich_dagster.enrichment import webhook
-from cowrie_enrich_dagster.enrichment.ingest import newest_session
-from cowrie_enrich_dagster.pacing import QuotaStatus, Reason
-from cowrie_enrich_dagster.readable import moment
 from cowrie_enrich_dagster.settings import Settings
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
-
-if TYPE_CHECKING:
-    from cowrie_enrich_dagster.enrichment.run_report import RunReport
-    from cowrie_enrich_dagster.enrichment.wiring import Wiring
 
 logger = logging.getLogger(__name__)
 
 DEADLINE_S = 8.0
 """For all that is sent at one occasion: a stop has to end a process within 10 s."""
 MAX_SILENCE = timedelta(hours=26)
-BAN = timedelta(hours=1)
 KEPT_TRYING = timedelta(days=1)
 REPORTED_WITHIN = timedelta(days=7)
 _CLAIM = timedelta(seconds=60)
@@ -134,50 +125,6 @@ class Notices:
             yield
         except (SQLAlchemyError, DatabaseUnusable) as problem:
             logger.warning("notices could not be kept: %s", type(problem).__name__)
-
-
-def tell(parts: Wiring, report: RunReport | None = None) -> None:
-    """Notice what stands now, with or without a run that ends here, and send what is to be sent."""
-    notices = parts.notices
-    if not notices.are_wanted:
-        return
-    for name, service in parts.services.items():
-        if parts.has_key(name):
-            limiter = parts.source(name).limiter
-            asked = bool(report and report.api_calls[name])
-            key = f"{name}, {limiter.policy.credential}"
-            setting = f"{name.upper()}_API_KEY" if service.needs_key else "DSHIELD_EMAIL"
-            _of_limit(notices, limiter.snapshot(), parts.settings, key, setting, was_asked=asked)
-    newest, now = newest_session(parts.database)
-    if newest is not None:
-        _of_silence(notices, newest, now)
-    notices.deliver()
-
-
-def _of_limit(
-    notices: Notices, status: QuotaStatus, settings: Settings, key: str, setting: str, *, was_asked: bool
-) -> None:
-    service, until, why = status.service, status.cooldown_until, status.cooldown_reason
-    if why is Reason.AUTH_FAILED:
-        text = f"{service} refuses {setting}. It is not asked before {moment(until)} UTC."
-        notices.put(Kind.KEY_REFUSED, key, text)
-    elif was_asked:
-        notices.over(Kind.KEY_REFUSED, key)
-    # A ban is seen when the run ends that met it: its hour is no longer whole then.
-    hour = BAN - timedelta(seconds=settings.run_s)
-    if why is Reason.RATE_LIMITED and until is not None and until - status.as_of >= hour:
-        text = f"{service} says that it was asked too often. It is not asked before {moment(until)} UTC."
-        notices.put(Kind.BANNED, service, text)
-    elif not status.consecutive_failures:
-        notices.over(Kind.BANNED, service)
-
-
-def _of_silence(notices: Notices, newest: datetime, now: datetime) -> None:
-    if now - newest > MAX_SILENCE:
-        text = f"The newest one began at {moment(newest)} UTC. Do sensors run, do their logs arrive?"
-        notices.put(Kind.SILENCE, "sessions", text)
-    else:
-        notices.over(Kind.SILENCE, "sessions")
 
 
 def tell_of_check(notices: Notices, name: str, days: str, *, passed: bool, figures: str) -> None:

@@ -1,8 +1,8 @@
 """A run, step by step; each step is safe to repeat.
 
-logs -> `ingest` -> `summarise_addresses` -> `fetch_feeds` -> `plan_and_open` -> `enrich` (rows at once, with
-what is known) -> asking (per service, while the run has time) -> `write_news` (what was learned, where it
-belongs). `run` is all of them; Dagster's assets call them one by one.
+logs -> `ingest` -> `summarise_addresses` -> `look_at_lists` -> `fetch_feeds` -> `plan_and_open` -> `enrich`
+(rows at once, with what is known) -> asking (per service, while the run has time) -> `write_news` (what was
+learned, where it belongs). `run` is all of them; Dagster's assets call them one by one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from cowrie_enrich_dagster.enrichment.addresses import (
     days_of_other_lists,
     summarise_addresses,
 )
-from cowrie_enrich_dagster.enrichment.asking import Asking
 from cowrie_enrich_dagster.enrichment.campaigns import FoundCampaigns, find_campaigns
 from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns, campaigns_of_days
+from cowrie_enrich_dagster.enrichment.column_course import ColumnCourse
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.feeds import FeedReport, read_feed
 from cowrie_enrich_dagster.enrichment.hit_rates import AnswersOfDay, Tally
@@ -41,24 +41,27 @@ from cowrie_enrich_dagster.enrichment.join import enrich_sessions
 from cowrie_enrich_dagster.enrichment.keys import Chosen, Key, keys_of, password_hashes
 from cowrie_enrich_dagster.enrichment.knowledge import AskedService, Knowledge, gather, told_in_time
 from cowrie_enrich_dagster.enrichment.learned import Learned, note_changed, write_news
+from cowrie_enrich_dagster.enrichment.list_book import Spans
+from cowrie_enrich_dagster.enrichment.list_keeping import ListKeeping
+from cowrie_enrich_dagster.enrichment.lists import ListReport
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
 from cowrie_enrich_dagster.enrichment.plan import Plan, ServicePlan, Take, plan_service
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
+from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.pacing import Reason
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.settings import ConfigError
-from cowrie_enrich_dagster.settings.values import Network
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import Days, Progress, Subject
 
 logger = logging.getLogger(__name__)
 
 
-class Pipeline(Asking):
+class Pipeline(ListKeeping):
     """The steps of a range of days."""
 
     def run(self, days: Days, progress: Progress | None = None, *, wait: bool = False) -> RunReport:
@@ -75,18 +78,14 @@ class Pipeline(Asking):
 
         report.add_ingest(self.ingest(days, progress))
         report.ips = self.summarise_addresses(days).distinct
+        report.add_lists(self.look_at_lists(until=until))
         report.add_feeds(self.fetch_feeds(days, until=until))
         plan = self.plan_and_open(days)
         report.add_plan(plan)
         joined = self.enrich(days)
         self.find_campaigns()
         if plan.wanted:
-            fetched = self.ask_in_slices(self._goals(plan), until, progress, self.write_news)
-            report.add_fetches(fetched)
-            if any(part.is_refused for part in fetched):  # which is said of every key, asked or not
-                joined = self.enrich(days)
-            else:
-                self._recount(joined, days)
+            joined = self._ask_for(plan, report, joined, until, progress)
         report.add_join(joined)
 
         if report.pending:
@@ -96,6 +95,23 @@ class Pipeline(Asking):
         report.elapsed_s = time.monotonic() - started
         end_run(self, run_id, report)
         return report
+
+    def _ask_for(
+        self, plan: Plan, report: RunReport, joined: JoinReport, until: float, progress: Progress | None
+    ) -> JoinReport:
+        """Ask for what the plan wants; where calls are weighed, what is told decides what else is."""
+        days, weighs, is_refused = plan.days, self.settings.want is not None, False
+        while plan.wanted:
+            fetched = self.ask_in_slices(self._goals(plan), until, progress, self.write_news)
+            report.add_fetches(fetched)
+            is_refused = is_refused or any(part.is_refused for part in fetched)
+            if not weighs or time.monotonic() >= until or not any(part.api_calls for part in fetched):
+                break
+            plan = self.plan_and_open(days)
+        if is_refused or weighs:  # which is said of every key, asked or not
+            return self.enrich(days)
+        self._recount(joined, days)
+        return joined
 
     def _goals(self, plan: Plan) -> dict[str, Among]:
         return {name: self.goal(name, plan.days) for name in plan.wanted}
@@ -126,14 +142,16 @@ class Pipeline(Asking):
         """Let addresses, lookups and enriched rows follow sessions that the logs of other days moved."""
         moved = moved_days(self.database)
         for day, moved_at in moved.items():
-            span = Days(day, day)
-            self.summarise_addresses(span)
-            self.plan_and_open(span)
-            self.enrich(span)
+            self._follow(Days(day, day))
             with self.database.write() as connection:
                 note_changed(self.database, connection, [day])
                 followed(connection, day, moved_at)
         return list(moved)
+
+    def _follow(self, days: Days) -> None:
+        self.summarise_addresses(days)
+        self.plan_and_open(days)
+        self.enrich(days)
 
     def first_kept_day(self) -> date | None:
         """The oldest day that ENRICH_KEEP_DAYS keeps; None: all are."""
@@ -154,17 +172,20 @@ class Pipeline(Asking):
 
     def summarise_addresses(self, days: Days) -> AddressReport:
         """`sessions` -> `session_ips`."""
-        return summarise_addresses(self.database, days, *self._lists)
+        return summarise_addresses(self.database, days, *self.own_and_scanners(), self.scanner_lists)
 
     @survives_outage
     def days_of_other_lists(self) -> list[date]:
         """The days whose rows do not follow the present lists of our own networks and of scanners yet."""
-        return days_of_other_lists(self.database, *self._lists)
+        return days_of_other_lists(self.database, *self.own_and_scanners())
 
-    @property
-    def _lists(self) -> tuple[Sequence[Network], Sequence[Network]]:
-        listed = self.settings.scanners_file
-        return self.settings.all_own_networks(), listed.networks if listed else ()
+    def look_at_lists(self, *, until: float = math.inf) -> list[ListReport]:
+        """Look at every list whose time has come; days of addresses that such a list makes ours follow."""
+        reports = self.refresh_lists(until=until)
+        if any(report.says == "own" and (report.came or report.went) for report in reports):
+            for day in self.days_of_other_lists():
+                self._follow(Days(day, day))
+        return reports
 
     def fetch_feeds(self, days: Days, *, until: float = math.inf) -> list[FeedReport]:
         """Let every feed answer what it can for `days`; a feed that fails is told in its report."""
@@ -190,6 +211,7 @@ class Pipeline(Asking):
         def told_then(service: Service, addresses: Sequence[str]) -> Mapping[str, str]:
             return told_in_time(self.database, service, addresses, days)
 
+        course = ColumnCourse(self.spending())
         plans, tallies = {}, {name: Tally(self.database, self.cache, name) for name in self.services}
         for name, service in self.services.items():
             with self.database.read() as connection:
@@ -202,11 +224,14 @@ class Pipeline(Asking):
                     has_key=self.has_key(name),
                     take=take,
                     count=tallies[name].count,
+                    spare=course.spare if self.settings.want else None,
+                    release=self.release if take else None,
                 )
             plans[name].rates = tallies[name].rates
         if by_day:
             self._rates_by_day(days, plans, tallies)
-        return Plan(days, count_addresses(self.database, days), plans)
+        columns = course.shares(self._keys_of_days(days)[Subject.IP]) if self.settings.want else []
+        return Plan(days, count_addresses(self.database, days), plans, columns)
 
     def _rates_by_day(
         self, days: Days, plans: Mapping[str, ServicePlan], tallies: Mapping[str, Tally]
@@ -232,7 +257,8 @@ class Pipeline(Asking):
             chosen = Chosen.of_days(days)
             passwords = password_hashes(self.database, connection, chosen) if self._asks_passwords else []
         knowledge = self.knowledge_of(keys)
-        report = enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords)
+        spans = self.spans_of(keys[Subject.IP])
+        report = enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords, spans)
         if by_day is not None:
             by_day.update(self._reports_by_day(days, knowledge))
         return report
@@ -274,17 +300,24 @@ class Pipeline(Asking):
 
     def write_news(self) -> Learned:
         """Write what was learned since into the rows it concerns, whatever their day."""
-        return write_news(self.database, self.queue, self.services, self.knowledge_of)
+        return write_news(self.database, self.queue, self.services, self.knowledge_of, self.spans_of)
+
+    def spans_of(self, addresses: Sequence[Key]) -> Spans:
+        """When which lists held these addresses."""
+        return self.list_book.spans([key.value for key in addresses])
 
     def knowledge_of(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
         """All that every service has told about these keys by now, in order of trust."""
-        return [self._knowledge(name, keys[service.subject]) for name, service in self.services.items()]
+        spending = self.spending()
+        return [
+            self._knowledge(name, keys[service.subject], spending) for name, service in self.services.items()
+        ]
 
-    def _knowledge(self, name: str, keys: Sequence[Key]) -> Knowledge:
+    def _knowledge(self, name: str, keys: Sequence[Key], spending: Spending) -> Knowledge:
         has_key = self.has_key(name)
         held_by = self.source(name).limiter.snapshot().cooldown_reason if has_key else None
         asked = AskedService(self.services[name], has_key, is_refused=held_by is Reason.AUTH_FAILED)
-        return gather(self.database, self.cache, self.queue, asked, keys)
+        return gather(self.database, self.cache, self.queue, asked, keys, spending)
 
     def _recount(self, report: JoinReport, days: Days) -> None:
         """Bring the statuses in the report up to date: what was asked meanwhile, and how it ended."""

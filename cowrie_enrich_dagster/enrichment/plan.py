@@ -10,6 +10,7 @@ from datetime import date
 from itertools import islice
 
 from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
+from cowrie_enrich_dagster.enrichment.column_course import ColumnShares
 from cowrie_enrich_dagster.enrichment.hit_rates import HitRates
 from cowrie_enrich_dagster.enrichment.hit_rates import total as total_rates
 from cowrie_enrich_dagster.enrichment.keys import Key
@@ -25,6 +26,11 @@ Take = Callable[[str, Sequence[Wanted]], None]
 """Takes what a service is to be asked about, some thousand keys at a time, in the order of asking."""
 Count = Callable[[Sequence[str], Mapping[str, Hit]], None]
 """Told of each lot of keys what the tiers gave, before anything is opened (see `hit_rates.Tally`)."""
+Spare = Callable[[Service, Sequence[Key]], tuple[Mapping[str, str], Mapping[str, str]]]
+"""Which keys are not worth a call, and why; of the others what for (see `spending`)."""
+Release = Callable[[str, Sequence[str]], None]
+"""Ends the open lookups of a service about keys that are not worth a call any more."""
+ON_LIST = "list"
 KEYS_AT_ONCE = 5_000
 SHARES_OF_CALLS = (0.0, 0.1, 0.2, 0.5, 1.0)
 
@@ -48,9 +54,11 @@ class ServicePlan:
 
     Among the tiers are `feed` and `history`: what was known at the time, though the cache has it no more.
 
-    `skipped` counts keys by why they are never sent; `calls` is how many requests the wanted ones take, and
-    `eta_s` how long, at the pace in effect now. `quota_left` is how many requests the service's day or month
-    has left (None: it has no such limit); `coverage` tells what that and some shares of the calls are worth.
+    `skipped` counts keys by why they are never sent, `spared` those that are not worth a call now: on a
+    scanners' `list`, or a word of `spending`; `calls_spared` is what they would take. `calls` is how many
+    requests the wanted ones take, and `eta_s` how long, at the pace in effect now. `quota_left` is how many
+    requests the service's day or month has left (None: it has no such limit); `coverage` tells what that and
+    some shares of the calls are worth.
     `rates` tells what the cache should have known and did.
     """
 
@@ -59,6 +67,8 @@ class ServicePlan:
     cached: Counter[str] = field(default_factory=Counter)
     wanted: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    spared: Counter[str] = field(default_factory=Counter)
+    calls_spared: int = 0
     calls: int = 0
     eta_s: float | None = None
     quota_left: int | None = None
@@ -74,6 +84,8 @@ class ServicePlan:
             "wanted": self.wanted,
             "calls": self.calls,
             "skipped": dict(self.skipped),
+            "spared": dict(self.spared),
+            "calls_spared": self.calls_spared,
             "eta_s": self.eta_s,
             "quota_left": self.quota_left,
             "coverage": [asdict(point) for point in self.coverage],
@@ -82,11 +94,12 @@ class ServicePlan:
 
 @dataclass
 class Plan:
-    """The plans of all services for a range of days."""
+    """The plans of all services for a range of days; the course of the wanted columns, if some are named."""
 
     days: Days
     addresses: int
     services: dict[str, ServicePlan]
+    columns: list[ColumnShares] = field(default_factory=list)
 
     @property
     def wanted(self) -> list[str]:
@@ -142,10 +155,13 @@ def plan_service(
     has_key: bool,
     take: Take | None = None,
     count: Count | None = None,
+    spare: Spare | None = None,
+    release: Release | None = None,
 ) -> ServicePlan:
     """Look every key that may be sent up in the cache; the rest is wanted, and given to `take`.
 
     Except for addresses of which we have been told at the time: asking now tells about now, not about then.
+    And except for what `spare` says is not worth it; `release` is told of that.
     `keys` come in the order of asking; `KEYS_AT_ONCE` are held at a time (a query per tier for each lot).
     """
     plan, worth = ServicePlan(service.name, keys=0), _Worth()
@@ -156,6 +172,7 @@ def plan_service(
         worth.total += sum(key.sessions for key in sent.values())
         if len(lot) > len(sent):
             plan.skipped[LookupStatus.SKIPPED_POLICY.value] += len(lot) - len(sent)
+            plan.spared[ON_LIST] += sum(key.scanner_list is not None for key in lot)
         hits = cache.get_many(service.name, list(sent))
         plan.cached.update(hit.tier for hit in hits.values())
         if count:
@@ -168,11 +185,18 @@ def plan_service(
         if not has_key:
             plan.skipped[LookupStatus.SKIPPED_NO_KEY.value] += len(missing)
             continue
+        why, purposes = spare(service, missing) if spare else ({}, {})
+        plan.spared.update(why.values())
+        if release and why:
+            release(service.name, list(why))
+        missing = [key for key in missing if key.value not in why]
         plan.wanted += len(missing)
         for key in missing:
             worth.unknown(key)
         if take and missing:
-            take(service.name, [key.wanted for key in missing])
+            take(service.name, [key.wanted._replace(purpose=purposes.get(key.value)) for key in missing])
+    plan.spared = +plan.spared
+    plan.calls_spared = calls_for(service, plan.spared.total())
     if plan.wanted:
         _foresee(plan, service, pace, worth)
     return plan

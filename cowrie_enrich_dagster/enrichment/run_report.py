@@ -14,6 +14,7 @@ from cowrie_enrich_dagster.enrichment.feeds import FeedReport
 from cowrie_enrich_dagster.enrichment.hit_rates import HitRates, SessionsWithoutCall
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport
 from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY
+from cowrie_enrich_dagster.enrichment.lists import ListReport
 from cowrie_enrich_dagster.enrichment.plan import Plan
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.lookups.source import FetchReport
@@ -52,6 +53,7 @@ class RunReport:
     days_of_other_lists: list[date] = field(default_factory=list)
     moved_days: list[date] = field(default_factory=list)
     feeds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lists: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
     passed_over: list[PassedOver] = field(default_factory=list)
     has_logs: bool = True
@@ -88,6 +90,10 @@ class RunReport:
         self.passed_over = ingested.read.passed_over
         self.moved_days = ingested.moved_days
         self.has_logs = bool(ingested.sessions_by_day) or not ingested.empty_days
+
+    def add_lists(self, lists: Iterable[ListReport]) -> None:
+        """Take over where each list stands."""
+        self.lists = {one.list: one.as_dict() for one in lists}
 
     def add_feeds(self, feeds: Iterable[FeedReport]) -> None:
         """Take over what each feed came to."""
@@ -148,6 +154,7 @@ class RunReport:
             "days_of_other_lists": [str(day) for day in self.days_of_other_lists],
             "moved_days": [str(day) for day in self.moved_days],
             "feeds": self.feeds,
+            "lists": self.lists,
             "quarantined": self.quarantined,
             "passed_over": [passed._asdict() for passed in self.passed_over],
             "cache": self.cache,

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.hit_rates import SessionsWithoutCall
-from cowrie_enrich_dagster.enrichment.notices import tell
+from cowrie_enrich_dagster.enrichment.notify import tell
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.wiring import Wiring
 from cowrie_enrich_dagster.storage.engine import Database

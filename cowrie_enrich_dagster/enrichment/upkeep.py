@@ -21,6 +21,7 @@ from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.services import OWN_MOMENTS
 from cowrie_enrich_dagster.services.feeds import FEEDS
+from cowrie_enrich_dagster.services.lists import list_service_name
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import LAST_DAY, Days, Progress
 
@@ -79,11 +80,18 @@ class Upkeep(Pipeline):
 
     @repeats_after_outage
     def _open_never_asked(self, name: str, limit: int | None) -> None:
-        subject, left = self.services[name].subject, math.inf if limit is None else limit
+        service, left = self.services[name], math.inf if limit is None else limit
+        subject, spending = service.subject, self.spending()
         with self.database.read() as connection:
             keys = keys_of(self.database, connection, EVERY_SESSION, subject)
             while left > 0 and (lot := list(islice(keys, KEYS_AT_ONCE))):
-                sent = {key.value: key.wanted for key in lot if key.may_be_sent}
+                chosen = [key for key in lot if key.may_be_sent]
+                spared, purposes = spending.spare(service, chosen)
+                sent = {
+                    key.value: key.wanted._replace(purpose=purposes.get(key.value))
+                    for key in chosen
+                    if key.value not in spared
+                }
                 known = self.queue.statuses(name, list(sent)).keys() | ever_told(
                     self.database, name, list(sent)
                 )
@@ -99,12 +107,15 @@ class Upkeep(Pipeline):
             since = Chosen.of_days(Days((now - active).date(), LAST_DAY))
             expiring = self.cache.database.expiring(connection, name, now + ahead)
             keys = keys_of(self.database, connection, since, self.services[name].subject)
+            if not self.spending().wanted_of(self.services[name]):
+                return []
             return list(islice((k.wanted for k in keys if k.may_be_sent and k.value in expiring), limit))
 
     def cleanup(self, *, dry_run: bool = False) -> dict[str, int]:
         """Take expired answers out of the cache into `observations`; returns how many, by service."""
         if not dry_run:
-            archive_expired(self.database, OWN_MOMENTS, FEEDS)
+            lists = [list_service_name(one.name) for one in self.settings.lists]
+            archive_expired(self.database, OWN_MOMENTS, [*FEEDS, *lists])
         return self.cache.database.cleanup_expired(dry_run=dry_run)
 
     def forget_old_days(self, *, dry_run: bool) -> Forgotten:

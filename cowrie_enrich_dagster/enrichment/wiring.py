@@ -150,6 +150,12 @@ class Wiring:
             policy = replace(self.source(base).limiter.policy, blocks_refused=False)
         return self._source(feed, own, policy, self.paces.get(base), until)
 
+    def plain_source(self, service: Service, own: ServiceSettings, until: float = math.inf) -> Source:
+        """What is asked with its own limits and nothing of a service's settings."""
+        windows = service.limits.by_window()
+        policy = _policy(service, own, rate=service.limits.rate, burst=service.limits.burst, windows=windows)
+        return self._source(service, own, policy, None, until)
+
     def _source(
         self, service: Service, own: ServiceSettings, policy: Policy, pace: Pace | None, until: float
     ) -> Source:

@@ -95,6 +95,7 @@ FIELDS: tuple[Field, ...] = (
     Field("cowrie.source.abuse_score", _C.source_abuse_score),
     Field("cowrie.source.classification", _C.source_classification),
     Field("cowrie.source.reports", _C.source_reports),
+    Field("cowrie.source.lists", _C.source_lists, items=_TEXTS),
     Field("cowrie.file.malicious", _C.file_malicious),
     Field("cowrie.file.label", _C.file_label),
     Field("cowrie.passwords.breached", _C.passwords_breached),

@@ -17,6 +17,7 @@ from cowrie_enrich_dagster.lookups.source import Source
 from cowrie_enrich_dagster.pacing import Meaning, Policy, in_words, meaning_of, signs_of
 from cowrie_enrich_dagster.services import OWN_MOMENTS, Answer
 from cowrie_enrich_dagster.services.feeds import FEEDS
+from cowrie_enrich_dagster.services.lists import is_list
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.vocabulary import LookupStatus
@@ -82,7 +83,9 @@ class AnswerStore:
                     continue
                 again = now + retry_in.get(key, FIRST_BACKOFF)
                 outcomes.append(Outcome(key, answer.status, next_attempt_at=again, detail=answer.detail))
-            if self._name not in FEEDS:  # what a list tells of our addresses was copied out of it
+            if self._name not in FEEDS and not is_list(
+                self._name
+            ):  # what a list tells of our addresses was copied out of it
                 replaced = [entry.key for entry in entries]
                 archive(self._database, connection, OWN_MOMENTS, self._name, replaced)
             self._cache.database.store(connection, entries)

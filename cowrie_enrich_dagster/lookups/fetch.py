@@ -182,6 +182,7 @@ class Fetcher:
     def _worker_loop(self) -> None:
         size = self._source.service.batch_size
         http = PacedSession(self._source.limiter, max_wait=self._max_wait_s)
+        http.max_body_bytes = self._source.max_body_bytes
         with http, self._stop.cuts(http.abort), patient_until(self._stop.halted):
             try:
                 while not self._is_reached() and (batch := self._claim()):

@@ -31,11 +31,13 @@ _DAYS = ("first", "last", "seen_before")
 
 
 class Wanted(NamedTuple):
-    """A key to be asked about, what that is worth (see `priority_of`), and the last UTC day it was seen."""
+    """A key to be asked about, what that is worth (see `priority_of`), the last UTC day it was seen, and the
+    columns it is asked for (None: all)."""
 
     key: str
     priority: int = 0
     last_day: date = date(1970, 1, 1)
+    purpose: str | None = None
 
 
 @dataclass(frozen=True)

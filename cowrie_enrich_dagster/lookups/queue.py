@@ -34,12 +34,14 @@ class LookupQueue(Claiming):
         if database.is_sqlite:
             self._wanted = (
                 "SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS priority, "
-                "json_extract(value, '$[2]') AS last_day FROM json_each(:rows)"
+                "json_extract(value, '$[2]') AS last_day, json_extract(value, '$[3]') AS purpose "
+                "FROM json_each(:rows)"
             )
             self._greater = "max"
         else:
             self._wanted = (
-                "SELECT item->>0 AS key, (item->>1)::int AS priority, (item->>2)::date AS last_day "
+                "SELECT item->>0 AS key, (item->>1)::int AS priority, (item->>2)::date AS last_day, "
+                "item->>3 AS purpose "
                 "FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS item"
             )
             self._greater = "greatest"
@@ -52,7 +54,7 @@ class LookupQueue(Claiming):
         as they are are not written. Returns the keys that are closed and stay so: another worker answered
         them since the caller looked into the cache.
         """
-        rows = [(want.key, want.priority, want.last_day.isoformat()) for want in wanted]
+        rows = [(want.key, want.priority, want.last_day.isoformat(), want.purpose) for want in wanted]
         if not rows:
             return set()
         of_rows = f"service = :service AND {self._database.among('key')}"
@@ -78,9 +80,9 @@ class LookupQueue(Claiming):
         """Keys that were never asked about."""
         return f"""
             INSERT INTO lookups (service, key, priority, value_class, last_day, is_refresh, ready, status,
-                attempts, next_attempt_at, created_at, opened_at, updated_at)
+                attempts, next_attempt_at, created_at, opened_at, updated_at, asked_for)
             SELECT :service, key, priority, priority / {CLASS_STEP}, last_day, false, true, 'deferred',
-                0, :now, :now, :now, :now
+                0, :now, :now, :now, :now, purpose
             FROM ({self._wanted}) AS wanted WHERE true ORDER BY key
             ON CONFLICT (service, key) DO NOTHING
         """

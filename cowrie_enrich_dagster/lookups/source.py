@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from cowrie_enrich_dagster.lookups.stop import Ending, Stop, Why
-from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter
+from cowrie_enrich_dagster.pacing import MAX_BODY_BYTES, AdaptiveRateLimiter
 from cowrie_enrich_dagster.services import Service, ServiceConfig
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
@@ -20,6 +20,7 @@ class Source:
     limiter: AdaptiveRateLimiter
     rate: float
     stop: Stop
+    max_body_bytes: int = MAX_BODY_BYTES
 
 
 @dataclass

@@ -5,7 +5,7 @@ limiter, whose state is one database row per service, learns from every response
 """
 
 from cowrie_enrich_dagster.pacing.flight import DeadlineExceeded, Stopped
-from cowrie_enrich_dagster.pacing.http import PacedSession
+from cowrie_enrich_dagster.pacing.http import MAX_BODY_BYTES, PacedSession
 from cowrie_enrich_dagster.pacing.ledger import (
     QuotaStatus,
     WindowStatus,
@@ -21,6 +21,7 @@ from cowrie_enrich_dagster.pacing.retry_after import get_retry_after_seconds
 from cowrie_enrich_dagster.pacing.slower import Pace, SlowerRateLimiter
 
 __all__ = [
+    "MAX_BODY_BYTES",
     "AdaptiveRateLimiter",
     "DeadlineExceeded",
     "Meaning",

@@ -3,8 +3,8 @@
 The slot is taken before a connection is looked for, and looked at again when the connection stands and the
 next thing to happen is the writing of the request: connecting may take longer than the slot is good for.
 
-A response is read here to its end, within the deadline of its request, and no further than `MAX_BODY_BYTES`:
-whoever holds it holds all of it.
+A response is read here to its end, within the deadline of its request, and no further than its session
+allows: whoever holds it holds all of it.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class _PacedAdapter(HTTPAdapter):
             finally:
                 _turn.reset(token)
                 turn.end()
-            body, problem = _body_of(response)
+            body, problem = _body_of(response, self._session.max_body_bytes)
         policy = self._session.limiter.policy
         if turn.sent is not None:
             self._session.limiter.observe(turn.sent, response.status_code, response.headers, body)
@@ -209,13 +209,13 @@ def _total(timeout: Any) -> float:
     return float(sum(seconds)) if seconds else DEFAULT_TIMEOUT
 
 
-def _body_of(response: requests.Response) -> tuple[bytes, requests.RequestException | None]:
-    """The body as far as it came, up to `MAX_BODY_BYTES`, and what broke it off."""
+def _body_of(response: requests.Response, most: int) -> tuple[bytes, requests.RequestException | None]:
+    """The body as far as it came, up to `most` bytes, and what broke it off."""
     body = bytearray()
     try:
         for chunk in response.iter_content(65536):
             body += chunk
-            if len(body) >= MAX_BODY_BYTES:
+            if len(body) >= most:
                 response.close()
                 break
     except requests.RequestException as error:
@@ -243,9 +243,9 @@ class PacedSession(requests.Session):
     `SlotRefused` for a request whose slot is further away; nothing was sent then. A request's timeout is its
     deadline (the parts of a pair are added up), by default `DEFAULT_TIMEOUT`: `DeadlineExceeded` is raised
     after it. `before_send` is called when the next thing to happen is the writing of a request. From the
-    environment come proxies and certificate authorities, but no credentials (netrc). `requests_sent` and
-    `waited_s` add up what left and what the limiter made us wait. One session per thread, but `abort` may be
-    called from any; the limiter may be shared.
+    environment come proxies and certificate authorities, but no credentials (netrc). No body is read further
+    than `max_body_bytes`. `requests_sent` and `waited_s` add up what left and what the limiter made us wait.
+    One session per thread, but `abort` may be called from any; the limiter may be shared.
     """
 
     def __init__(
@@ -255,6 +255,7 @@ class PacedSession(requests.Session):
         self.limiter = limiter
         self.max_wait = max_wait
         self.before_send = before_send
+        self.max_body_bytes = MAX_BODY_BYTES
         self.requests_sent = 0
         self.waited_s = 0.0
         self.auth = _NoCredentials()

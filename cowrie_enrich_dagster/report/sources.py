@@ -111,7 +111,8 @@ _ORIGINS = """
 _NEWEST_COLUMNS = """
     source_ip, source_scope, source_as_number, source_as_organization_name, source_geo_country_iso_code,
     source_is_scanner, source_is_proxy, source_is_vpn, source_is_tor, source_abuse_score,
-    source_classification, source_reports, knowledge, CAST(intel AS text) AS intel
+    source_classification, source_reports, knowledge, CAST(source_lists AS text) AS lists,
+    CAST(intel AS text) AS intel
 """
 _NEWEST = {
     # SQLite takes the other columns from the row that has the maximum.
@@ -173,6 +174,7 @@ def _facts(row: Row[Any] | None) -> dict[str, Any]:
     marks = [name for name in _MARKS if told.get(f"source_is_{name}")]
     if word := told.get("source_classification"):
         marks.append(word)
+    marks += from_json(told.get("lists") or "[]") or []
     return {
         "as_number": told.get("source_as_number"),
         "organization": told.get("source_as_organization_name"),

@@ -56,6 +56,7 @@ class AbuseIpDb:
     auth_statuses = frozenset({401, 402, 403})
     batch_size = 1
     own_moment: tuple[str, ...] = ()
+    tells = frozenset({"country_iso_code", "is_tor", "abuse_score", "reports"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

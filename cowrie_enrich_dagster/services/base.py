@@ -124,6 +124,8 @@ class Service(Protocol):
     """How many keys one request may carry."""
     own_moment: tuple[str, ...]
     """Where in an answer stands when its maker last touched it, which says nothing about the key; or ()."""
+    tells: frozenset[str]
+    """The facts (fields of `Facts`; `breached` of passwords) that its answers may tell."""
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

@@ -58,6 +58,7 @@ class Cymru:
     auth_statuses = frozenset({401, 403})
     batch_size = 500
     own_moment: tuple[str, ...] = ()
+    tells = frozenset({"as_number", "as_organization", "network"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

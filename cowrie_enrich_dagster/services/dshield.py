@@ -55,6 +55,7 @@ class DShield:
     auth_statuses = frozenset({403})
     batch_size = 1
     own_moment: tuple[str, ...] = ("ip", "updated")
+    tells = frozenset({"as_number", "as_organization", "country_iso_code", "network", "reports"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

@@ -51,6 +51,7 @@ class GreyNoise:
     auth_statuses = frozenset({401, 403})
     batch_size = 1
     own_moment: tuple[str, ...] = ()
+    tells = frozenset({"is_scanner", "classification"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

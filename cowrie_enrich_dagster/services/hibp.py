@@ -55,6 +55,7 @@ class PwnedPasswords:
     auth_statuses = frozenset({401, 403})
     batch_size = 1
     own_moment: tuple[str, ...] = ()
+    tells = frozenset({"breached"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

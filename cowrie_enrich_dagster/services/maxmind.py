@@ -52,6 +52,9 @@ class MaxMind:
     auth_statuses = frozenset({401, 403})
     batch_size = 1000
     own_moment: tuple[str, ...] = ()
+    tells = frozenset(
+        {"as_number", "as_organization", "country_iso_code", "network", "is_proxy", "is_vpn", "is_tor"}
+    )
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

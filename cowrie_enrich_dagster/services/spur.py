@@ -51,6 +51,7 @@ class Spur:
     auth_statuses = frozenset({401, 403})
     batch_size = 1
     own_moment: tuple[str, ...] = ()
+    tells = frozenset({"as_number", "as_organization", "country_iso_code", "is_proxy", "is_vpn", "is_tor"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

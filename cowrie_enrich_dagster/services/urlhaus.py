@@ -47,6 +47,7 @@ class Urlhaus:
     auth_statuses = frozenset({401, 403})
     batch_size = 1
     own_moment: tuple[str, ...] = ()
+    tells = frozenset({"reports"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

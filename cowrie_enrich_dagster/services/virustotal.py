@@ -55,6 +55,7 @@ class VirusTotal:
     auth_statuses = frozenset({401, 403})
     batch_size = 1
     own_moment: tuple[str, ...] = ()
+    tells = frozenset({"malicious", "file_label"})
 
     def fetch(
         self, keys: Sequence[str], http: requests.Session, config: ServiceConfig

@@ -5,6 +5,7 @@ not say which source a value came from; here every problem is reported at once a
 """
 
 from cowrie_enrich_dagster.settings.effective import EffectiveSetting, effective
+from cowrie_enrich_dagster.settings.lists import PRESETS, ListSettings
 from cowrie_enrich_dagster.settings.load import ConfigError, checked, load_settings
 from cowrie_enrich_dagster.settings.model import (
     DEFAULT_SERVICE_NAMES,
@@ -15,8 +16,10 @@ from cowrie_enrich_dagster.settings.model import (
 
 __all__ = [
     "DEFAULT_SERVICE_NAMES",
+    "PRESETS",
     "ConfigError",
     "EffectiveSetting",
+    "ListSettings",
     "RedisSettings",
     "ServiceSettings",
     "Settings",

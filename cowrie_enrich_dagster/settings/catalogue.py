@@ -10,7 +10,8 @@ from typing import Annotated, Any, NamedTuple, cast, get_args
 
 from pydantic import BaseModel, SecretStr, TypeAdapter
 
-from cowrie_enrich_dagster.settings.model import From, RedisSettings, ServiceSettings, Settings
+from cowrie_enrich_dagster.settings.fields import From
+from cowrie_enrich_dagster.settings.model import RedisSettings, ServiceSettings, Settings
 
 _SWITCH_WORDS = "true, false, 1, 0, yes, no, on, off"
 
@@ -61,6 +62,11 @@ class _Field(NamedTuple):
     adapter: TypeAdapter[Any]
     is_secret: bool
     is_switch: bool
+
+
+def fields_of(model: type[BaseModel]) -> list[tuple[str, From, TypeAdapter[Any]]]:
+    """The fields that are read: name, where from, and what validates a value."""
+    return [(field.name, field.source, field.adapter) for field in _fields(model)]
 
 
 @cache

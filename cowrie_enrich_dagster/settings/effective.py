@@ -10,7 +10,9 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from cowrie_enrich_dagster.settings.catalogue import Setting, all_settings
-from cowrie_enrich_dagster.settings.model import Settings, Source
+from cowrie_enrich_dagster.settings.fields import Source
+from cowrie_enrich_dagster.settings.lists import PRESETS
+from cowrie_enrich_dagster.settings.model import Settings
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ def effective(settings: Settings) -> list[EffectiveSetting]:
             source=settings.sources.get(setting.dotted, "default"),
         )
         for setting in all_settings(tuple(settings.services))
+    ] + [
+        EffectiveSetting(
+            name=f"[[enrichment.lists]] {one.name}",
+            value=str(one),
+            source="environment" if one in PRESETS.values() else "sensors.toml",
+        )
+        for one in settings.lists
     ]
 
 

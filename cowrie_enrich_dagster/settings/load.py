@@ -13,14 +13,16 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy import URL
 
 from cowrie_enrich_dagster.settings.catalogue import Setting, all_settings, toml_name
+from cowrie_enrich_dagster.settings.fields import Source
 from cowrie_enrich_dagster.settings.model import (
     DEFAULT_SERVICE_NAMES,
     RedisSettings,
     ServiceSettings,
     Settings,
-    Source,
 )
 from cowrie_enrich_dagster.settings.moved import moved_keys, moved_variables
+from cowrie_enrich_dagster.settings.read_lists import TABLE as LISTS_TABLE
+from cowrie_enrich_dagster.settings.read_lists import read_lists
 from cowrie_enrich_dagster.settings.values import REJECTED, Context, did_you_mean
 
 if sys.version_info >= (3, 11):
@@ -30,7 +32,9 @@ else:
 
 _HOME, _DATABASE_URL, _SENSORS_TOML = ("home",), ("database_url",), ("sensors_toml",)
 _CACHE_ENABLED, _CACHE_DIR, _REDIS_ENABLED = ("cache_enabled",), ("cache_dir",), ("redis", "enabled")
+_PRESETS = ("list_presets",)
 _TABLES = ("cache", "rate_limits")
+_LISTS = "lists"
 _OUR_PREFIXES = ("ENRICH_", "COWRIE_ENRICH_")
 _SWITCH = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
@@ -97,6 +101,8 @@ class _Reading:
         self._read_environment()
         self._warn_of_unknown_variables()
         self._read_file()
+        if self.values.get(_PRESETS) and ("lists",) not in self.values:
+            self._read_lists("environment", [])
         self._derive()
         if self.problems:
             # A variable that all services share is found bad once for each.
@@ -171,13 +177,22 @@ class _Reading:
             )
             return
         self.warnings.extend(f"{path}: {words}" for words in moved_keys(document, self.environ))
-        tables = self._tables(path, document.get("enrichment", {}))
+        enrichment = document.get("enrichment", {})
+        if isinstance(enrichment, dict) and _LISTS in enrichment:
+            self._read_lists(str(path), enrichment.pop(_LISTS))
+        tables = self._tables(path, enrichment)
         self._check_keys(path, tables)
         for setting in self.settings:
             if setting.toml and setting.toml[1] in (table := tables.get(setting.toml[0], {})):
                 value, key = table[setting.toml[1]], toml_name(*setting.toml)
                 accepts = "true or false" if setting.is_switch else setting.accepts
                 self._accept(setting, value, "sensors.toml", str(path), key, accepts)
+
+    def _read_lists(self, where: str, entries: object) -> None:
+        presets = self.values.get(_PRESETS) or ()
+        lists, problems = read_lists(presets, entries, self._context(""), _quoted)
+        self.values[("lists",)] = lists
+        self.problems += [f"{where}: {problem}" for problem in problems]
 
     def _tables(self, path: Path, enrichment: Any) -> dict[str, dict[str, Any]]:
         if not isinstance(enrichment, dict):
@@ -186,7 +201,7 @@ class _Reading:
         tables = {}
         for name, table in enrichment.items():
             if name not in _TABLES:
-                hint = did_you_mean(name, _TABLES)
+                hint = did_you_mean(name, (*_TABLES, _LISTS))
                 self.problems.append(
                     f"{path}: [enrichment] has no key {_quoted(name)}{hint}; accepted: {_table_names()}"
                 )
@@ -266,7 +281,7 @@ class _Reading:
 
 
 def _table_names() -> str:
-    return ", ".join(f"[enrichment.{name}]" for name in _TABLES)
+    return ", ".join([*(f"[enrichment.{name}]" for name in _TABLES), LISTS_TABLE])
 
 
 def _quoted(value: object) -> str:

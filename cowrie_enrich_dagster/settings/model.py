@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
+from cowrie_enrich_dagster.settings.fields import From, Frozen, Source
+from cowrie_enrich_dagster.settings.lists import PRESETS, ListSettings, PresetNames
 from cowrie_enrich_dagster.settings.values import (
     FEED_SERVICES,
     AbsolutePath,
@@ -21,40 +22,18 @@ from cowrie_enrich_dagster.settings.values import (
     Network,
     Networks,
     ServiceNames,
+    WantedColumns,
     WebhookUrl,
 )
-from cowrie_enrich_dagster.vocabulary import service_names
+from cowrie_enrich_dagster.vocabulary import WANTED_GROUPS, service_names
 
 DEFAULT_SERVICE_NAMES = service_names()
 
 DEFAULT_RUN_S = 300.0
 _NETWORK_FILE = "a text file with an address or CIDR network on each line (# begins a comment)"
 
-Source = Literal["environment", "sensors.toml", "default"]
 
-
-@dataclass(frozen=True)
-class From:
-    """Where a field is read. In a service's field, `{SERVICE}` and `{service}` stand for its name.
-
-    `toml` is the table under `[enrichment]` and the key in it; `accepts` completes "accepted: ..." (switches
-    state it themselves); `unset` is what None means; `only` names the one service that has the field;
-    what `is_private` is no secret and is shown to nobody all the same.
-    """
-
-    env: str | None = None
-    toml: tuple[str, str] | None = None
-    accepts: str = ""
-    unset: str = "not set"
-    only: str | None = None
-    is_private: bool = False
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class RedisSettings(_Frozen):
+class RedisSettings(Frozen):
     """The L1 cache. `max_memory` is what the operator says the server is limited to; nothing enforces it."""
 
     enabled: Annotated[bool, From(env="ENABLE_REDIS_CACHE", toml=("cache", "redis_enabled"))] = True
@@ -85,7 +64,7 @@ class RedisSettings(_Frozen):
     ] = None
 
 
-class ServiceSettings(_Frozen):
+class ServiceSettings(Frozen):
     """One intelligence service. None for `api_url`, `rate`, `burst` means the service's own default."""
 
     api_url: Annotated[
@@ -187,7 +166,7 @@ class ServiceSettings(_Frozen):
         return {name: limit for name, limit in chosen.items() if limit}
 
 
-class Settings(_Frozen):
+class Settings(Frozen):
     """All settings of one process. Secrets are `SecretStr`; nothing here prints them."""
 
     home: Annotated[AbsolutePath, From(env="COWRIE_ENRICH_HOME", accepts="a directory")]
@@ -282,6 +261,25 @@ class Settings(_Frozen):
         ),
     ] = None
     """The services whose lists are read before anything is asked one by one."""
+    list_presets: Annotated[
+        PresetNames | None,
+        From(
+            env="ENRICH_LISTS",
+            accepts=f"a comma list of {', '.join(PRESETS)}",
+            unset="none but those of [[enrichment.lists]]",
+        ),
+    ] = None
+    """Public lists that are fetched whole; `lists` holds them with those of sensors.toml."""
+    lists: tuple[ListSettings, ...] = ()
+    want: Annotated[
+        WantedColumns | None,
+        From(
+            env="ENRICH_WANT",
+            accepts=f"all, or a comma list of {', '.join(WANTED_GROUPS)}, or columns of these",
+            unset="all: every service is asked about every key",
+        ),
+    ] = None
+    """The columns of enriched rows that are worth a call; None: whatever a service says is."""
     webhook_url: Annotated[
         WebhookUrl | None,
         From(env="ENRICH_WEBHOOK_URL", accepts="an http:// or https:// URL of Slack's form, or ntfy's topic"),

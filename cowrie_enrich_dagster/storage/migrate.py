@@ -47,6 +47,7 @@ _DROPPED = {
     "v18": "campaigns and their ids; the same sessions give the same ids again",
     "v19": "which slots are not told to have been used; no limit is forgotten",
     "v20": "what operators were told by webhook; what still holds is told again",
+    "v21": "what public lists said when, and what each lookup was opened for; lists are fetched again",
 }
 """What taking a revision back drops."""
 

@@ -13,6 +13,7 @@ from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
+from tests.logs import routable_ips, write_logs
 
 REPOSITORY = Path(__file__).parents[2]
 Materialise = Callable[..., ExecuteInProcessResult]
@@ -46,16 +47,21 @@ def dagster_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def environment(
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     simulator: Simulator,
     logs: Path,
     dagster_template: Path,
-    sqlite_template: Path,
 ) -> pytest.MonkeyPatch:
-    """The environment of `dagster dev`; nothing has been run yet."""
+    """The environment of `dagster dev`; Dagster has run nothing yet.
+
+    The database is new or, where the test is marked as `sampled`, what a run over the sample days at the
+    command line left.
+    """
     dagster_home = shutil.copytree(dagster_template, tmp_path / "dagster")
-    shutil.copy(sqlite_template, tmp_path / "enrich.db")
+    kind = "sampled" if request.node.get_closest_marker("sampled") else "template"
+    shutil.copy(request.getfixturevalue(f"sqlite_{kind}"), tmp_path / "enrich.db")
     for name, value in {
         "COWRIE_ENRICH_HOME": str(tmp_path),
         "COWRIE_LOG_DIR": str(logs),
@@ -68,6 +74,14 @@ def environment(
     }.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
+
+
+@pytest.fixture
+def few_logs(environment: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Logs of 2025-11-01 with three sessions of each of twelve routable addresses instead of the samples."""
+    ips = routable_ips(12)
+    environment.setenv("COWRIE_LOG_DIR", str(write_logs(tmp_path / "few", ips, sessions_each=3)))
+    return ips
 
 
 @pytest.fixture

@@ -118,6 +118,7 @@ def test_each_partition_has_its_own_figures(materialise: Materialise, enricher: 
     assert "host&#58; 203.0.113.77" in campaigns[1]["largest"]
 
 
+@pytest.mark.sampled
 def test_a_sample_of_rows_shows_no_password(materialise: Materialise, logs: Path, enricher: Enricher) -> None:
     """Neither what was typed as a password nor as a user name is in what Dagster keeps of a run."""
     result = materialise(SAMPLE_DAYS[0])
@@ -148,15 +149,16 @@ def test_one_day_fills_its_own_partition_only(
     assert days == ["2025-11-02"]
 
 
+@pytest.mark.sampled
 def test_a_second_run_asks_nothing(materialise: Materialise, simulator: Simulator) -> None:
     """What is known is not asked again; the metadata says which tier had it."""
-    materialise(SAMPLE_DAYS[0], SAMPLE_DAYS[-1])
     again = figures(materialise(SAMPLE_DAYS[0], SAMPLE_DAYS[-1]), "enrichment_cache")
     assert again["run_api_calls"] == 0
     assert "| database | 174 |" in again["run_hits"]
-    assert len(simulator.requests("dshield")) == 174
+    assert simulator.requests("dshield") == []
 
 
+@pytest.mark.usefixtures("few_logs")
 def test_a_broken_service_leaves_the_run_green_and_a_warning(
     materialise: Materialise, simulator: Simulator
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_long_rate_limit_defers_and_does_not_fail(
     }
 
 
+@pytest.mark.usefixtures("few_logs")
 def test_redis_is_watched_when_it_is_on(
     materialise: Materialise, environment: pytest.MonkeyPatch, redis_port: int
 ) -> None:
@@ -205,6 +208,7 @@ def test_redis_is_watched_when_it_is_on(
     assert "| redis | 0 |" not in figures(result, "enriched_sessions")["run_hits"]
 
 
+@pytest.mark.usefixtures("few_logs")
 def test_a_dead_redis_is_a_warning_not_a_failure(
     materialise: Materialise, environment: pytest.MonkeyPatch
 ) -> None:
@@ -220,20 +224,20 @@ def test_a_dead_redis_is_a_warning_not_a_failure(
 
 
 def test_a_hostile_organization_name_stays_in_its_cell(
-    materialise: Materialise, simulator: Simulator
+    materialise: Materialise, simulator: Simulator, few_logs: list[str]
 ) -> None:
     """What a registry says about an attacker's network cannot draw on the operator's page."""
     hostile = "x|y</td><script>alert(1)</script>\n# [a](javascript:b) ![i](http://evil.example/i.png)"
-    busiest = "3.215.22.132"
-    answer = {"ip": {"number": busiest, "count": 1, "attacks": 1, "as": 64496, "asname": hostile}}
-    simulator.set_fault("dshield", Fault(kind="reply", status=200, body=json.dumps(answer), key=busiest))
-    networks = figures(materialise("2025-11-02"), "enriched_sessions")["run_top_networks"]
+    answer = {"ip": {"number": few_logs[0], "count": 1, "attacks": 1, "as": 64496, "asname": hostile}}
+    simulator.set_fault("dshield", Fault(kind="reply", status=200, body=json.dumps(answer), key=few_logs[0]))
+    networks = figures(materialise("2025-11-01"), "enriched_sessions")["run_top_networks"]
     rows = [row for row in networks.splitlines() if row.startswith("| 64496 |")]
     assert len(rows) == 1
     assert rows[0].count("|") == 4
     assert not set("<>[]()!`*") & set(rows[0])
 
 
+@pytest.mark.usefixtures("few_logs")
 def test_a_step_is_tried_again_after_a_passing_fault(
     materialise: Materialise, instance: DagsterInstance, enricher: Enricher
 ) -> None:

@@ -18,6 +18,7 @@ from cowrie_enrich_dagster.simulator import Simulator
 from tests.dagster.conftest import Materialise
 from tests.servers import RedisServer
 
+pytestmark = pytest.mark.usefixtures("few_logs")
 DAY = "2025-11-01"
 
 

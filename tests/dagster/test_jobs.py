@@ -100,6 +100,7 @@ def test_a_refresh_asks_about_active_addresses_before_their_answers_expire(
     assert count(enricher, "SELECT count(*) FROM enrichment_cache WHERE expires_at < '2026-01-01'") == 0
 
 
+@pytest.mark.sampled
 def test_cleanup_counts_first_and_deletes_when_told(
     instance: DagsterInstance, materialise: Materialise, enricher: Enricher
 ) -> None:
@@ -131,6 +132,7 @@ def test_an_old_file_cache_is_imported_and_not_asked_again(
     assert ip not in {record.keys[0] for record in simulator.requests("dshield")}
 
 
+@pytest.mark.sampled
 def test_old_days_are_counted_first_and_go_when_told(
     instance: DagsterInstance,
     materialise: Materialise,

@@ -27,6 +27,7 @@ from tests.logs import routable_ips, write_logs
 DAYS = ["2025-11-01", "2025-11-02"]
 
 
+@pytest.mark.sampled
 def test_each_day_has_its_page_its_figures_and_its_plots(
     materialise: Materialise, instance: DagsterInstance, enricher: Enricher, tmp_path: Path
 ) -> None:

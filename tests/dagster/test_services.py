@@ -83,6 +83,7 @@ def test_a_feed_is_read_before_anything_is_asked(
     assert set(simulator.calls_per_key("dshield")) == set(ips[6:])
 
 
+@pytest.mark.usefixtures("few_logs")
 def test_a_feed_that_is_off_says_so_and_does_not_look_read(
     materialise: Materialise, instance: DagsterInstance
 ) -> None:

@@ -45,9 +45,9 @@ def test_every_line_of_an_error_is_marked(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "row"),
     [
-        (("db", "current"), ["current", "v20"]),
-        (("db", "upgrade"), ["current", "v20"]),
-        (("db", "downgrade", "v20"), ["current", "v20"]),
+        (("db", "current"), ["current", "v21"]),
+        (("db", "upgrade"), ["current", "v21"]),
+        (("db", "downgrade", "v21"), ["current", "v21"]),
         (("cache", "cleanup", "--dry-run"), ["dry run", "yes"]),
         (("cache", "purge", "--yes"), ["purged database", "3"]),
         (("cache", "import", "."), ["imported", "0"]),

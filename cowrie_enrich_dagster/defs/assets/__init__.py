@@ -2,6 +2,7 @@
 
 from dagster import with_source_code_references
 
+from cowrie_enrich_dagster.defs.assets.address_lists import address_lists
 from cowrie_enrich_dagster.defs.assets.campaigns import campaigns
 from cowrie_enrich_dagster.defs.assets.cowrie_sessions import cowrie_logs, cowrie_sessions
 from cowrie_enrich_dagster.defs.assets.enriched_sessions import enriched_sessions
@@ -14,6 +15,7 @@ assets = with_source_code_references(
         cowrie_logs,
         cowrie_sessions,
         session_ips,
+        address_lists,
         dshield_feed,
         abuseipdb_feed,
         enrichment_cache,

@@ -68,6 +68,8 @@ def plan(
             metadata={
                 "wanted": service.wanted,
                 "calls": service.calls,
+                "calls_saved": service.calls_spared,
+                "not_worth_a_call": table(["why", "keys"], sorted(service.spared.items())),
                 "cache_hit_rate": percent(service.rates.cache),
                 "l1_hit_rate": percent(service.rates.l1),
                 "cached": table(["tier", "keys"], sorted(service.cached.items())),
@@ -203,19 +205,24 @@ def _quota_row(entry: LedgerEntry) -> dict[str, object]:
     }
 
 
+_UPSTREAM = ("session_ips", "address_lists", "dshield_feed", "abuseipdb_feed")
+
+
 @graph_asset(
     group_name="answers",
     partitions_def=daily,
     backfill_policy=in_runs,
-    ins={name: AssetIn(dagster_type=Nothing) for name in ("session_ips", "dshield_feed", "abuseipdb_feed")},
+    ins={name: AssetIn(dagster_type=Nothing) for name in _UPSTREAM},
     check_specs=_CHECKS,
     kinds={"sql", "redis"},
     metadata=described(EnrichmentCache),
 )
-def enrichment_cache(session_ips: None, dshield_feed: None, abuseipdb_feed: None) -> dict[str, Any]:
+def enrichment_cache(
+    session_ips: None, address_lists: None, dshield_feed: None, abuseipdb_feed: None
+) -> dict[str, Any]:
     """Every routable address of the day answered by every service: from the cache, or asked once."""
     result, *of_checks = summarise(
-        plan(start=[session_ips, dshield_feed, abuseipdb_feed]).map(fetch).collect()
+        plan(start=[session_ips, address_lists, dshield_feed, abuseipdb_feed]).map(fetch).collect()
     )
     names = [check.get_python_identifier() for check in _CHECKS]
     return {"result": result, **dict(zip(names, of_checks, strict=True))}

@@ -13,6 +13,7 @@ from cowrie_enrich_dagster.storage.tables.campaigns import (
     SessionArtefacts,
 )
 from cowrie_enrich_dagster.storage.tables.enriched import ChangedDay, EnrichedSession
+from cowrie_enrich_dagster.storage.tables.lists import AddressList, ListEntry
 from cowrie_enrich_dagster.storage.tables.lookups import Lookup, LookupCount, ServiceLimit
 from cowrie_enrich_dagster.storage.tables.runs import EnrichmentRun, Notice
 from cowrie_enrich_dagster.storage.tables.sessions import (
@@ -25,6 +26,7 @@ from cowrie_enrich_dagster.storage.tables.sessions import (
 )
 
 __all__ = [
+    "AddressList",
     "Artefact",
     "ArtefactInSet",
     "ArtefactSet",
@@ -37,6 +39,7 @@ __all__ = [
     "EnrichmentCache",
     "EnrichmentRun",
     "Json",
+    "ListEntry",
     "LogFile",
     "Lookup",
     "LookupCount",

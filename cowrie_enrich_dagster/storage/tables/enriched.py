@@ -106,6 +106,11 @@ class EnrichedSession(Base):
     source_reports: Mapped[int | None] = mapped_column(
         BigInteger, doc="How often the service's contributors reported it"
     )
+    source_lists: Mapped[list[str] | None] = mapped_column(
+        Json,
+        doc="JSON list of the lists that held the source when the session ended, each `list:name`, or "
+        "`list:name (late)` where the list was fetched for the first time after that; null: none",
+    )
     file_malicious: Mapped[int | None] = mapped_column(
         Integer, doc="How many of the session's files a service calls malicious; null: not asked"
     )
@@ -117,7 +122,7 @@ class EnrichedSession(Base):
         Integer, doc="How many of its passwords are not in known breaches; null: not asked"
     )
     provenance: Mapped[dict[str, Any] | None] = mapped_column(
-        Json, doc="JSON: column -> the service that it is from, or `list`"
+        Json, doc="JSON: column -> the service that it is from, `list` (the operator's own) or a `list:name`"
     )
     intel: Mapped[dict[str, Any]] = mapped_column(
         Json,

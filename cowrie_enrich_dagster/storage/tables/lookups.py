@@ -58,6 +58,9 @@ class Lookup(Base):
         "stands in `service_limits` alone",
     )
     valid_until: Mapped[datetime | None] = mapped_column(UtcDateTime, doc="Until when its answer holds")
+    asked_for: Mapped[str | None] = mapped_column(
+        Text, doc="The wanted columns that it was opened for (ENRICH_WANT); null: all"
+    )
     claimed_by: Mapped[str | None] = mapped_column(Text, doc="The worker that is asking")
     claim_expires_at: Mapped[datetime | None] = mapped_column(
         UtcDateTime, doc="When its claim ends: 20 s after its last sign of life"

@@ -151,6 +151,10 @@ class SessionIp(Base):
     known_scanner: Mapped[bool] = mapped_column(
         server_default=false(), doc="On the operator's list of scanners: never asked about"
     )
+    scanner_list: Mapped[str | None] = mapped_column(
+        String(64),
+        doc="The list of scanners (`list:name`) that holds it now: not asked about meanwhile; null: none",
+    )
 
     __table_args__ = (Index("ix_session_ips_src_ip", "src_ip"),)
 

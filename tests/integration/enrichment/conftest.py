@@ -10,9 +10,10 @@ import pytest
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
-from cowrie_enrich_dagster.vocabulary import Days
+from tests.conftest import SAMPLE_DAYS
+from tests.logs import routable_ips, write_logs
 
-SAMPLE_DAYS = Days.parse("2025-11-01..2025-11-03")
+__all__ = ["SAMPLE_DAYS"]
 
 
 @pytest.fixture
@@ -35,6 +36,14 @@ def environment(database_url: str, simulator: Simulator, sample_logs: Path, tmp_
         "ENABLE_REDIS_CACHE": "false",
         "ENRICH_SERVICES": "dshield",
     }
+
+
+@pytest.fixture
+def few_logs(environment: dict[str, str], tmp_path: Path) -> list[str]:
+    """Logs of one day with three sessions of each of 24 routable addresses instead of the samples."""
+    ips = routable_ips(24)
+    environment["COWRIE_LOG_DIR"] = str(write_logs(tmp_path / "few", ips, sessions_each=3))
+    return ips
 
 
 @pytest.fixture

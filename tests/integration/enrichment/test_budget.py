@@ -60,15 +60,17 @@ def open_lookups(enricher: Enricher, days: Days) -> None:
 
 
 def test_rows_do_not_wait_for_answers(open_enricher: Open, simulator: Simulator) -> None:
-    """While the first request still hangs, every session has its row, and says `deferred`."""
-    simulator.set_fault("dshield", Fault(kind="hang", delay_s=3.0))
-    enricher = open_enricher(DSHIELD_RATE_LIMIT="0.5", ENRICH_MAX_RUN_SECONDS="2")
+    """While the first requests still hang, every session has its row, and says `deferred`."""
+    simulator.set_fault("dshield", Fault(kind="hang", delay_s=4.0))
+    enricher = open_enricher(ENRICH_MAX_RUN_SECONDS="60")
     run = Thread(target=enricher.run, args=(DAY,))
     run.start()
     watcher = open_enricher()
     while not simulator.requests("dshield"):
+        assert run.is_alive()
         time.sleep(0.02)
     assert statuses(watcher) == dict.fromkeys(IPS, "deferred")
+    simulator.set_fault("dshield")
     run.join()
 
 
@@ -157,7 +159,7 @@ def test_what_a_killed_drain_has_learned_is_written_by_the_next(open_enricher: O
 
 def test_new_logs_are_asked_about_before_old_questions(open_enricher: Open, simulator: Simulator) -> None:
     """Of equals the newest come first, whoever asks: a run over an old day does not jump the queue."""
-    enricher = open_enricher(DSHIELD_RATE_LIMIT="0.5", ENRICH_MAX_RUN_SECONDS="20")
+    enricher = open_enricher(DSHIELD_RATE_LIMIT="0.5", ENRICH_MAX_RUN_SECONDS="14")
     open_lookups(enricher, NEXT_DAY)
     enricher.run(DAY)
     asked = [record.keys[0] for record in simulator.requests("dshield")]

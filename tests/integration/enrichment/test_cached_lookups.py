@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from cowrie_enrich_dagster.enrichment import Enricher
@@ -17,12 +18,14 @@ from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Simulator
 from cowrie_enrich_dagster.storage.migrate import downgrade, upgrade
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, table_of
+from cowrie_enrich_dagster.vocabulary import Days
 from tests import warm
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
 from tests.logs import routable_ips
 
 _ROWS = table_of(EnrichedSession)
 
+DAY = Days.parse("2025-11-01")
 Open = Callable[..., Enricher]
 
 
@@ -67,10 +70,10 @@ def test_two_containers_share_answers_but_not_their_homes(
 ) -> None:
     """A second worker with its own home, the same database and Redis, makes no call."""
     shared = {"ENABLE_REDIS_CACHE": "true", "REDIS_PORT": str(redis_port)}
-    open_enricher(**shared, COWRIE_ENRICH_HOME=str(tmp_path / "a")).run(SAMPLE_DAYS)
-    second = open_enricher(**shared, COWRIE_ENRICH_HOME=str(tmp_path / "b")).run(SAMPLE_DAYS).as_dict()
+    first = open_enricher(**shared, COWRIE_ENRICH_HOME=str(tmp_path / "a")).run(DAY).as_dict()
+    second = open_enricher(**shared, COWRIE_ENRICH_HOME=str(tmp_path / "b")).run(DAY).as_dict()
     assert second["api_calls"] == {"dshield": 0}
-    assert len(simulator.requests("dshield")) == 174
+    assert len(simulator.requests("dshield")) == first["api_calls"]["dshield"] > 40
 
 
 def told(enricher: Enricher) -> list[Any]:
@@ -81,10 +84,10 @@ def told(enricher: Enricher) -> list[Any]:
     return [(*row[:-1], row.intel.get("dshield", {}).get("fetched_at")) for row in found]
 
 
+@pytest.mark.sampled
 def test_the_rollback_and_its_undoing(open_enricher: Open, simulator: Simulator) -> None:
     """Down to v11 and up again: sessions stay, and so do the answers in their rows: nothing is paid twice."""
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
     before = told(enricher)
     downgrade(enricher.database, "v11")
     assert sum(sessions_by_day(enricher.database, SAMPLE_DAYS).values()) == 1400

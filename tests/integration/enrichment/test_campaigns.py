@@ -190,10 +190,10 @@ def seen(database: Database, logs: Path, days: Days) -> None:
     find_campaigns(database)
 
 
+@pytest.mark.sampled
 def test_the_run_and_the_drain_keep_campaigns(open_enricher: Open) -> None:
     """Without Dagster: `run` finds them; a drain those that a killed run, or an older version, left."""
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
     first = campaigns(enricher.database)
     assert len(first) == 14
     assert sum(campaign["sessions"] for campaign in first) == 139
@@ -206,10 +206,10 @@ def test_the_run_and_the_drain_keep_campaigns(open_enricher: Open) -> None:
     assert campaigns(enricher.database) == first
 
 
+@pytest.mark.sampled
 def test_exports_tell_the_campaign(open_enricher: Open, tmp_path: Path) -> None:
     """Its id and label with each of its sessions; in STIX what took part in it indicates it."""
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
     told = {campaign["campaign_id"]: campaign for campaign in campaigns(enricher.database)}
     largest = max(told.values(), key=lambda campaign: campaign["sessions"])
     path = tmp_path / "export"

@@ -18,6 +18,7 @@ from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
 
+pytestmark = pytest.mark.sampled
 Open = Callable[..., Enricher]
 KEPT = date(2025, 11, 3)
 TABLES = ("sessions", "session_ips", "enriched_sessions", "session_artefacts")
@@ -30,7 +31,7 @@ def keep_days() -> str:
 
 @pytest.fixture
 def enricher(open_enricher: Open, sample_logs: Path, tmp_path: Path) -> Enricher:
-    """The three days enriched, with a plain file beside the samples that has two bad lines a day."""
+    """The three days enriched, then again with a plain file beside the samples with two bad lines a day."""
     root = Path(shutil.copytree(sample_logs, tmp_path / "logs"))
     body = "".join(
         f'{{"eventid":"cowrie.session.connect","timestamp":"{day}T10:00:00Z","session":"{n:012x}",'

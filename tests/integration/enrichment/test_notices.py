@@ -20,6 +20,7 @@ from tests.logs import routable_ips, write_logs
 
 Open = Callable[..., Enricher]
 NOW = datetime.now(timezone.utc)
+OLD = Days.parse("2025-11-01")
 
 
 @pytest.fixture
@@ -27,6 +28,12 @@ def hook() -> Iterator[Hook]:
     server = Hook()
     yield server
     server.close()
+
+
+@pytest.fixture(autouse=True)
+def old_logs(environment: dict[str, str], tmp_path: Path) -> None:
+    """Nothing but sessions of long ago."""
+    environment["COWRIE_LOG_DIR"] = str(write_logs(tmp_path / "old", routable_ips(3), sessions_each=3))
 
 
 @pytest.fixture
@@ -104,11 +111,11 @@ def test_a_key_that_is_refused_is_told_once_for_each_key(
 def test_silence_is_told_once_until_a_session_came(
     open_enricher: Open, hook: Hook, today: tuple[str, Days]
 ) -> None:
-    """The sample logs are old; with a new session it is over, and the next silence is another."""
+    """The logs are old; with a new session it is over, and the next silence is another."""
     logs, days = today
     old = open_enricher(ENRICH_WEBHOOK_URL=hook.url())
     for _ in range(2):
-        old.run(Days.parse("2025-11-01"))
+        old.run(OLD)
     (text,) = hook.texts
     assert text.startswith("No session for 26 hours\nThe newest one began at 2025-11-01 ")
     open_enricher(COWRIE_LOG_DIR=logs, ENRICH_WEBHOOK_URL=hook.url()).run(days)
@@ -154,10 +161,10 @@ def test_a_run_is_no_worse_for_a_webhook_that_fails(
         hook.hangs = True
     else:
         url = {"gone": "http://127.0.0.1:1/services/SecretPath"}.get(fault, "http://no.invalid/a/SecretPath")
-    quiet = open_enricher().run(Days.parse("2025-11-01"))
+    quiet = open_enricher().run(OLD)
     enricher = open_enricher(ENRICH_WEBHOOK_URL=url)
     started = time.monotonic()
-    report = enricher.run(Days.parse("2025-11-01"))
+    report = enricher.run(OLD)
     assert time.monotonic() - started < quiet.elapsed_s + 4
     assert (report.status, report.sessions) == (quiet.status, quiet.sessions)
     (said,) = [line for line in caplog.messages if "ENRICH_WEBHOOK_URL" in line]
@@ -210,7 +217,7 @@ def test_workers_that_notice_the_same_at_once_tell_it_once(open_enricher: Open, 
 def test_without_a_webhook_nothing_is_noticed(open_enricher: Open) -> None:
     """Who sets it later is told of what is then, not of the past."""
     enricher = open_enricher()
-    enricher.run(Days.parse("2025-11-01"))
+    enricher.run(OLD)
     with enricher.database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM notices").scalar_one() == 0
 

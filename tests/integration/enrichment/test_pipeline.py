@@ -28,6 +28,7 @@ from cowrie_enrich_dagster.vocabulary import Days
 from tests.integration.enrichment.conftest import SAMPLE_DAYS
 from tests.logs import routable_ips, write_logs
 
+DAY = Days.parse("2025-11-01")
 Open = Callable[..., Enricher]
 
 
@@ -57,17 +58,16 @@ def test_the_sample_logs_become_enriched_sessions(open_enricher: Open, simulator
     assert len(enriched) == 1400
 
 
+@pytest.mark.sampled
 def test_a_second_run_asks_nothing_and_changes_nothing(open_enricher: Open, simulator: Simulator) -> None:
     """The same input gives the same rows, and no call is made."""
-    first = open_enricher()
-    first.run(SAMPLE_DAYS)
-    before = derived(first)
+    before = derived(open_enricher())
     second = open_enricher()
     report = second.run(SAMPLE_DAYS).as_dict()
     assert report["api_calls"] == {"dshield": 0}
     assert report["hits"] == {"redis": 0, "database": 174, "filesystem": 0}
     assert derived(second) == before
-    assert len(simulator.requests("dshield")) == 174
+    assert simulator.requests("dshield") == []
 
 
 def test_with_redis_the_rows_are_the_same(open_enricher: Open, redis_port: int) -> None:
@@ -80,10 +80,10 @@ def test_with_redis_the_rows_are_the_same(open_enricher: Open, redis_port: int) 
     assert derived(second) == before
 
 
+@pytest.mark.sampled
 def test_a_row_tells_what_is_known_and_when_it_was_learned(open_enricher: Open) -> None:
     """AS and country are in the row, the service's own answer is in `answers`; a private one says why not."""
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
     table = EnrichedSession.__table__
     with enricher.database.read() as connection:
         known = connection.execute(
@@ -107,41 +107,43 @@ def test_a_row_tells_what_is_known_and_when_it_was_learned(open_enricher: Open) 
     assert private["knowledge"] == "unknown"
 
 
+@pytest.mark.sampled
 def test_one_day_at_a_time_gives_the_rows_of_one_range(open_enricher: Open) -> None:
     """Sessions over midnight belong to the day they began, however the days are asked for."""
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
     whole = derived(enricher)
     for day in reversed(list(SAMPLE_DAYS)):
         enricher.run(Days(day, day))
     assert derived(enricher) == whole
 
 
-def test_failures_are_never_taken_for_clean(open_enricher: Open, simulator: Simulator) -> None:
+def test_failures_are_never_taken_for_clean(
+    open_enricher: Open, simulator: Simulator, few_logs: list[str]
+) -> None:
     """While the service sends nonsense it is left alone soon, nothing is cached; mended, it answers all."""
     simulator.set_fault("dshield", Fault(kind="html"))
     enricher = open_enricher()
-    report = enricher.run(SAMPLE_DAYS).as_dict()
-    assert (report["status"], report["pending"]) == ("partial", 174)
+    report = enricher.run(DAY).as_dict()
+    assert (report["status"], report["pending"]) == ("partial", len(few_logs))
     counts = report["lookups"]["dshield"]
     assert 5 <= counts["invalid_response"] == len(simulator.requests("dshield")) <= 5 + 8
-    assert counts["invalid_response"] + counts["deferred"] == 174
+    assert counts["invalid_response"] + counts["deferred"] == len(few_logs)
     assert report["stopped"] == {"dshield": "5 lookups in a row failed"}
     assert rows(enricher, EnrichmentCache.__table__) == []
     simulator.set_fault("dshield")
     sent = len(simulator.requests("dshield"))
-    paused = open_enricher(ENRICH_MAX_WAIT_SECONDS="5").run(SAMPLE_DAYS).as_dict()
+    paused = open_enricher(ENRICH_MAX_WAIT_SECONDS="5").run(DAY).as_dict()
     assert paused["stopped"]["dshield"].startswith("unavailable until ")
     assert len(simulator.requests("dshield")) == sent
     with enricher.database.write() as connection:  # as if the minute were over
         connection.execute(text("UPDATE service_limits SET cooldown_until = 0"))
-    mended = open_enricher().run(SAMPLE_DAYS).as_dict()
+    mended = open_enricher().run(DAY).as_dict()
     assert mended["status"] == "complete"
     assert mended["coverage"]["dshield"] == 1.0
 
 
 def test_a_stop_that_was_lifted_by_hand_lets_the_next_run_ask(
-    open_enricher: Open, simulator: Simulator
+    open_enricher: Open, simulator: Simulator, few_logs: list[str]
 ) -> None:
     """The runbook's way: with the limiter's row cleared, what was put off for an hour is asked at once.
 
@@ -149,9 +151,9 @@ def test_a_stop_that_was_lifted_by_hand_lets_the_next_run_ask(
     """
     simulator.set_fault("dshield", Fault(kind="reply", status=429, retry_after_s=3600, times=1))
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
+    enricher.run(DAY)
     sent = len(simulator.requests("dshield"))
-    again = open_enricher().run(SAMPLE_DAYS).as_dict()
+    again = open_enricher().run(DAY).as_dict()
     assert again["stopped"]["dshield"].startswith("rate_limited until ")
     assert len(simulator.requests("dshield")) == sent
     (entry,) = enricher.ledger()
@@ -161,7 +163,7 @@ def test_a_stop_that_was_lifted_by_hand_lets_the_next_run_ask(
         connection.execute(
             text("UPDATE service_limits SET cooldown_until = 0, penalty_until = 0, consecutive_failures = 0")
         )
-    assert open_enricher().run(SAMPLE_DAYS).as_dict()["status"] == "complete"
+    assert open_enricher().run(DAY).as_dict()["status"] == "complete"
 
 
 def test_a_backlog_that_backs_off_is_not_done_before_its_time(
@@ -177,27 +179,27 @@ def test_a_backlog_that_backs_off_is_not_done_before_its_time(
 
 
 def test_a_refused_client_stops_asking_until_it_shows_other_credentials(
-    open_enricher: Open, simulator: Simulator
+    open_enricher: Open, simulator: Simulator, few_logs: list[str]
 ) -> None:
     """403: every lookup says why and the next run does not even try, until the contact address changes."""
     simulator.set_fault("dshield", Fault(kind="reply", status=403, body="{}"))
-    report = open_enricher().run(SAMPLE_DAYS).as_dict()
-    assert report["lookups"]["dshield"] == {"auth_failed": 174, "skipped_policy": 4}
+    report = open_enricher().run(DAY).as_dict()
+    assert report["lookups"]["dshield"] == {"auth_failed": len(few_logs)}
     sent = len(simulator.requests("dshield"))
     assert sent <= 8  # one per worker that was already sending
     simulator.set_fault("dshield")
-    assert open_enricher().run(SAMPLE_DAYS).as_dict()["lookups"] == report["lookups"]
+    assert open_enricher().run(DAY).as_dict()["lookups"] == report["lookups"]
     assert len(simulator.requests("dshield")) == sent
-    mended = open_enricher(DSHIELD_EMAIL="other@example.org").run(SAMPLE_DAYS).as_dict()
+    mended = open_enricher(DSHIELD_EMAIL="other@example.org").run(DAY).as_dict()
     assert mended["coverage"]["dshield"] == 1.0
 
 
+@pytest.mark.sampled
 def test_an_expired_answer_is_served_stale_when_the_service_is_down(
     open_enricher: Open, simulator: Simulator
 ) -> None:
     """stale-if-error: the old answer stays in the rows, marked as stale."""
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
     with enricher.database.write() as connection:
         connection.execute(text("UPDATE enrichment_cache SET expires_at = '2025-12-01 00:00:00+00:00'"))
         connection.execute(text("UPDATE lookups SET valid_until = '2025-12-01 00:00:00+00:00'"))
@@ -208,17 +210,20 @@ def test_an_expired_answer_is_served_stale_when_the_service_is_down(
     assert len(stale) > 1000
 
 
+@pytest.mark.sampled
 def test_a_purged_answer_is_asked_again(open_enricher: Open, simulator: Simulator) -> None:
     """The queue does not insist on an answer that the cache no longer has."""
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
-    key = simulator.requests("dshield")[0].keys[0]
+    with enricher.database.read() as connection:
+        key = connection.execute(select(EnrichmentCache.cache_key).limit(1)).scalar_one()
     assert enricher.purge("dshield", [key])["database"] == 1
     report = open_enricher().run(SAMPLE_DAYS).as_dict()
     assert report["api_calls"] == {"dshield": 1}
+    assert simulator.calls_per_key("dshield") == {key: 1}
     assert report["status"] == "complete"
 
 
+@pytest.mark.sampled
 def test_deleting_old_logs_keeps_what_they_said(
     open_enricher: Open, sample_logs: Path, tmp_path: Path
 ) -> None:
@@ -226,19 +231,22 @@ def test_deleting_old_logs_keeps_what_they_said(
     logs = tmp_path / "logs"
     shutil.copytree(sample_logs, logs)
     enricher = open_enricher(COWRIE_LOG_DIR=str(logs))
-    enricher.run(SAMPLE_DAYS)
     for file in logs.rglob("cowrie.json.2025-11-0[1234]*"):
         file.unlink()
     assert enricher.ingest(SAMPLE_DAYS).kept_days == list(SAMPLE_DAYS)
     assert sum(sessions_by_day(enricher.database, SAMPLE_DAYS).values()) == 1400
 
 
-def test_own_addresses_are_never_sent_out(open_enricher: Open, simulator: Simulator) -> None:
+def test_own_addresses_are_never_sent_out(
+    open_enricher: Open, simulator: Simulator, environment: dict[str, str], tmp_path: Path
+) -> None:
     """Networks of ours are out of scope whatever they look like."""
-    enricher = open_enricher(ENRICH_OWN_NETWORKS="2001:470::/32")
-    report = enricher.run(SAMPLE_DAYS).as_dict()
-    assert report["lookups"]["dshield"]["skipped_policy"] == 8
-    assert not [record for record in simulator.requests("dshield") if record.keys[0].startswith("2001:470:")]
+    others = [*routable_ips(3), "2606:4700:4700::1111"]
+    ours = ["2001:470:1:332::1", "2001:470:ffff::2"]
+    environment["COWRIE_LOG_DIR"] = str(write_logs(tmp_path / "logs", [*others, *ours]))
+    report = open_enricher(ENRICH_OWN_NETWORKS="2001:470::/32").run(DAY).as_dict()
+    assert report["lookups"]["dshield"]["skipped_policy"] == len(ours)
+    assert simulator.calls_per_key("dshield") == dict.fromkeys(others, 1)
 
 
 def test_unusable_lines_are_kept_with_file_line_and_reason(
@@ -277,24 +285,24 @@ def test_plan_spends_nothing_and_tells_what_a_run_will_ask(open_enricher: Open, 
     assert simulator.requests("dshield") == []
 
 
-def test_a_run_needs_a_log_folder_and_a_current_schema(open_enricher: Open) -> None:
+def test_a_run_needs_a_log_folder_and_a_current_schema(open_enricher: Open, few_logs: list[str]) -> None:
     """Errors name the setting or the command that mends them."""
     with pytest.raises(ConfigError, match="COWRIE_LOG_DIR"):
-        open_enricher(COWRIE_LOG_DIR="").run(SAMPLE_DAYS)
+        open_enricher(COWRIE_LOG_DIR="").run(DAY)
     enricher = open_enricher()
     downgrade(enricher.database, "v11")
     if enricher.database.is_sqlite:  # a file is brought up to date, with a copy of it beside it
-        assert open_enricher().run(SAMPLE_DAYS).sessions == 1400
+        assert open_enricher().run(DAY).sessions == 3 * len(few_logs)
         assert Path(f"{enricher.database.url.database}.v11.bak").is_file()
         return
     with pytest.raises(SchemaOutdated, match="cowrie-enrich db upgrade"):
         open_enricher()
 
 
+@pytest.mark.sampled
 def test_what_was_known_at_the_time_stays_when_a_newer_answer_comes(open_enricher: Open) -> None:
     """Sessions keep the answer that was known when they ended; later answers serve later sessions."""
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
     with enricher.database.write() as connection:  # as if the answers had come in at noon of the second day
         connection.execute(
             text("UPDATE enrichment_cache SET fetched_at = '2025-11-02 12:00:00.000000+00:00'")
@@ -318,10 +326,10 @@ def test_what_was_known_at_the_time_stays_when_a_newer_answer_comes(open_enriche
     assert {answer["stale"] for _, _, answer in told} == {True}
 
 
+@pytest.mark.sampled
 def test_cleaning_the_cache_forgets_nothing_that_was_known(open_enricher: Open) -> None:
     """Expired answers leave the cache; the rows they explain are the same when they are made again."""
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)
     with enricher.database.write() as connection:
         connection.execute(text("UPDATE enrichment_cache SET expires_at = fetched_at"))
     assert enricher.cleanup(dry_run=True) == enricher.cleanup() == {"dshield": 174}

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from cowrie_enrich_dagster import frames
@@ -32,11 +33,11 @@ def events(kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, filter(None, lines)) if event["eventid"] == f"cowrie.{kind}"]
 
 
+@pytest.mark.sampled
 def test_the_queries_of_the_page(open_enricher: Open) -> None:
     """None is empty; what they count is what the logs hold."""
     assert len(QUERIES) == 14
     with open_enricher() as enricher:
-        enricher.run(SAMPLE_DAYS)
         with enricher.database.read() as connection:
             found = {
                 title: [tuple(row) for row in connection.execute(text(query))] for title, query in QUERIES
@@ -62,10 +63,10 @@ def test_the_queries_of_the_page(open_enricher: Open) -> None:
         assert of_frames["attempts"].sum() == tried.total()
 
 
+@pytest.mark.sampled
 def test_frames_have_real_types(open_enricher: Open) -> None:
     """Moments in UTC, whole numbers, truth values, lists; a day without sessions gives the same columns."""
     with open_enricher() as enricher:
-        enricher.run(SAMPLE_DAYS)
         database = enricher.database
         for frame_of in (
             frames.enriched_sessions,

@@ -91,7 +91,7 @@ def test_news_that_others_go_on_making_does_not_hold_a_run(open_enricher: Open) 
             other.fetch("dshield", [Wanted(ip)])
         return enricher.knowledge_of(found)
 
-    learned = write_news(enricher.database, enricher.queue, enricher.services, meanwhile)
+    learned = write_news(enricher.database, enricher.queue, enricher.services, meanwhile, enricher.spans_of)
     assert learned.lookups == 1
     assert enricher.write_news().lookups == 1
 
@@ -125,7 +125,7 @@ def test_what_another_has_written_meanwhile_is_not_taken_back(
         quick.write_news()
         return gathered
 
-    write_news(slow.database, slow.queue, slow.services, outrun)
+    write_news(slow.database, slow.queue, slow.services, outrun, slow.spans_of)
     slow.write_news()
     told = intel(slow, IPS[0])
     assert "deferred" not in {told[name]["status"] for name in ("dshield", "spur")}

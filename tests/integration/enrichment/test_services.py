@@ -29,8 +29,7 @@ from cowrie_enrich_dagster.simulator.pages import REFUSED_KEY
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, Json, Lookup, SessionIp, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 from tests import all_services
-from tests.integration.enrichment.conftest import SAMPLE_DAYS
-from tests.logs import routable_ips
+from tests.logs import routable_ips, write_logs
 
 Open = Callable[..., Enricher]
 DAY = Days.parse("2025-11-01")
@@ -100,6 +99,12 @@ def world(
 def enriched(enricher: Enricher) -> list[dict[str, Any]]:
     with enricher.database.read() as connection:
         return [dict(row) for row in connection.execute(select(EnrichedSession.__table__)).mappings()]
+
+
+def end_cooldowns(enricher: Enricher) -> None:
+    """As if the minute for which a service that fails is left alone were over."""
+    with enricher.database.write() as connection:
+        connection.execute(text("UPDATE service_limits SET cooldown_until = 0"))
 
 
 @on_sqlite
@@ -185,6 +190,7 @@ def test_garbage_is_told_for_each_service(world: None, simulator: Simulator, ope
     assert statuses.pop("maxmind") == {"found", "not_found"}
     assert set().union(*statuses.values()) == {"invalid_response"}
     simulator.reset()
+    end_cooldowns(open_enricher())
     mended = open_enricher().run(DAY).as_dict()
     assert mended["status"] == "complete"
     assert set().union(*every_status(mended).values()) == {"found", "not_found"}
@@ -260,12 +266,12 @@ def test_every_column_tells_who_filled_it(world: None, open_enricher: Open) -> N
 
 
 def test_known_scanners_are_marked_and_never_asked(
-    open_enricher: Open, simulator: Simulator, tmp_path: Path
+    open_enricher: Open, simulator: Simulator, few_logs: list[str], tmp_path: Path
 ) -> None:
     """Their sessions say so on the operator's own authority; what was queued before is not asked either."""
     simulator.set_fault("dshield", Fault(kind="html"))
     enricher = open_enricher()
-    enricher.run(SAMPLE_DAYS)  # opens a lookup for every address
+    enricher.run(DAY)  # opens a lookup for every address
     with enricher.database.read() as connection:
         busiest = connection.execute(
             text("SELECT src_ip FROM session_ips WHERE scope = 'global' AND src_ip NOT LIKE '%:%' "
@@ -274,14 +280,15 @@ def test_known_scanners_are_marked_and_never_asked(
     listed = tmp_path / "scanners.txt"
     listed.write_text(f"# seen in their own documentation\n{busiest[0]}  # one\n\n{busiest[1]}/32\n")
     simulator.reset()
+    end_cooldowns(enricher)
     later = open_enricher(ENRICH_SCANNERS_FILE=str(listed))
-    report = later.run(SAMPLE_DAYS).as_dict()
+    report = later.run(DAY).as_dict()
     later.drain()
     assert not set(busiest) & set(simulator.calls_per_key("dshield"))
-    assert report["lookups"]["dshield"]["skipped_policy"] == 4 + 2
+    assert report["lookups"]["dshield"]["skipped_policy"] == 2
     assert report["coverage"]["dshield"] == 1.0
     rows = [row for row in enriched(later) if row["source_ip"] in busiest]
-    assert len(rows) > 10
+    assert len(rows) == 6
     for row in rows:
         assert (row["source_scope"], row["source_is_scanner"]) == ("global", True)
         assert row["provenance"] == {"source_is_scanner": "list"}
@@ -315,12 +322,13 @@ def test_what_was_learned_of_a_scanner_before_it_was_listed_stays(
 def test_own_networks_may_stand_in_a_file(open_enricher: Open, simulator: Simulator, tmp_path: Path) -> None:
     """Beside those in the environment; neither is sent out."""
     (tmp_path / "own.txt").write_text("2001:470::/32 # the sensors' own tunnel\n")
-    busiest = "3.215.22.132"
-    enricher = open_enricher(ENRICH_OWN_NETWORKS_FILE="own.txt", ENRICH_OWN_NETWORKS=busiest)
-    report = enricher.run(SAMPLE_DAYS).as_dict()
-    assert report["lookups"]["dshield"]["skipped_policy"] == 4 + 4 + 1
-    asked = simulator.calls_per_key("dshield")
-    assert not [key for key in asked if key.startswith("2001:470:") or key == busiest]
+    ours, *others = routable_ips(4)
+    logs = write_logs(tmp_path / "logs", [ours, *others, "2001:470:1:332::1"])
+    enricher = open_enricher(
+        COWRIE_LOG_DIR=str(logs), ENRICH_OWN_NETWORKS_FILE="own.txt", ENRICH_OWN_NETWORKS=ours
+    )
+    assert enricher.run(DAY).as_dict()["lookups"]["dshield"]["skipped_policy"] == 2
+    assert simulator.calls_per_key("dshield") == dict.fromkeys(others, 1)
 
 
 @on_sqlite

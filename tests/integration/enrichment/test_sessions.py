@@ -17,7 +17,6 @@ from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.tables import SessionPiece, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days
-from tests.integration.enrichment.conftest import SAMPLE_DAYS
 from tests.unit.cowrie.logs import connect, event, line
 
 Open = Callable[..., Enricher]
@@ -179,39 +178,38 @@ def test_what_was_moved_is_followed_after_a_kill(
             assert connection.execute(text("SELECT commands FROM enriched_sessions")).scalar_one() == 1
 
 
+@pytest.mark.sampled
 def test_views_tell_every_deed(open_enricher: Open) -> None:
     """A row an item, which add up to the counts of the sessions."""
-    with open_enricher() as enricher:
-        enricher.run(SAMPLE_DAYS)
-        with enricher.database.read() as connection:
+    with open_enricher() as enricher, enricher.database.read() as connection:
 
-            def one(query: str) -> Any:
-                return connection.execute(text(query)).scalar_one()
+        def one(query: str) -> Any:
+            return connection.execute(text(query)).scalar_one()
 
-            assert one("SELECT sum(attempts) FROM session_logins") == one(
-                "SELECT sum(login_failures + login_successes) FROM sessions"
-            )
-            assert one("SELECT count(*) FROM session_logins WHERE success") > 100
-            assert one("SELECT count(*) FROM session_commands") == one("SELECT sum(commands) FROM sessions")
-            assert one("SELECT sum(requests) FROM session_tunnels WHERE port > 0") == one(
-                "SELECT sum(tunnel_requests) FROM sessions"
-            )
-            assert one("SELECT count(*) FROM session_files WHERE how = 'upload'") == one(
-                "SELECT sum(uploads) FROM sessions"
-            )
-            first = connection.execute(
-                text("SELECT * FROM session_commands ORDER BY day, started_at, position LIMIT 1")
-            ).mappings()
-            assert list(first.one()) == [
-                "sensor", "session_id", "started_at", "day", "src_ip", "position", "command_line"
-            ]  # fmt: skip
-            answers = connection.execute(
-                text("SELECT service, count(*) FROM answers WHERE status = 'found' GROUP BY service")
-            )
-            assert [tuple(row) for row in answers] == [
-                ("dshield", one("SELECT count(*) FROM enrichment_cache WHERE status = 'found'"))
-            ]
-            differing = one("""
+        assert one("SELECT sum(attempts) FROM session_logins") == one(
+            "SELECT sum(login_failures + login_successes) FROM sessions"
+        )
+        assert one("SELECT count(*) FROM session_logins WHERE success") > 100
+        assert one("SELECT count(*) FROM session_commands") == one("SELECT sum(commands) FROM sessions")
+        assert one("SELECT sum(requests) FROM session_tunnels WHERE port > 0") == one(
+            "SELECT sum(tunnel_requests) FROM sessions"
+        )
+        assert one("SELECT count(*) FROM session_files WHERE how = 'upload'") == one(
+            "SELECT sum(uploads) FROM sessions"
+        )
+        first = connection.execute(
+            text("SELECT * FROM session_commands ORDER BY day, started_at, position LIMIT 1")
+        ).mappings()
+        assert list(first.one()) == [
+            "sensor", "session_id", "started_at", "day", "src_ip", "position", "command_line"
+        ]  # fmt: skip
+        answers = connection.execute(
+            text("SELECT service, count(*) FROM answers WHERE status = 'found' GROUP BY service")
+        )
+        assert [tuple(row) for row in answers] == [
+            ("dshield", one("SELECT count(*) FROM enrichment_cache WHERE status = 'found'"))
+        ]
+        differing = one("""
                 SELECT count(*) FROM sessions AS s JOIN enriched_sessions AS e
                 ON e.sensor = s.sensor AND e.session_id = s.session_id AND e.event_start = s.started_at
                 WHERE CAST(s.logins AS text) <> CAST(e.logins AS text)
@@ -219,7 +217,7 @@ def test_views_tell_every_deed(open_enricher: Open) -> None:
                    OR CAST(s.tunnels AS text) <> CAST(e.tunnels AS text)
                    OR CAST(s.files AS text) <> CAST(e.files AS text)
             """)
-            assert differing == 0
+        assert differing == 0
 
 
 def test_hostile_deeds_are_kept_as_they_are(open_enricher: Open, tmp_path: Path) -> None:

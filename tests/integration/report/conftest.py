@@ -10,11 +10,7 @@ import pytest
 
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.settings import load_settings
-from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
-from cowrie_enrich_dagster.vocabulary import Days
 from tests.servers import PostgresServer
-
-SAMPLE_DAYS = Days.parse("2025-11-01..2025-11-03")
 
 
 def settings_of(home: Path, url: str, logs: Path, **more: str) -> dict[str, str]:
@@ -40,11 +36,8 @@ def enriched(
     url = f"sqlite:///{home}/test.db"
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres_server")
-        url = server.new_database(request.getfixturevalue("postgres_template"))
+        url = server.new_database(request.getfixturevalue("postgres_sampled"))
     else:
-        shutil.copy(request.getfixturevalue("sqlite_template"), home / "test.db")
-    with Simulator(SimulatorConfig()) as simulator:
-        given = settings_of(home, url, sample_logs, DSHIELD_API_URL=simulator.url("dshield"))
-        with Enricher(load_settings(given, cwd=home)) as enricher:
-            enricher.run(SAMPLE_DAYS)
-            yield enricher
+        shutil.copy(request.getfixturevalue("sqlite_sampled"), home / "test.db")
+    with Enricher(load_settings(settings_of(home, url, sample_logs), cwd=home)) as enricher:
+        yield enricher

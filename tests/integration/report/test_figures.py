@@ -24,8 +24,8 @@ from cowrie_enrich_dagster.report.words import headline, known
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.vocabulary import Days
-from tests.conftest import SAMPLE_LOGS
-from tests.integration.report.conftest import SAMPLE_DAYS, settings_of
+from tests.conftest import SAMPLE_DAYS, SAMPLE_LOGS
+from tests.integration.report.conftest import settings_of
 
 
 @dataclass

@@ -12,7 +12,9 @@ from sqlalchemy import bindparam, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from cowrie_enrich_dagster.enrichment.campaigns import find_campaigns
+from cowrie_enrich_dagster.enrichment.list_store import take
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
+from cowrie_enrich_dagster.services.lists import ReadList
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import (
     SchemaOutdated,
@@ -235,7 +237,7 @@ def test_an_older_version_is_locked_out_and_told_why(empty: Database) -> None:
     upgrade(empty)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cowrie_enrich_dagster.storage.migrate.head", lambda database: "v15")
-        with pytest.raises(SchemaOutdated, match="is at schema v20, this version works on v15"):
+        with pytest.raises(SchemaOutdated, match="is at schema v21, this version works on v15"):
             require_current(empty, makes=False)
     old = "INSERT INTO sessions (sensor) VALUES ('a') ON CONFLICT (sensor, session_id) DO NOTHING"
     with pytest.raises(DBAPIError, match="ON CONFLICT"), empty.write() as connection:
@@ -293,3 +295,29 @@ def test_answers_that_stand_only_in_rows_are_kept_and_put_back(empty: Database) 
         found = [tuple(row) for row in connection.execute(rows)]
     assert found[2][0] == {**intel, "dshield": given}
     assert [*found[:2], found[3]] == [*before[:2], before[3]]
+
+
+def test_lists_come_with_v21_and_go_with_it(empty: Database) -> None:
+    """Up keeps every row; down loses what lists said, and nothing else."""
+    upgrade(empty, "v20")
+    with empty.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO session_ips (day, src_ip, sessions, sensors, first_seen, last_seen, "
+                "login_failures, "
+                "login_successes, commands, downloads, uploads, scope, priority) VALUES ('2025-11-01', "
+                "'11.0.0.1', 1, 1, '2025-11-01 10:00:00', '2025-11-01 10:00:01', 0, 0, 0, 0, 0, 'global', 1)"
+            )
+        )
+    upgrade(empty)
+    read = ReadList({(4, 32, 0x0B000001), (6, 32, 0x2A00 << 112)})
+    assert (take(empty, "exits", "tor", read).came, take(empty, "exits", "tor", read).came) == (2, 0)
+    with empty.write() as connection:
+        connection.execute(text("UPDATE session_ips SET scanner_list = 'list:scan'"))
+    downgrade(empty, "v20")
+    assert {"address_lists", "list_entries"}.isdisjoint(tables(empty))
+    with empty.read() as connection:
+        assert connection.execute(text("SELECT src_ip, sessions FROM session_ips")).all() == [("11.0.0.1", 1)]
+    upgrade(empty)
+    with empty.read() as connection:
+        assert connection.execute(text("SELECT scanner_list FROM session_ips")).scalars().all() == [None]
