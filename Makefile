@@ -10,11 +10,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 setup: $(READY)
 
-# Every version and hash as tested. A backend of its own need not be fetched: hatchling is among them.
+# Every version and hash as tested, hatchling among them: nothing is resolved (old pips refuse extras with hashes).
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --require-hashes --requirement constraints.txt
+	$(PIP) --require-hashes --no-deps --requirement constraints.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
