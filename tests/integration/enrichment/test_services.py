@@ -127,7 +127,8 @@ def test_all_services_at_once_stay_within_their_limits(
             report = enricher.run(DAY).as_dict()
         assert (report["status"], report["pending"], report["stopped"]) == ("complete", 0, {})
         prefixes = {hashlib.sha1(word.encode()).hexdigest()[:5].upper() for word in PASSWORDS}
-        keys = {**dict.fromkeys(IP_SERVICES, attackers), "virustotal": FILES, "hibp": prefixes}
+        of = {Subject.IP: attackers, Subject.FILE_SHA256: FILES, Subject.PASSWORD_SHA1_PREFIX: prefixes}
+        keys = {name: of[ALL[name].subject] for name in all_services.SIMULATED}
         for name in all_services.SIMULATED:
             assert simulator.over_limit(name) == 0, name
             asked = {ip for ip in keys[name] if name != "greynoise" or ":" not in ip}
