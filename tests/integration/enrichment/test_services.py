@@ -189,7 +189,9 @@ def test_garbage_is_told_for_each_service(world: None, simulator: Simulator, ope
         simulator.set_fault(name, Fault(kind="html"))
     statuses = every_status(open_enricher().run(DAY).as_dict())
     assert statuses.pop("maxmind") == {"found", "not_found"}
-    assert set().union(*statuses.values()) == {"invalid_response"}
+    for name, told in statuses.items():  # after a few in a row the rest is left for later
+        assert "invalid_response" in told, name
+        assert told <= {"invalid_response", "deferred"}, name
     simulator.reset()
     end_cooldowns(open_enricher())
     mended = open_enricher().run(DAY).as_dict()
