@@ -14,6 +14,7 @@ from cowrie_enrich_dagster.cache import CacheEntry, Unstorable
 from cowrie_enrich_dagster.cache.entry import decode, encode, payload_text
 from cowrie_enrich_dagster.services import Answer, Facts, Service
 from cowrie_enrich_dagster.vocabulary import LookupStatus
+from tests.integration.services.conftest import fixture_of
 
 NOW = datetime(2025, 11, 3, 12, tzinfo=timezone.utc)
 
@@ -61,11 +62,22 @@ def check_facts(facts: Facts) -> None:
     assert country is None or (len(country) == 2 and country.isascii() and country.isupper())
 
 
+def names_its_key(service: str, key: str, body: Any) -> bool:
+    """Whether an answer names `key` in one of the places where, as its fixture says, it does."""
+    return any(is_about(key, body, place) for place in fixture_of(service)["names_key_at"])
+
+
+def knows_nothing(service: str, key: str, body: Any) -> bool:
+    """Whether a body says, as documented, that nothing is known of the key."""
+    if service in _LACKS_ALL:
+        return _LACKS_ALL[service](key, body)
+    words = fixture_of(service)["nothing_known"]
+    return bool(words) and all(_at(body, place) == word for place, word in words.items())
+
+
 def is_about(key: str, body: Any, place: str) -> bool:
     """Whether the value at `place` (names with dots between them) names the address or hash `key`."""
-    value = body
-    for name in place.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
+    value = _at(body, place)
     if not isinstance(value, str):
         return False
     told = value.replace("\0", "").strip()
@@ -75,21 +87,18 @@ def is_about(key: str, body: Any, place: str) -> bool:
         return told == key
 
 
+def _at(body: Any, place: str) -> Any:
+    value = body
+    for name in place.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
 def _knows_nothing(record: Any, *but: str) -> bool:
     return not any(value for name, value in record.items() if name not in but)
 
 
-ABOUT: Mapping[str, tuple[str, ...]] = {
-    "abuseipdb": ("data.ipAddress",),
-    "dshield": ("ip.number",),
-    "greynoise": ("ip",),
-    "spur": ("ip",),
-    "urlhaus": ("host", "urlhaus_reference"),
-    "virustotal": ("data.id",),
-}
-"""Where a service's answer names what it is about; any of several places will do."""
-
-NOTHING_KNOWN: Mapping[str, Callable[[str, Any], bool]] = {
+_LACKS_ALL: Mapping[str, Callable[[str, Any], bool]] = {
     "abuseipdb": lambda key, body: (
         is_about(key, body, "data.ipAddress")
         and not body["data"].get("totalReports")
@@ -100,7 +109,5 @@ NOTHING_KNOWN: Mapping[str, Callable[[str, Any], bool]] = {
     ),
     "greynoise": lambda key, body: is_about(key, body, "ip") and not body["noise"] and not body["riot"],
     "spur": lambda key, body: is_about(key, body, "ip") and _knows_nothing(body, "ip"),
-    "urlhaus": lambda key, body: body["query_status"] == "no_results",
-    "virustotal": lambda key, body: body["error"]["code"] == "NotFoundError",
 }
-"""By service, whether a body says, as documented, that nothing is known of the key."""
+"""By service that says "nothing known" by what a body lacks and by no word: whether this one does."""

@@ -25,17 +25,16 @@ from cowrie_enrich_dagster.services import Answer, InvalidAnswer, Service, Servi
 from cowrie_enrich_dagster.services.feeds import FEEDS, fetch_feed
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 from tests.fuzz.answers import (
-    ABOUT,
-    NOTHING_KNOWN,
     check_answer,
     check_facts,
     check_storable,
-    is_about,
+    knows_nothing,
+    names_its_key,
 )
 from tests.fuzz.mutate import bytes_mutated, json_mutated, mutated
 from tests.fuzz.target import Seeds, Target
 from tests.fuzz.wire import Wire
-from tests.integration.services.conftest import GatedSession
+from tests.integration.services.conftest import GatedSession, body_text, fixture_of
 
 OVER_HTTP = [name for name, service in services.ALL.items() if service.default_url.startswith("http")]
 CONFIG = ServiceConfig("http://service.test/api", api_key="fuzz-key", contact="fuzz@example.org")
@@ -110,7 +109,7 @@ def check_feed(name: str, data: bytes) -> Counter[str]:
         assert str(ip_address(address.partition("%")[0])) == address
         check_facts(service.facts(payload))
         check_storable(service.name, address, payload)
-        assert any(is_about(address, payload, place) for place in ABOUT[service.name])
+        assert names_its_key(service.name, address, payload)
     return Counter({"feeds": 1, "entries": len(feed.entries), "dropped": feed.dropped})
 
 
@@ -163,7 +162,7 @@ def _check_said_so(service: Service, key: str, answer: Answer) -> None:
         return
     told = _told(body)
     if answer.payload is None:
-        assert NOTHING_KNOWN[service.name](key, told)
+        assert knows_nothing(service.name, key, told)
         return
     try:
         assert answer.payload == told
@@ -171,7 +170,7 @@ def _check_said_so(service: Service, key: str, answer: Answer) -> None:
         assert answer.payload.keys() == told.keys()
     if service.name == "urlhaus" and isinstance(told.get("urlhaus_reference"), str):
         told["urlhaus_reference"] = told["urlhaus_reference"].rstrip("/").rpartition("/")[2]
-    assert any(is_about(key, told, place) for place in ABOUT[service.name])
+    assert names_its_key(service.name, key, told)
 
 
 def _told(body: bytes) -> Any:
@@ -241,7 +240,16 @@ def _json(rng: Random, seeds: Seeds) -> bytes:
 
 
 def _target(name: str, check: Callable[[Any, bytes], Counter[str]], of: object, share: int) -> Target:
-    return Target(name, name, share, partial(check, of), response_mutated)
+    return Target(name, name, share, partial(check, of), response_mutated, recorded=partial(_recorded, name))
+
+
+def _recorded(service: str) -> list[bytes]:
+    head = "HTTP/1.1 {} OK\r\nContent-Type: application/json\r\n\r\n"
+    return [
+        f"{answer['key']}\n{head.format(answer['http_status'])}{body_text(answer)}".encode()
+        for answer in fixture_of(service)["answers"]
+        if "http_status" in answer
+    ]
 
 
 TARGETS = (

@@ -20,9 +20,10 @@ class Target:
     """A parser and what must hold whatever it is given.
 
     `check` parses one input and returns what it saw, counted; it raises for an invariant that is broken.
-    `generate` makes one from the seeds in `corpus`, a folder that several targets may share. An input may be
-    of several `parts` (the lines of a log), each of them mutated and an input of its own to the parser;
-    `share` is the weight of this target, counted in parts.
+    `generate` makes one from the seeds in `corpus`, a folder that several targets may share; where there is
+    no such folder, from what `recorded` gives. An input may be of several `parts` (the lines of a log), each
+    of them mutated and an input of its own to the parser; `share` is the weight of this target, counted in
+    parts.
     """
 
     name: str
@@ -31,14 +32,16 @@ class Target:
     check: Callable[[bytes], Counter[str]]
     generate: Callable[[Random, Seeds], bytes]
     parts: int = 1
+    recorded: Callable[[], list[bytes]] = list
 
     def seeds(self) -> list[bytes]:
-        """The files of its corpus, by name."""
-        return [path.read_bytes() for path in self.corpus_files()]
+        """The files of its corpus, by name, or else what is recorded."""
+        return [path.read_bytes() for path in self.corpus_files()] or self.recorded()
 
     def corpus_files(self) -> list[Path]:
         """The corpus by name: what `generate` makes of a seeded `Random` depends on it."""
-        return sorted((CORPUS / self.corpus).iterdir())
+        folder = CORPUS / self.corpus
+        return sorted(folder.iterdir()) if folder.is_dir() else []
 
     def input(self, seed: int, number: int, seeds: Seeds) -> bytes:
         """The input that this seed and number stand for, as long as the corpus stays as it is."""

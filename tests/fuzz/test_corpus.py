@@ -12,7 +12,9 @@ from cowrie_enrich_dagster.cowrie.reader import RecordReader
 from cowrie_enrich_dagster.pacing import quota_headers
 from cowrie_enrich_dagster.services import ALL, Facts
 from cowrie_enrich_dagster.services import _reading as read
+from cowrie_enrich_dagster.vocabulary import Subject
 from tests.fuzz import catalogue, engine
+from tests.fuzz.service_targets import OVER_HTTP
 from tests.fuzz.target import CORPUS, Target
 
 INPUTS = 500
@@ -118,7 +120,7 @@ def test_an_answer_about_somebody_else_is_found(monkeypatch: pytest.MonkeyPatch)
         __hash__ = None  # type: ignore[assignment]
 
     monkeypatch.setattr(read, "address", lambda value: Anybody())
-    for name in ("abuseipdb", "dshield", "greynoise", "spur", "urlhaus"):
+    for name in (name for name in OVER_HTTP if ALL[name].subject is Subject.IP):
         assert chunk(catalogue.ALL[name]).failures, name
 
 

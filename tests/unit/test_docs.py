@@ -14,6 +14,8 @@ from cowrie_enrich_dagster.vocabulary import LookupStatus, Scope
 from tests.dictionary import rewritten
 
 DOCS = Path(__file__).parents[2] / "docs"
+README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+CONFIGURE = (DOCS / "configure.md").read_text(encoding="utf-8")
 DICTIONARY = (DOCS / "data-dictionary.md").read_text(encoding="utf-8")
 SECTIONS = {part.partition("\n")[0]: part for part in DICTIONARY.split("\n## ")}
 
@@ -45,6 +47,16 @@ def test_the_export_has_every_column() -> None:
     columns = table_of(EnrichedSession).columns
     sources = " ".join(str(field.source) for field in fields_for(Wanted(passwords=True)))
     assert [c.name for c in columns if not re.search(rf"\b{c.name}\b", sources)] == []
+
+
+def test_every_service_is_in_the_lists() -> None:
+    """The README's variables, the dictionary's times to live, the order in which they are believed."""
+    variables = README.partition("`<SERVICE>` is one of `")[2].partition("`")[0]
+    assert sorted(variables.lower().split()) == sorted(services.ALL)
+    ttls = SECTIONS["enrichment_cache"].partition("TTL of")[2]
+    assert [name for name in services.ALL if not re.search(rf"\b{name}\b", ttls)] == []
+    ranks = CONFIGURE.partition("the one with the lower rank is believed:")[2].partition("\n\n")[0]
+    assert re.findall(r"`(\w+)`", ranks) == list(services.ALL)
 
 
 @pytest.mark.parametrize("page", ["configure.md", "security.md"])

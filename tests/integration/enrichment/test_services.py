@@ -127,7 +127,8 @@ def test_all_services_at_once_stay_within_their_limits(
             report = enricher.run(DAY).as_dict()
         assert (report["status"], report["pending"], report["stopped"]) == ("complete", 0, {})
         prefixes = {hashlib.sha1(word.encode()).hexdigest()[:5].upper() for word in PASSWORDS}
-        keys = {**dict.fromkeys(IP_SERVICES, attackers), "virustotal": FILES, "hibp": prefixes}
+        of = {Subject.IP: attackers, Subject.FILE_SHA256: FILES, Subject.PASSWORD_SHA1_PREFIX: prefixes}
+        keys = {name: of[ALL[name].subject] for name in all_services.SIMULATED}
         for name in all_services.SIMULATED:
             assert simulator.over_limit(name) == 0, name
             asked = {ip for ip in keys[name] if name != "greynoise" or ":" not in ip}
@@ -188,7 +189,9 @@ def test_garbage_is_told_for_each_service(world: None, simulator: Simulator, ope
         simulator.set_fault(name, Fault(kind="html"))
     statuses = every_status(open_enricher().run(DAY).as_dict())
     assert statuses.pop("maxmind") == {"found", "not_found"}
-    assert set().union(*statuses.values()) == {"invalid_response"}
+    for name, told in statuses.items():  # after a few in a row the rest is left for later
+        assert "invalid_response" in told, name
+        assert told <= {"invalid_response", "deferred"}, name
     simulator.reset()
     end_cooldowns(open_enricher())
     mended = open_enricher().run(DAY).as_dict()

@@ -32,6 +32,8 @@ def fixture_of(service: str) -> dict[str, Any]:
 
     `body` is JSON, `text` is not; `payload` is what is kept of it where that is not `body` itself. An answer
     with neither is the simulator's. `echoes_key` is false where an answer does not say what it is about.
+    `names_key_at`: the places (names with dots between them) of which one names the key in every answer that
+    is `found`. `nothing_known`: by place, the words by which a service says that it knows nothing.
     """
     content: dict[str, Any] = orjson.loads((FIXTURES / f"{service}.json").read_bytes())
     return content

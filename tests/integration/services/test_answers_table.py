@@ -30,6 +30,7 @@ from tests.integration.services.conftest import body_text, fixture_of
 
 CASES = Path(__file__).parents[2] / "data" / "cases" / "services"
 HTTP = [name for name in SIMULATED if name != "cymru"]
+READING_404 = [name for name in HTTP if 404 in getattr(ALL[name], "telling", ())]
 REFUSING = [name for name in HTTP if ALL[name].auth_statuses]
 CHALLENGE = (
     '<!DOCTYPE html><html lang="en-US"><head><title>Just a moment...</title></head><body><script>'
@@ -105,8 +106,9 @@ def rows() -> Iterator[Row]:
         yield Row(name, "maintenance with 200", page, "invalid_response", "line" if text else "not JSON")
         for kind in ("plain", "json"):
             body = case(f"dshield_404_{kind}.http")
-            says = {"greynoise": "noise", "spur": "address"}.get(name, "is the URL right?")
-            if kind == "plain" and name in ("greynoise", "spur", "virustotal"):
+            usual = "" if name in READING_404 else "is the URL right?"
+            says = {"greynoise": "noise", "spur": "address"}.get(name, usual)
+            if kind == "plain" and name in (*READING_404, "virustotal"):
                 says = "body is not JSON"
             yield Row(name, f"gateway's 404, {kind}", reply(404, body), "invalid_response", says)
         for status in (403, 503):
