@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import grimp
 import pytest
 
 from cowrie_enrich_dagster import services
@@ -52,3 +53,32 @@ def test_every_service_is_described(page: str) -> None:
     """Who is asked, and what each is told, is written down for each service."""
     text = (DOCS / page).read_text(encoding="utf-8")
     assert [name for name in services.ALL if f"`{name}`" not in text] == []
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
+PACKAGE = Path(services.__file__).parents[1]
+KNOWN_TO_ALL = {"readable", "service_names", "terminal", "vocabulary"}
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    """In the package, or in the repository."""
+    named = set(re.findall(r"`([\w/]+\.py|[\w/]+/)`", ARCHITECTURE)) - {"cowrie_enrich_dagster/"}
+    assert len(named) > 40
+    assert [name for name in named if not ((PACKAGE / name).exists() or (DOCS.parent / name).exists())] == []
+
+
+def test_the_architecture_says_of_each_room_what_it_imports() -> None:
+    """No more and no less, what everybody may know apart."""
+    graph = grimp.build_graph(PACKAGE.name, exclude_type_checking_imports=False, cache_dir=None)
+    rooms: dict[str, set[str]] = {}
+    for module in graph.modules - {PACKAGE.name}:
+        imported = {name.split(".")[1] for name in graph.find_modules_directly_imported_by(module)}
+        rooms.setdefault(module.split(".")[1], set()).update(imported)
+    told = {}
+    section = ARCHITECTURE.partition("## What each room may touch")[2]
+    for names, imports in re.findall(r"^\| (`.*?`) \| .* \| (.*?) \|$", section, re.MULTILINE):
+        of_row = frozenset(re.findall(r"`(\w+)`", names))
+        told[of_row] = set(re.findall(r"`(\w+)`", imports))
+    assert sorted(name for of_row in told for name in of_row) == sorted(rooms)
+    for of_row, imports in told.items():
+        assert imports == set().union(*(rooms[name] for name in of_row)) - of_row - KNOWN_TO_ALL, of_row
