@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Where it is set, every process of the tests compiles what it imports: three times as long to collect them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo check test dev bench soak fuzz lint lock
 

@@ -8,7 +8,6 @@ character is shown as its escape. What goes into files and pipes stays as it is.
 from __future__ import annotations
 
 import io
-import logging
 import unicodedata
 from typing import IO, Any
 
@@ -25,13 +24,6 @@ def visible(text: str, *, keep: str = "") -> str:
         else character
         for character in text
     )
-
-
-class VisibleFormatter(logging.Formatter):
-    """Formats log records for a terminal; their lines stay lines."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record), keep="\n")
 
 
 class VisibleStream(io.RawIOBase):

@@ -6,7 +6,8 @@ lookups are no failure); 2: bad usage or configuration; 1: anything else.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -16,15 +17,21 @@ from cowrie_enrich_dagster.cli.output import out
 from cowrie_enrich_dagster.services.base import VERSION
 from cowrie_enrich_dagster.simulator import simulate
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-for command in (
-    *(run.run, run.plan, run.drain, run.refresh),
-    *(state.quota, look.export, state.metrics, state.doctor),
-    *(simulate, look.report, look.who, look.session),
-):
-    app.command()(command)
-app.add_typer(cache.app, name="cache")
-app.add_typer(db.app, name="db")
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # a paragraph is one, however its lines are broken here
+)  # fmt: skip
+_FILL, _LOOK, _KEEP = "Enrich", "Look", "Keep running"
+_COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
+    _FILL: (run.plan, run.run, run.drain, run.refresh),
+    _LOOK: (look.report, look.who, look.session, look.export),
+    _KEEP: (state.doctor, state.quota, state.metrics, simulate),
+}
+for panel, commands in _COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(cache.app, name="cache", rich_help_panel=_KEEP)
+app.add_typer(db.app, name="db", rich_help_panel=_KEEP)
 
 
 def _say_version(wanted: bool) -> None:

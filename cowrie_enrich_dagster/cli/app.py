@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.logging import RichHandler
 from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 
-from cowrie_enrich_dagster.cli.output import err, escape
+from cowrie_enrich_dagster.cli.output import Complaints, complain
 from cowrie_enrich_dagster.enrichment import ANONYMOUS, Enricher
 from cowrie_enrich_dagster.enrichment.doctor import database_setting
 from cowrie_enrich_dagster.settings import ConfigError, Settings, load_settings
 from cowrie_enrich_dagster.storage import migrate
 from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
-from cowrie_enrich_dagster.terminal import VisibleFormatter
 from cowrie_enrich_dagster.vocabulary import Days
 
 
@@ -54,8 +52,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 def fail(code: int, message: str) -> NoReturn:
     """End the command with this exit code; the message goes to stderr."""
-    for line in message.splitlines() or [""]:  # each marked, so that none is taken for something else
-        err.print(f"[red]error:[/red] {escape(line)}")
+    complain("error", message)
     raise typer.Exit(code)
 
 
@@ -72,15 +69,13 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 @contextmanager
 def open_settings() -> Iterator[Settings]:
     """The settings; what goes wrong with them, or in the block, is told in a line."""
-    handler = RichHandler(console=err)
-    handler.setFormatter(VisibleFormatter("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[Complaints()])
     try:
         settings = load_settings()
     except ConfigError as problem:
         fail(2, str(problem))
     for warning in settings.warnings:
-        err.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+        complain("warning", warning)
     setting = database_setting(settings)
     try:
         yield settings
@@ -104,7 +99,7 @@ def open_enricher(*, asks: bool = False, reads_logs: bool = False) -> Iterator[E
         signal.signal(signal.SIGTERM, _interrupt)
         with Enricher(settings, makes_database=asks or reads_logs) as enricher:
             if (asks or reads_logs) and enricher.is_anonymous:
-                err.print(f"[yellow]warning:[/yellow] {escape(ANONYMOUS)}")
+                complain("warning", ANONYMOUS)
             yield enricher
 
 

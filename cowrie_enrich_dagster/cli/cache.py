@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,13 @@ from cowrie_enrich_dagster.cli.app import (
     open_enricher,
 )
 from cowrie_enrich_dagster.cli.output import (
+    err,
     print_figures,
     print_json,
     print_table,
 )
 from cowrie_enrich_dagster.enrichment.moving import NothingToImport
+from cowrie_enrich_dagster.readable import moment
 from cowrie_enrich_dagster.services import ALL
 from cowrie_enrich_dagster.services.feeds import FEEDS
 
@@ -35,9 +38,20 @@ def stats(json: JsonOption = False) -> None:
     if json:
         print_json(by_service)
         return
-    columns = ["entries", "found", "not_found", "expired", "bytes", "oldest", "newest"]
-    rows = [(service, *(entry[c] for c in columns)) for service, entry in by_service.items()]
-    print_table("enrichment_cache", ["service", *columns], rows)
+    if not by_service:
+        err.print("no answer is kept yet")
+        return
+    counts, ends = ["entries", "found", "not_found", "expired", "bytes"], ["oldest", "newest"]
+    rows = [
+        (
+            service,
+            *(of[name] for name in counts),
+            *(moment(datetime.fromisoformat(of[end]).date()) for end in ends),
+        )
+        for service, of in by_service.items()
+    ]
+    columns = [name.replace("_", " ") for name in ("service", *counts, *ends)]
+    print_table("Answers in the database", columns, rows)
 
 
 @app.command()

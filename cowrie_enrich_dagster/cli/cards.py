@@ -39,7 +39,7 @@ def address(card: AddressCard) -> RenderableType:
                 "seen": f"{when}, on {counted(len(card.days), 'day')}",
                 "sessions": f"{number(card.sessions)}, on {', '.join(card.sensors)}",
                 "got in": f"with {number(accepted)} of {tried}" if accepted else f"never; {tried} tried",
-                "is": ", ".join(_marks(card.facts)),
+                "said to be": ", ".join(_marks(card.facts)) or "nothing by any service",
             }
         ),
         *_services(card.services),
@@ -63,12 +63,12 @@ def session(card: SessionCard) -> RenderableType:
         _facts(
             {
                 "from": " ".join(filter(None, (source, _place(facts)))),
-                "when": f"{moment(told['event_start'])} UTC, {told['event_duration_ms'] / 1000:,.1f} s",
+                "when": f"{moment(told['event_start'])} UTC, {_took(told['event_duration_ms'])}",
                 "by": " ".join(filter(None, (told["network_protocol"], told["client_version"]))),
                 "hassh": told["hassh"],
                 "got in": f"as {told['user_name']}" if told["login_successes"] else "no",
-                "is": ", ".join(_marks(facts)),
-                "known": {"unknown": "not yet"}.get(told["knowledge"], known(told["knowledge"])),
+                "said to be": ", ".join(_marks(facts)),
+                "something known": {"unknown": "not yet"}.get(told["knowledge"], known(told["knowledge"])),
             }
         ),
         *_campaigns(card.campaigns),
@@ -87,6 +87,10 @@ def session(card: SessionCard) -> RenderableType:
             told["tunnels_left_out"],
         ),
     )
+
+
+def _took(milliseconds: int) -> str:
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:,.1f} s"
 
 
 def _title(name: str, place: str, mark: str) -> Text:
@@ -153,13 +157,15 @@ def _listed(
 def _cell(value: object) -> str:
     if value is None:
         return "–"
+    if value == "":
+        return "(empty)"
     text = number(value) if isinstance(value, int) else visible(str(value))
     return escape(clipped(text, _CELL_CHARS))
 
 
 def _login(login: Mapping[str, Any]) -> tuple[object, ...]:
     secret = login["password"] if login["key"] is None else login["key"]
-    return login["username"], secret, "got in" if login["success"] else "", login["attempts"]
+    return login["username"], secret, "got in" if login["success"] else "refused", login["attempts"]
 
 
 def _tunnel(tunnel: Mapping[str, Any]) -> tuple[object, ...]:
@@ -173,12 +179,13 @@ def _lines(lines: Sequence[str], title: str, note: str, left_out: int = 0) -> It
 def _files(
     files: Sequence[Mapping[str, Any]], verdicts: Mapping[str, Sequence[Verdict]], left_out: int = 0
 ) -> Iterable[RenderableType]:
-    rows = []
-    for file in files:
-        sha256 = file["sha256"]
-        says = "; ".join(_verdict(one) for one in verdicts.get(sha256, ())) if sha256 else ""
-        rows.append((sha256, file["name"] or file["url"], file["how"], says))
-    return _listed("Files", ("SHA-256", "name or URL", "how", "verdict"), rows, left_out)
+    rows = [(file["sha256"], file["name"] or file["url"], file["how"]) for file in files]
+    columns = ("SHA-256", "name or URL", "how")
+    if not any(verdicts.values()):  # none is asked about files
+        return _listed("Files", columns, rows, left_out)
+    says = ["; ".join(map(_verdict, verdicts.get(sha256, ()))) for sha256, *_ in rows]
+    told = [(*row, words or "not asked") for row, words in zip(rows, says, strict=True)]
+    return _listed("Files", (*columns, "verdict"), told, left_out)
 
 
 def _verdict(verdict: Verdict) -> str:

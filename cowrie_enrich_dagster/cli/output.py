@@ -5,12 +5,14 @@ What others wrote goes through `escape` first: then neither markup nor control c
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
+from rich import box
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.progress import (
@@ -24,6 +26,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
+from cowrie_enrich_dagster.readable import number
 from cowrie_enrich_dagster.terminal import visible
 from cowrie_enrich_dagster.vocabulary import Progress
 
@@ -37,13 +40,49 @@ def escape(text: str) -> str:
     return escape_markup(visible(text, keep="\n"))
 
 
+def complain(kind: str, message: str) -> None:
+    """Say what is wrong, `kind` being `error` or `warning`; a terminal breaks its lines between words."""
+    colour = "red" if kind == "error" else "yellow"
+    for line in message.splitlines() or [""]:  # each marked, so that none is taken for something else
+        text = f"[{colour}]{kind}:[/{colour}] {escape(line.strip())}"
+        err.print(text, soft_wrap=not err.is_terminal)
+
+
+class Complaints(logging.Handler):
+    """Log records as complaints: whoever stands at a terminal wants neither clock nor line of code."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See the class."""
+        complain("error" if record.levelno >= logging.ERROR else "warning", self.format(record))
+
+
 def print_table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
-    """A table with every cell escaped; a dash where there is none."""
+    """A table with every cell escaped, numbers to the right; a dash where there is nothing."""
+    right = [
+        all(row[place] == "" or isinstance(row[place], int | None) for row in rows)
+        for place in range(len(columns))
+    ]
     # Folded, not cut: a path or a sentence is of use only whole.
-    table = Table(*(Column(name, overflow="fold") for name in columns), title=title, title_justify="left")
+    table = Table(
+        *(
+            Column(name, overflow="fold", justify="right" if is_number else "left")
+            for name, is_number in zip(columns, right, strict=True)
+        ),
+        title=title, title_justify="left", title_style="bold", show_header=any(columns), header_style="dim",
+        box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
     for row in rows:
-        table.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
+        table.add_row(*map(_cell, row))
+    out.print()
     out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int) else escape(str(value))
 
 
 def print_figures(title: str, figures: Mapping[str, Any]) -> None:
@@ -56,9 +95,9 @@ def print_figures(title: str, figures: Mapping[str, Any]) -> None:
         if isinstance(value, list):
             parts: Iterable[tuple[str, Any]] = [("", ": ".join(map(str, one.values()))) for one in value]
         else:
-            parts = value.items() if isinstance(value, Mapping) else [("", value)]
+            parts = (value or {"": "none"}).items() if isinstance(value, Mapping) else [("", value)]
         rows += [(f"{name} {part}".strip().replace("_", " "), figure) for part, figure in parts]
-    print_table(title, ["", "value"], rows)
+    print_table(title, ["", ""], rows)
 
 
 def print_json(value: object) -> None:
@@ -96,7 +135,12 @@ def progress_shown() -> Iterator[Progress]:
         yield show
 
 
+def tell(markup: str) -> None:
+    """Print a sentence, on a terminal with line breaks between words."""
+    out.print(markup, soft_wrap=not out.is_terminal)
+
+
 def say(sentences: Iterable[str]) -> None:
-    """Print sentences, on a terminal with line breaks between words."""
+    """Print sentences that may hold what others wrote."""
     for sentence in sentences:
-        out.print(escape(sentence), soft_wrap=not out.is_terminal)
+        tell(escape(sentence))

@@ -25,15 +25,15 @@ from cowrie_enrich_dagster.cli.output import (
     out,
     print_json,
     print_table,
-    progress_line,
     progress_shown,
     say,
+    tell,
 )
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.plan import ON_LIST, Plan
 from cowrie_enrich_dagster.enrichment.run_report import SOURCES, DrainReport, RunReport
 from cowrie_enrich_dagster.enrichment.spending import BLOCK, FIRST, KNOWN, NETWORK, UNWANTED
-from cowrie_enrich_dagster.readable import duration, percent
+from cowrie_enrich_dagster.readable import counted, duration, number, percent
 from cowrie_enrich_dagster.services import ALL
 
 
@@ -68,12 +68,12 @@ def run(
         print_json(report)
         return
     if run_report.status == "no_logs":
-        out.print(f"[bold]{report['days']}[/bold]: no log has these days; nothing was asked")
+        tell(f"[bold]{report['days']}[/bold]: no log has these days; nothing was asked")
         return
-    out.print(
-        f"[bold]{report['days']}[/bold]: {report['sessions']} sessions from {report['ips']} addresses, "
-        f"{report['status']} in {report['elapsed_s']} s; {report['quarantined']} lines quarantined",
-        highlight=False,
+    tell(
+        f"[bold]{report['days']}[/bold]: {counted(report['sessions'], 'session')} from "
+        f"{counted(report['ips'], 'address', 'addresses')}, {report['status']} in "
+        f"{duration(report['elapsed_s'])}; {counted(report['quarantined'], 'line')} quarantined"
     )
     statuses = [
         (service, status, number, "" if row else report["api_calls"].get(service, 0))
@@ -89,12 +89,13 @@ def run(
         err.print(
             f"these logs changed sessions of {_first_days(run_report.moved_days)}, which were written anew"
         )
-    if report["hits"]:
+    if any(report["hits"].values()):
         print_table("Answered from the cache", ["tier", "keys"], sorted(report["hits"].items()))
     if report["pending"]:
         reasons = "; ".join(f"{service}: {why}" for service, why in report["stopped"].items())
-        out.print(
-            f"{report['pending']} lookups are pending ({escape(reasons)}); {escape(_eta(run_report))}; "
+        tell(
+            f"{counted(report['pending'], 'lookup is', 'lookups are')} pending ({escape(reasons)}); "
+            f"{escape(_eta(run_report))}; "
             "cowrie-enrich drain goes on with them when they are due"
         )
     say(top)
@@ -119,7 +120,8 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
     with open_enricher(reads_logs=True) as enricher:
         logs = enricher.settings.log_dir
         if logs:
-            enricher.ingest(span, progress_line)
+            with progress_shown() as progress:
+                enricher.ingest(span, progress)
             enricher.summarise_addresses(span)
         found = enricher.plan(span)
     if not found.addresses:
@@ -217,15 +219,16 @@ def _say_drained(report: DrainReport, json: bool) -> None:
         print_json(report.as_dict())
         return
     for part in report.fetched:
-        counts = ", ".join(f"{number} {status}" for status, number in sorted(part.statuses.items()))
-        out.print(
-            f"{part.service}: {part.api_calls} calls; {counts}; {escape(part.stopped_because or 'done')}"
-        )
+        counts = ", ".join(f"{number(count)} {status}" for status, count in sorted(part.statuses.items()))
+        calls = counted(part.api_calls, "call")
+        tell(f"{part.service}: {calls}; {counts}; {escape(part.stopped_because or 'done')}")
     _say_other_lists(report.run.days_of_other_lists)
-    left = f"{report.run.pending} lookups still pending"
-    out.print(
-        f"{report.run.sessions} sessions on {len(report.days)} days enriched again; {left}"
-        + (f" ({escape(_eta(report.run))})" if report.run.pending else "")
+    sessions = counted(report.run.sessions, "session")
+    written = f"{sessions} on {counted(len(report.days), 'day')} enriched again"
+    left = f"{counted(report.run.pending, 'lookup')} still pending ({escape(_eta(report.run))})"
+    tell(
+        f"{written if report.run.sessions else 'nothing new to write'}; "
+        f"{left if report.run.pending else 'no lookup is pending'}"
     )
 
 

@@ -30,7 +30,7 @@ from cowrie_enrich_dagster.enrichment.doctor import examine
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.metrics_server import serve
-from cowrie_enrich_dagster.readable import duration, instant
+from cowrie_enrich_dagster.readable import duration, instant, number
 
 
 def quota(json: JsonOption = False) -> None:
@@ -46,7 +46,7 @@ def quota(json: JsonOption = False) -> None:
         out.print(
             f"[bold]{status.service}[/bold]  {status.effective_rate:g} requests/s"
             + (f" (learned; configured {status.configured_rate:g})" if learned else "")
-            + f", backlog {entry.backlog}"
+            + f", backlog {number(entry.backlog)}"
             + _backlogs_end(entry),
             highlight=False,
         )
@@ -54,15 +54,18 @@ def quota(json: JsonOption = False) -> None:
             until = instant(status.cooldown_until)
             out.print(f"  no request before {until}: {escape(str(status.cooldown_reason))}")
         for window in status.windows:
-            left = "" if window.limit is None else f", {window.left} of {window.limit} left"
-            out.print(f"  {window.name}: {window.used} used{left}, resets {instant(window.resets_at)}")
+            left = ""
+            if window.limit is not None and window.left is not None:
+                left = f", {number(window.left)} of {number(window.limit)} left"
+            used = f"{number(window.used)} used{left}"
+            out.print(f"  {window.name}: {used}, resets {instant(window.resets_at)}")
 
 
 def _backlogs_end(entry: LedgerEntry) -> str:
     if not entry.backlog:
         return ""
     if entry.is_never:
-        return f", never done at this pace: {entry.arriving_per_day:.0f} more come in a day"
+        return f", never done at this pace: {entry.arriving_per_day:.0f} new ones come in a day"
     return f", done in {duration(entry.eta_s)}"
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from .addresses import address_scope
 from .discovery import LogFile, find_log_files
 from .file_index import FileIndex, Scan, days_touched, index_file, index_files, scan, survey
-from .ingest import DayOfPieces, PieceStream, read_pieces
-from .read_report import DayCounts, PassedOver, QuarantinedLine, ReadProgress, ReadRange, ReadReport
+from .processes import ReadingFailed
+from .read_days import DayOfPieces
+from .read_pieces import PieceStream, read_pieces
+from .read_report import DayCounts, PassedOver, QuarantinedLine, ReadRange, ReadReport
 from .sessions import Row, Session
 from .timeline import sessions_of
 
@@ -18,9 +20,9 @@ __all__ = [
     "PassedOver",
     "PieceStream",
     "QuarantinedLine",
-    "ReadProgress",
     "ReadRange",
     "ReadReport",
+    "ReadingFailed",
     "Row",
     "Scan",
     "Session",

@@ -6,10 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _EXCERPT_CHARS = 200
 _NAMED_FILES = 3
+_SUMS = (
+    *("bytes", "lines_in", "lines_parsed", "lines_quarantined"),
+    *("events", "duplicate_events", "events_of_other_days"),
+)
 
 
 class QuarantinedLine(NamedTuple):
@@ -38,17 +42,6 @@ class ReadRange(NamedTuple):
     path: str
     first_line: int
     last_line: int | None
-
-
-class ReadProgress(NamedTuple):
-    """How far a reading is; bytes are decompressed ones."""
-
-    path: str
-    files_done: int
-    files: int
-    bytes_done: int
-    bytes: int
-    events: int
 
 
 class PassedOver(NamedTuple):
@@ -106,6 +99,33 @@ class ReadReport:
     events_of_other_days: int = 0
     days: dict[date, DayCounts] = field(default_factory=dict)
     ranges: list[ReadRange] = field(default_factory=list)
+
+    def to_plain(self) -> dict[str, Any]:
+        """What was counted, as plain JSON values; what was found in the folder is not in it."""
+        days = {day.isoformat(): [counts.pieces, counts.events] for day, counts in self.days.items()}
+        sums = {name: getattr(self, name) for name in _SUMS}
+        return {**sums, "days": days, "ranges": [list(part) for part in self.ranges]}
+
+    def add(self, plain: dict[str, Any]) -> None:
+        """Count what another reading, of other parts of the same files or of other files, has counted."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + plain[name])
+        for day, counts in plain["days"].items():
+            self.days[date.fromisoformat(day)] = DayCounts(*counts)
+        self.ranges = _together([*self.ranges, *(ReadRange(*part) for part in plain["ranges"])])
+        self.files = sum(part.last_line == 0 for part in self.ranges)
+
+
+def _together(ranges: list[ReadRange]) -> list[ReadRange]:
+    """The same lines, neighbours made one."""
+    joined: list[ReadRange] = []
+    for part in sorted(set(ranges), key=lambda part: (part.path, part.first_line)):
+        before = joined[-1] if joined else None
+        if before and before.path == part.path and before.last_line == part.first_line - 1 > 0:
+            joined[-1] = part._replace(first_line=before.first_line)
+        else:
+            joined.append(part)
+    return joined
 
 
 def excerpt(raw: bytes) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date, timedelta
 
+from cowrie_enrich_dagster.vocabulary import Days
+
 from .events import Event
 from .kinds import CONNECT
 from .piece import NEVER, Piece
@@ -17,6 +19,10 @@ Key = tuple[str, str]
 Heads = Mapping[Key, Collection[str]]
 
 
+class OutOfPlace(Exception):
+    """An event lies where no event of its day should be; the message names the day."""
+
+
 class Sessioniser:
     """Gathers the events of the UTC days `first_day` to `last_day` into pieces of sessions.
 
@@ -27,23 +33,34 @@ class Sessioniser:
     """
 
     def __init__(
-        self, first_day: date, last_day: date, report: ReadReport, only: Heads | None = None
+        self,
+        first_day: date,
+        last_day: date,
+        report: ReadReport,
+        only: Heads | None = None,
+        all_days: Days | None = None,
     ) -> None:
-        """With `only` nothing is gathered but these keys, whose connects are known (see `tangled`)."""
+        """With `only` nothing is gathered but these keys, whose connects are known (see `tangled`).
+
+        `all_days` are the days that are read by anybody: an event of any other is merely counted.
+        """
         self._unfinished_from = first_day
         self._last_day = last_day
         self._report = report
         self._only = only
+        self._all_days = all_days
         self._days: dict[date, dict[Key, Piece]] = {}
 
     def add(self, event: Event) -> None:
-        """Take one event; if its day is finished or not asked for, count it."""
+        """Take one event; if its day is finished or not asked for, count it. Raises OutOfPlace."""
         sensor, session, kind, at, day, identity, fields = event
         report = self._report
         report.events += 1
         pieces = self._days.get(day)
         if pieces is None:
             if not self._unfinished_from <= day <= self._last_day:
+                if self._all_days and self._all_days.first <= day <= self._all_days.last:
+                    raise OutOfPlace(f"an event of {day} lies among those of other days")
                 report.events_of_other_days += 1
                 return
             pieces = self._days[day] = self._beforehand()

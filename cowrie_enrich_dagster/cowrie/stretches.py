@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import zip_longest
 from math import inf
@@ -16,25 +15,15 @@ from .file_index import FileIndex
 from .forms import Form
 from .joined import JoinedReader
 from .prefixes import PREFIXES
-from .read_report import QuarantinedLine, ReadRange, ReadReport, excerpt
+from .quarantine import Quarantine, Rejected
+from .read_report import QuarantinedLine, ReadRange, ReadReport
 from .reader import RecordReader
 from .sessioniser import Sessioniser
 from .wrappers import unwrap
 
 _FILE_ENDS = "the file ends inside this record: it may still be being written"
 _FILE_BREAKS_OFF = "the file breaks off inside this record"
-MAX_ROWS = 1000
-"""So many quarantined lines of a file are told one by one."""
 _NEXT_STARTS = "cut off: the next record starts before this one ends"
-
-
-@dataclass
-class _More:
-    """Lines that are no longer told one by one: the first, how many there are, and the last one's number."""
-
-    first: QuarantinedLine
-    lines: int
-    last: int
 
 
 class _Stretch(NamedTuple):
@@ -49,7 +38,7 @@ class StretchReader:
     """Reads what may be of the days `first_day` to `last_day` in one file, and gives it to `sessions`.
 
     The file stays open from the first `advance` to the last one needed. A file without any timestamp is read
-    whole, whatever the days. What is found wrong goes to `quarantine`, what is counted to `report`.
+    whole, whatever the days. What is found wrong goes to `on_reject`, what is counted to `report`.
     """
 
     def __init__(
@@ -59,21 +48,20 @@ class StretchReader:
         first_day: date,
         last_day: date,
         sessions: Sessioniser,
-        quarantine: Callable[[QuarantinedLine], None],
+        on_reject: Callable[[Rejected], None],
         report: ReadReport,
     ) -> None:
         self.name = file.name
         self._file = file
         self._index = index
         self._sessions = sessions
-        self._quarantine = quarantine
+        self._on_reject = on_reject
+        self._lines = Quarantine(file.name)
         self._report = report
         self._stretches = _stretches(index, first_day, last_day)
         self._ranges = _joined(self._stretches)
         self._blocks = self._read()
         self._position = -1.0
-        self._rows = 0
-        self._more: dict[str, _More] = {}
 
     @property
     def is_needed(self) -> bool:
@@ -128,24 +116,16 @@ class StretchReader:
             reader.end(_NEXT_STARTS)
         else:
             reader.end(_FILE_ENDS if fault is None else _FILE_BREAKS_OFF)
-        for reason, more in self._more.items():
-            if more.lines > 1:
-                reason = f"{reason} (and so {more.lines - 1} more lines, up to line {more.last})"
-            self._quarantine(more.first._replace(reason=reason))
+        for rejected in self._lines.more():
+            self._on_reject(rejected)
         if fault is not None:
             report.files_broken += 1
-            self._quarantine(QuarantinedLine(name, 0, fault, "", fault_at))
+            self._on_reject(Rejected(QuarantinedLine(name, 0, fault, "", fault_at), 1, 0))
 
     def _reject(self, line: int, offset: int, reason: str, raw: bytes) -> None:
-        if self._rows < MAX_ROWS:
-            self._rows += 1
-            self._quarantine(QuarantinedLine(self.name, line, reason, excerpt(raw), offset))
-        elif more := self._more.get(reason):
-            more.lines += 1
-            more.last = line
-        else:
-            first = QuarantinedLine(self.name, line, reason, excerpt(raw), offset)
-            self._more[reason] = _More(first, 1, line)
+        rejected = self._lines.reject(line, offset, reason, raw)
+        if rejected is not None:
+            self._on_reject(rejected)
 
     def _check_unchanged(self) -> None:
         # Rotation may have put another file in its place since, and the offsets are not for that one.

@@ -219,7 +219,7 @@ def _services(enricher: Enricher, *, limits_are_known: bool) -> Iterator[Part]:
         if name == "dshield" and enricher.is_anonymous:
             warnings.append(ANONYMOUS)
         if name == "dshield" and enricher.settings.services[name].first_cooldown < POLITE_S:
-            notes.append("its operators ask for 300 s after a bare 429: DSHIELD_FIRST_COOLDOWN=300")
+            notes.append("after a bare 429 DShield asks for a pause of 300 s: DSHIELD_FIRST_COOLDOWN=300")
         limit = enricher.source(name).limiter.snapshot() if limits_are_known else None
         if limit and limit.cooldown_until:
             until = instant(limit.cooldown_until)

@@ -6,7 +6,7 @@ import gc
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from hashlib import blake2b
@@ -20,6 +20,7 @@ from sqlalchemy import delete, func, select
 from cowrie_enrich_dagster.cowrie import (
     PassedOver,
     QuarantinedLine,
+    ReadingFailed,
     ReadRange,
     ReadReport,
     days_touched,
@@ -80,35 +81,20 @@ def _few_collections() -> Iterator[None]:
 
 
 @repeats_after_outage
-def ingest_days(database: Database, root: Path, days: Days, progress: Progress | None = None) -> IngestReport:
+def ingest_days(
+    database: Database, root: Path, days: Days, progress: Progress | None = None, workers: int = 1
+) -> IngestReport:
     """Replace what is known of `days`, and the quarantine of every line that was read for them.
 
     A day that no log file touches any more keeps its rows: deleting old logs must not delete what they said.
+    With several `workers` so many processes read, where that pays, while this one writes.
     """
-    with LogIndex(database) as index, tempfile.TemporaryFile() as spool, _few_collections():
-
-        def keep(line: QuarantinedLine) -> None:
-            spool.write(orjson.dumps(tuple(line)) + b"\n")
-
-        on_disk = set[date]().union(*days_touched(root, index).values())
-        index.save()
-        stream = read_pieces(
-            root,
-            days.first,
-            days.last,
-            index_cache=index,
-            on_quarantine=keep,
-        )
-        report = IngestReport(stream.report)
-        for of_day in stream:
-            if of_day.day not in on_disk:
-                report.kept_days.append(of_day.day)
-                continue
-            report.sessions_by_day[of_day.day] = replace_day(database, of_day, days)
-            if progress:
-                progress("logs", len(report.sessions_by_day), (days.last - days.first).days + 1)
-        _replace_quarantine(database, stream.report.ranges, spool)
-    if broken := stream.report.files_broken:
+    try:
+        report = _replace_days(database, root, days, progress, workers)
+    except ReadingFailed as problem:
+        logger.warning("%s; all is read again by one process", problem)
+        report = _replace_days(database, root, days, progress, workers=1)
+    if broken := report.read.files_broken:
         logger.warning(
             "%d log files are damaged or cut off: quarantined_lines has each as its line 0", broken
         )
@@ -119,6 +105,38 @@ def ingest_days(database: Database, root: Path, days: Days, progress: Progress |
         logger.warning("no log has %s", _named(report.empty_days))
     for passed in report.read.passed_over[:_NAMED_REASONS]:
         logger.warning("passed over: %s", passed)
+    return report
+
+
+def _replace_days(
+    database: Database, root: Path, days: Days, progress: Progress | None, workers: int
+) -> IngestReport:
+    written: list[date] = []
+    with LogIndex(database) as index, tempfile.TemporaryFile() as spool, _few_collections():
+
+        def keep(line: QuarantinedLine) -> None:
+            spool.write(orjson.dumps(tuple(line)) + b"\n")
+
+        on_disk = set[date]().union(*days_touched(root, index).values())
+        index.save()
+        stream = read_pieces(
+            root, days.first, days.last, index_cache=index, on_quarantine=keep, workers=workers
+        )
+        report = IngestReport(stream.report)
+        with closing(stream):
+            for of_day in stream:
+                if of_day.day not in on_disk:
+                    report.kept_days.append(of_day.day)
+                    continue
+                replace_day(database, of_day, days)
+                written.append(of_day.day)
+                if progress:
+                    progress("logs", len(written), (days.last - days.first).days + 1)
+        _replace_quarantine(database, stream.report.ranges, spool)
+    report.kept_days.sort()
+    # Not counted day by day: a day that is written later can complete what this one has the end of.
+    counts = sessions_by_day(database, days) if written else {}
+    report.sessions_by_day = {day: counts.get(day, 0) for day in sorted(written)}
     return report
 
 

@@ -12,7 +12,7 @@ from datetime import date, datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Date, bindparam, delete, func, literal, select, text, union_all
+from sqlalchemy import Connection, Date, bindparam, delete, literal, select, text, union_all
 
 from cowrie_enrich_dagster.cowrie import DayOfPieces, Row, Session, sessions_of
 from cowrie_enrich_dagster.cowrie.sessions import LISTS
@@ -49,8 +49,8 @@ _OTHERS = (
 )
 
 
-def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> int:
-    """Replace what is known of one day; returns how many sessions began on it.
+def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> None:
+    """Replace what is known of one day.
 
     Sessions of other days that it completes or parts are written anew, and those days noted as moved, unless
     they are among `days`, of which the caller will do what follows from `sessions` anyway.
@@ -88,8 +88,6 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> int:
             rows = [(other, now) for other in sorted(moved)]
             upsert_rows(connection, _MOVED, ["day", "moved_at"], rows, key=["day"])
         connection.execute(text("DROP TABLE met_again"))
-        count = select(func.count()).select_from(_SESSIONS).where(_SESSIONS.c.day == of_day.day)
-        return connection.execute(count).scalar_one()
 
 
 def _note_met_again(connection: Connection, keys: str, day: Any) -> None:

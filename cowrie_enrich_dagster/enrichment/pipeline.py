@@ -131,7 +131,7 @@ class Pipeline(ListKeeping):
             if days.last < keep_from:
                 return IngestReport(ReadReport())
             days = Days(keep_from, days.last)
-        report = ingest_days(self.database, root, days, progress)
+        report = ingest_days(self.database, root, days, progress, self.settings.readers)
         report.moved_days = self._follow_moved()
         for question in ask_about_nat(self.database, days):
             logger.warning("%s", question)

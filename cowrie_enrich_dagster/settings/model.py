@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 
 from cowrie_enrich_dagster.service_names import service_names
+from cowrie_enrich_dagster.settings.cores import usable_cores
 from cowrie_enrich_dagster.settings.fields import From, Frozen, Source
 from cowrie_enrich_dagster.settings.lists import PRESETS, ListSettings, PresetNames
 from cowrie_enrich_dagster.settings.values import (
@@ -31,6 +32,7 @@ from cowrie_enrich_dagster.vocabulary import WANTED_GROUPS
 DEFAULT_SERVICE_NAMES = service_names()
 
 DEFAULT_RUN_S = 300.0
+MAX_READERS = 8
 _NETWORK_FILE = "a text file with an address or CIDR network on each line (# begins a comment)"
 
 
@@ -221,6 +223,16 @@ class Settings(Frozen):
         ),
     ] = None
     """At most how many days a run of a backfill, or of the sensor, has under Dagster. None: all of them."""
+    workers: Annotated[
+        int | None,
+        Field(ge=1, le=64),
+        From(
+            env="ENRICH_WORKERS",
+            accepts="a whole number from 1 to 64",
+            unset="as many as there are cores, 8 at most",
+        ),
+    ] = None
+    """How many processes read logs, where there is enough to read that it pays. None: see `readers`."""
     keep_runs_days: Annotated[
         int,
         Field(ge=1, le=36_500),
@@ -293,6 +305,11 @@ class Settings(Frozen):
     """What the operator should know but need not fix, a line each."""
     sources: Mapping[str, Source] = Field(default={}, repr=False)
     """Where each value that is not a default came from, by dotted path such as `redis.host`."""
+
+    @property
+    def readers(self) -> int:
+        """How many processes read logs: as set, else one a core, as far as the one that writes keeps up."""
+        return self.workers or min(usable_cores(), MAX_READERS)
 
     @property
     def run_s(self) -> float:

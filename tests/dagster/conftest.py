@@ -16,6 +16,11 @@ from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
 from tests.logs import routable_ips, write_logs
 
 REPOSITORY = Path(__file__).parents[2]
+NO_COMPUTE_LOGS = """
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
 Materialise = Callable[..., ExecuteInProcessResult]
 
 
@@ -35,9 +40,12 @@ def logs(tmp_path: Path, sample_logs: Path) -> Path:
 @pytest.fixture(scope="session")
 def dagster_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DAGSTER_HOME with the project's own dagster.yaml, in which Dagster has made its storage: a copy of it
-    takes a hundredth of the time."""
+    takes a hundredth of the time.
+
+    What steps print is not kept: for that Dagster starts four processes a run, two of them with Python.
+    """
     home = tmp_path_factory.mktemp("dagster")
-    shutil.copy(REPOSITORY / "dagster.yaml", home)
+    (home / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text() + NO_COMPUTE_LOGS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
         with DagsterInstance.get() as instance:

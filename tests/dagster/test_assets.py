@@ -197,14 +197,15 @@ def test_a_long_rate_limit_defers_and_does_not_fail(
 def test_redis_is_watched_when_it_is_on(
     materialise: Materialise, environment: pytest.MonkeyPatch, redis_port: int
 ) -> None:
-    """L1 answers the enrichment step, within a millisecond a key."""
+    """L1 answers the enrichment step; how long a key takes is told, and a millisecond is too long."""
     environment.setenv("ENABLE_REDIS_CACHE", "true")
     environment.setenv("REDIS_PORT", str(redis_port))
     result = materialise("2025-11-01")
     seen = checks(result)
     assert seen["l1_reachable"].passed
-    assert seen["l1_latency"].passed
-    assert 0 < seen["l1_latency"].metadata["p50_ms"].value < 1
+    p50_ms = seen["l1_latency"].metadata["p50_ms"].value
+    assert 0 < p50_ms < 1000
+    assert seen["l1_latency"].passed is (p50_ms < 1)
     assert "| redis | 0 |" not in figures(result, "enriched_sessions")["run_hits"]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -38,6 +39,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from cowrie_enrich_dagster.defs.prune import OF_A_CHECK, OF_A_PARTITION, prune_runs
 from cowrie_enrich_dagster.storage.engine import normalise_url
+from tests.dagster.conftest import REPOSITORY
 from tests.dagster.test_jobs import run
 
 LETTERS = StaticPartitionsDefinition(["a", "b", "c", "d", "never"])
@@ -229,12 +231,16 @@ def test_the_reasons_are_counted(instance: DagsterInstance) -> None:
     assert OF_A_CHECK not in pruned.kept
 
 
-def test_nothing_of_a_run_stays_on_disk(instance: DagsterInstance, tmp_path: Path) -> None:
+def test_nothing_of_a_run_stays_on_disk(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its file of events, what its steps printed and what they handed on go with it."""
-    gone, stays = execute(instance, "letters", "a"), execute(instance, "letters", "a")
     home = tmp_path / "dagster"
-    (home / "storage" / gone).mkdir(parents=True, exist_ok=True)
-    prune_runs(instance, _tomorrow())
+    shutil.copy(REPOSITORY / "dagster.yaml", home)  # other tests do without what steps print
+    with DagsterInstance.get() as instance:
+        gone, stays = execute(instance, "letters", "a"), execute(instance, "letters", "a")
+        printed = [path for path in home.rglob("*.err") if gone in str(path)]
+        assert printed != []
+        (home / "storage" / gone).mkdir(parents=True, exist_ok=True)
+        prune_runs(instance, _tomorrow())
     assert [path for path in home.rglob("*") if gone in path.name] == []
     assert [path for path in home.rglob("*") if stays in path.name] != []
 

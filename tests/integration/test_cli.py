@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -116,8 +117,8 @@ def parts(cli: Cli, **changes: str | Path) -> dict[str, tuple[str, str]]:
 
 
 def cells(output: str, first: str) -> list[list[str]]:
-    """The rows of a printed table whose first cell is `first`."""
-    rows = [[cell.strip() for cell in line.strip("│┃").split("│")] for line in output.splitlines()]
+    """The rows of a printed table whose first cell is `first`; empty cells are left out."""
+    rows = [re.split(" {2,}", line.strip()) for line in output.splitlines()]
     return [row for row in rows if row[0] == first]
 
 
@@ -611,5 +612,5 @@ def test_the_table_of_a_run_counts_keys_and_tells_calls_once(
     assert "Keys by service and status" in shown
     rows = cells(shown, "dshield")
     assert len(rows) > 1
-    assert [row[3] for row in rows] == ["40", *[""] * (len(rows) - 1)]
-    assert cells(shown, "virustotal")[0][3] != ""
+    assert [row[3:] for row in rows] == [["40"], *[[]] * (len(rows) - 1)]
+    assert int(cells(shown, "virustotal")[0][3]) > 0

@@ -57,5 +57,5 @@ def test_a_narrow_terminal_cuts_no_path(
     path = "/srv/" + "/".join(f"folder-{n:02}" for n in range(20))
     monkeypatch.setattr(output, "out", Console(width=80, soft_wrap=True, highlight=False))
     output.print_table("Settings", ["name", "value", "from"], [("COWRIE_LOG_DIR", path, "environment")])
-    cells = [line.split("\N{BOX DRAWINGS LIGHT VERTICAL}") for line in capsys.readouterr().out.splitlines()]
-    assert "".join(row[2].strip() for row in cells if len(row) > 3) == path
+    shown = "".join(capsys.readouterr().out.split())
+    assert shown.partition("COWRIE_LOG_DIR")[2].replace("environment", "") == path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import traceback
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from cowrie_enrich_dagster.settings import (
     effective,
     load_settings,
 )
+from cowrie_enrich_dagster.settings.cores import usable_cores
 
 Loader = Callable[..., Settings]
 
@@ -119,6 +121,7 @@ VARIABLES: list[tuple[str, str, Callable[[Settings], Any], Any]] = [
     ("ENRICH_START_DAY", "2024-02-29", lambda s: s.start_day, date(2024, 2, 29)),
     ("ENRICH_EVERY_MINUTES", "0", lambda s: s.every_minutes, 0),
     ("ENRICH_DAYS_PER_RUN", "5", lambda s: s.days_per_run, 5),
+    ("ENRICH_WORKERS", "3", lambda s: s.readers, 3),
     ("ENRICH_KEEP_RUNS_DAYS", "7", lambda s: s.keep_runs_days, 7),
     ("ENRICH_KEEP_DAYS", "365", lambda s: s.keep_days, 365),
     ("ENRICH_SERVICES", "SPUR, dshield,spur,", lambda s: s.enabled_services, ("spur", "dshield")),
@@ -489,6 +492,7 @@ def test_a_bad_file_value_is_refused_even_where_the_environment_wins(
         ("ENRICH_START_DAY", "1999-12-31", "it is not from 2000-01-01 to 2100-12-31"),
         ("ENRICH_EVERY_MINUTES", "-1", "accepted: a whole number of minutes from 0 to 1440"),
         ("ENRICH_DAYS_PER_RUN", "0", "accepted: a whole number of days from 1 to 3660"),
+        ("ENRICH_WORKERS", "0", "accepted: a whole number from 1 to 64"),
         ("ENRICH_KEEP_RUNS_DAYS", "0", "accepted: a whole number of days from 1 to 36500"),
         ("ENRICH_KEEP_DAYS", "0", "accepted: a whole number of days from 1 to 36500"),
         ("ENRICH_OWN_NETWORKS", "10.0.0.0/8,10.0.0.300", "'10.0.0.300' is neither an address nor a network"),
@@ -775,3 +779,15 @@ def test_no_file_crashes_the_loader(tmp_path: Path, content: bytes) -> None:
     """Whatever sensors.toml holds, the settings can be shown, or a ConfigError has a line a problem."""
     (tmp_path / "sensors.toml").write_bytes(content)
     assert all(line.isprintable() for line in outcome({}, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [("50000 100000", 1), ("150000 100000", 2), ("max 100000", 99), ("", 99), (None, 99)]
+)
+def test_as_many_readers_as_cores_that_may_be_used(tmp_path: Path, limit: str | None, most: int) -> None:
+    """Those that the process may run on; in a container with a CPU limit no more than that is worth."""
+    cores = len(os.sched_getaffinity(0))
+    if limit is not None:
+        (tmp_path / "cpu.max").write_text(limit)
+    assert usable_cores(tmp_path / "cpu.max") == min(cores, most)
+    assert load_settings({}, cwd=tmp_path).readers == min(usable_cores(), 8)

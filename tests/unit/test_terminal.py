@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import logging
 
 import pytest
 
-from cowrie_enrich_dagster.terminal import VisibleFormatter, VisibleStream, visible
+from cowrie_enrich_dagster.terminal import VisibleStream, visible
 
 
 @pytest.mark.parametrize(
@@ -35,9 +34,3 @@ def test_a_stream_to_a_terminal_shows_lines() -> None:
         for byte in "é\x1b[1m\n\u202e,x\r\nlast\x9b".encode():
             stream.write(bytes([byte]))
     assert terminal.getvalue().decode() == "é\\x1b[1m\n\\u202e,x\r\nlast\\x9b"
-
-
-def test_log_records_are_shown() -> None:
-    """A file's name among them, and what an exception says."""
-    record = logging.LogRecord("x", logging.WARNING, "", 0, "%s is no log", ("\x1b[2J.json",), None)
-    assert VisibleFormatter("%(message)s").format(record) == "\\x1b[2J.json is no log"

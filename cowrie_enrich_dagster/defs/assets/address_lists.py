@@ -88,7 +88,7 @@ def _table(reports: list[ListReport]) -> Any:
         [
             (
                 one.list, one.says, one.status, one.entries, one.entries_before, one.came, one.went,
-                duration(one.age_s), escape(one.problem),
+                duration(one.age_s), one.problem,
             )
             for one in reports
         ],

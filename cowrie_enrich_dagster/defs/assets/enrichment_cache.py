@@ -40,7 +40,7 @@ from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
 from cowrie_enrich_dagster.lookups.ledger import LedgerEntry
 from cowrie_enrich_dagster.lookups.source import FetchReport
-from cowrie_enrich_dagster.readable import duration, percent
+from cowrie_enrich_dagster.readable import counted, duration, percent
 from cowrie_enrich_dagster.storage.tables import EnrichmentCache
 
 
@@ -112,7 +112,7 @@ def fetch(
             return Asked(plan, FetchReport(plan.service, cached=plan.cached))
         report = pipeline.ask(plan.service, days, end_of_run(context, pipeline.settings), progress)
     report.cached.update(plan.cached)
-    context.log.info("%s: %d calls, %d pending", plan.service, report.api_calls, report.pending)
+    context.log.info("%s: %s, %d pending", plan.service, counted(report.api_calls, "call"), report.pending)
     if report.stopped_because:
         context.log.warning("%s: stopped: %s", plan.service, report.stopped_because)
     return Asked(plan, report)

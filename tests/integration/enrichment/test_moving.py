@@ -199,7 +199,7 @@ def test_its_table_comes_in(open_enricher: Open, tmp_path: Path, database_url: s
     enricher = open_enricher()
     report = enricher.import_table(theirs)
     assert [path for path, _ in report.bad] == [f"ip_classification/{IP}", f"dshield/{OTHER}"]
-    assert "another address" in report.bad[1][1]
+    assert "not about this address" in report.bad[1][1]
     assert report.imported == len(RECORDS)
     check_all(enricher)
     if database_url.startswith("postgresql"):
@@ -210,7 +210,7 @@ def test_its_table_comes_in(open_enricher: Open, tmp_path: Path, database_url: s
     ("service", "key", "record", "why"),
     [
         ("dshield", IP, {"ip": {"asname": "", "ascountry": ""}}, "blank"),
-        ("dshield", OTHER, DSHIELD, "another address"),
+        ("dshield", OTHER, DSHIELD, "not about this address"),
         ("dshield", IP, {"ip": {"number": IP, "error": "limit"}}, "error"),
         ("urlhaus", IP, {"tags": ""}, "blank"),
         ("urlhaus", OTHER, {"query_status": "ok", "host": IP, "urls": []}, "not about this address"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cowrie_enrich_dagster.enrichment import Enricher, notices, webhook
+from cowrie_enrich_dagster.enrichment import Enricher, notices, notify, webhook
 from cowrie_enrich_dagster.enrichment.notices import Kind, note_report, tell_of_check
 from cowrie_enrich_dagster.simulator import Fault, Limit, Simulator, TokenBucket
 from cowrie_enrich_dagster.vocabulary import Days
@@ -121,7 +121,7 @@ def test_silence_is_told_once_until_a_session_came(
     open_enricher(COWRIE_LOG_DIR=logs, ENRICH_WEBHOOK_URL=hook.url()).run(days)
     with old.database.write() as connection:
         connection.exec_driver_sql(f"DELETE FROM sessions WHERE day >= '{days.first}'")
-    notices.tell(old)
+    notify.tell(old)
     assert len(hook.texts) == 2
 
 

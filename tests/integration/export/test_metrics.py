@@ -55,7 +55,7 @@ def test_a_complete_run_shows_in_the_metrics(open_enricher: Open) -> None:
 
 def test_a_limit_shows_as_cooldown_and_backlog(open_enricher: Open, simulator: Simulator) -> None:
     """A service that refuses: how long it is left alone and why, what waits, and until when."""
-    simulator.set_limit("dshield", Limit(rules=(TokenBucket(per_minute=1, burst=3),)))
+    simulator.set_limit("dshield", Limit(rules=(TokenBucket(per_minute=1, burst=3),), ban_s=3600))
     enricher = open_enricher(ENRICH_MAX_WAIT_SECONDS="0")
     pending = enricher.run(SAMPLE_DAYS).as_dict()["pending"]
     told = samples(enricher)

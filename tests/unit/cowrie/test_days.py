@@ -324,16 +324,6 @@ def test_days_the_wrong_way_round(tmp_path: Path) -> None:
         read_pieces(tmp_path, DAY, DAY - timedelta(days=1))
 
 
-def test_progress(long_log: Path) -> None:
-    """Progress rises to all bytes and events of the reading."""
-    seen = []
-    reading = read(long_log, START, START + timedelta(days=19), progress=seen.append)
-    assert [p.bytes_done for p in seen] == sorted(p.bytes_done for p in seen)
-    assert len(seen) > 5
-    assert (seen[-1].bytes_done, seen[-1].events) == (seen[-1].bytes, reading.report.events)
-    assert (seen[-1].files_done, seen[-1].files, seen[-1].path) == (1, 1, "cowrie.json")
-
-
 def test_sample_days_touched() -> None:
     """The days of each sample file are found, the session that crossed midnight included."""
     touched = days_touched(SAMPLES)

@@ -1,0 +1,76 @@
+"""Some log files in, the pieces of sessions of some days out, in this process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from datetime import date
+from typing import NamedTuple
+
+from cowrie_enrich_dagster.vocabulary import Days
+
+from .discovery import LogFile
+from .file_index import FileIndex
+from .quarantine import Rejected
+from .read_report import ReadReport
+from .sessioniser import Heads, Sessioniser
+from .sessions import Row
+from .stretches import StretchReader
+
+
+class DayOfPieces(NamedTuple):
+    """A UTC day and, by sensor and id, what it holds of sessions: the pieces of each id, in time order.
+
+    They are rows, which `Session.of_row` reads; gone once the next day is asked for. `sessions_of` makes
+    sessions of the pieces of all days.
+    """
+
+    day: date
+    pieces: Iterator[list[Row]]
+
+
+def read_days(
+    logs: Mapping[LogFile, FileIndex],
+    days: Days,
+    on_reject: Callable[[Rejected], None],
+    report: ReadReport,
+    all_days: Days | None = None,
+) -> Generator[DayOfPieces, None, None]:
+    """Read what these files hold of the days, and give each of the days out, in order.
+
+    Each byte is read once (but see `Sessioniser.tangled`); a day comes as soon as all there is of it is read,
+    so memory holds the sessions of about two days. What is rejected goes to `on_reject`, what is counted to
+    `report`.
+
+    Raises OutOfPlace for an event that is not of these days but of another of `all_days`, which is where it
+    would have to be read.
+    """
+    sessions = Sessioniser(days.first, days.last, report, all_days=all_days)
+    feeds = [
+        StretchReader(file, index, days.first, days.last, sessions, on_reject, report)
+        for file, index in logs.items()
+    ]
+    feeds = [feed for feed in feeds if feed.is_needed]
+    for day in days:
+        for feed in feeds:
+            deque(feed.advance(day), maxlen=0)
+        if tangled := sessions.tangled(day):
+            sessions.replace(day, _again(logs, day, tangled))
+        of_day = sessions.finish(day)
+        yield DayOfPieces(day, of_day)
+        deque(of_day, maxlen=0)  # what the caller left over must be counted, too
+
+
+def _again(logs: Mapping[LogFile, FileIndex], day: date, tangled: Heads) -> Sessioniser:
+    """What there is of the tangled keys of a day, read once more."""
+    aside = ReadReport()
+    only = Sessioniser(day, day, aside, tangled)
+    for file, index in logs.items():
+        feed = StretchReader(file, index, day, day, only, _pass, aside)
+        if feed.is_needed:
+            deque(feed.advance(day), maxlen=0)
+    return only
+
+
+def _pass(rejected: Rejected) -> None:
+    """What nobody wants to know twice."""

@@ -1,0 +1,100 @@
+"""A process that reads stretches of days for another one, until that one is gone.
+
+It gets one message for each stretch: the files in it, its days, and all days that are read. It sends
+`pieces` (a day, and the pieces of some ids; of none, when that were all), `rejected` (lines), and at the end
+of a stretch `done` with the counts, or `failed` with what went wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from cowrie_enrich_dagster.vocabulary import Days
+
+from .discovery import LogFile
+from .file_index import FileIndex
+from .frames import receive, send
+from .quarantine import Rejected
+from .read_days import read_days
+from .read_report import ReadReport
+
+_BATCH_BYTES = 128 * 1024
+_LINES_AT_ONCE = 200
+
+
+def main() -> None:
+    """Read until the other side of the pipes is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asked: it goes, and we with it
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints must not do so between two messages
+    waiting: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, waiting), daemon=True).start()
+    try:
+        while True:
+            _read(waiting.get(), answers)
+    except BrokenPipeError:
+        os._exit(0)
+
+
+def _listen(asked: BinaryIO, waiting: queue.SimpleQueue[list[Any]]) -> None:
+    """Take what is asked; end the process, whatever it is doing, when nobody is there to ask."""
+    while (message := receive(asked)) is not None:
+        waiting.put(message)
+    os._exit(0)
+
+
+def _read(message: list[Any], answers: BinaryIO) -> None:
+    files, days, all_days = message
+    rejected: list[list[Any]] = []
+    report = ReadReport()
+
+    def reject(one: Rejected) -> None:
+        rejected.append(one.to_plain())
+        if len(rejected) >= _LINES_AT_ONCE:
+            send(answers, "rejected", rejected)
+            rejected.clear()
+
+    try:
+        logs = dict(map(_log, files))
+        for of_day in read_days(logs, _days(days), reject, report, _days(all_days)):
+            for pieces in _batches(of_day.pieces):
+                send(answers, "pieces", of_day.day, orjson.Fragment(pieces))
+            send(answers, "pieces", of_day.day, [])
+        send(answers, "rejected", rejected)
+        send(answers, "done", report.to_plain())
+    except BrokenPipeError:
+        raise
+    except Exception as problem:  # noqa: BLE001 (told where it is known what to do)
+        send(answers, "failed", f"{type(problem).__name__}: {problem}")
+
+
+def _batches(pieces: Iterator[Any]) -> Iterator[bytes]:
+    """JSON lists of pieces of ids, of which each may be large."""
+    batch, size = [], 0
+    for of_id in map(orjson.dumps, pieces):
+        batch.append(of_id)
+        size += len(of_id)
+        if size >= _BATCH_BYTES:
+            yield b"[" + b",".join(batch) + b"]"
+            batch, size = [], 0
+    if batch:
+        yield b"[" + b",".join(batch) + b"]"
+
+
+def _log(plain: list[Any]) -> tuple[LogFile, FileIndex]:
+    path, name, sensor, index = plain
+    return LogFile(Path(os.fsdecode(path.encode("latin-1"))), name, sensor), FileIndex.from_dict(index)
+
+
+def _days(ends: list[str]) -> Days:
+    return Days(*map(date.fromisoformat, ends))
