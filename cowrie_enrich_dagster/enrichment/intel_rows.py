@@ -25,6 +25,9 @@ _SAID = {"tor": "is_tor", "scanner": "is_scanner"}
 """The facts that public lists tell, by what they say."""
 _LISTED = "list"
 """Where a fact comes from that the operator's own list tells."""
+IntelRow = dict[str, Any]
+"""A row of one of the tables below, by column."""
+
 TEMPORARY = MetaData()
 ADDRESS_INTEL = Table(
     "address_intel",
@@ -71,7 +74,7 @@ PASSWORD_INTEL = Table(
 
 def address_rows(
     addresses: Sequence[Key], knowledge: Sequence[Knowledge], spans: Spans
-) -> Iterator[list[Any]]:
+) -> Iterator[IntelRow]:
     """For each address a row per span of time in which the same answers and lists were the known ones."""
     for address in addresses:
         listed = spans.get(address.value, ())
@@ -101,10 +104,17 @@ def address_rows(
                     told, only = known.facts(observed), tuple(OF_ADDRESSES)
                 _merge(facts, provenance, known.name, told, only)
             _believe(facts, provenance, on_lists)  # late ones after whoever was asked at the time
-            yield [
-                address.value, start, end, address.scope.value, *facts.values(), sorted(on_lists) or None,
-                provenance, intel, known_at,
-            ]  # fmt: skip
+            yield {
+                "src_ip": address.value,
+                "valid_from": start,
+                "valid_to": end,
+                "scope": address.scope.value,
+                **facts,
+                "lists": sorted(on_lists) or None,
+                "provenance": provenance,
+                "intel": intel,
+                "known_at": known_at,
+            }
 
 
 def _is_late(name: str) -> bool:
@@ -129,7 +139,7 @@ def _merge(
             provenance[OF_ADDRESSES[fact]] = name
 
 
-def file_rows(knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:
+def file_rows(knowledge: Sequence[Knowledge]) -> Iterator[IntelRow]:
     """For each file hash a row: what the first service that has an answer says of it."""
     for key in {key.value: key for known in knowledge for key in known.keys}.values():
         intel: dict[str, Any] = {}
@@ -144,17 +154,23 @@ def file_rows(knowledge: Sequence[Knowledge]) -> Iterator[list[Any]]:
                 facts = known.facts(observed)
                 malicious, label = int(bool(facts.malicious)), facts.file_label
                 told_by = known.name
-        yield [key.value, malicious, label, told_by, intel]
+        yield {
+            "sha256": key.value,
+            "malicious": malicious,
+            "label": label,
+            "told_by": told_by,
+            "intel": intel,
+        }
 
 
-def password_rows(knowledge: Sequence[Knowledge], passwords: Iterable[str]) -> Iterator[list[Any]]:
+def password_rows(knowledge: Sequence[Knowledge], passwords: Iterable[str]) -> Iterator[IntelRow]:
     """For each of these SHA-1 digests whose prefix has an answer a row: whether it is in known breaches."""
     for sha1 in passwords if knowledge else ():
         prefix, suffix = sha1[:PREFIX_CHARS], sha1[PREFIX_CHARS:]
         for known in knowledge:
             if observed := known.latest(prefix):
                 breached = int(_breached(observed.payload, suffix))
-                yield [sha1, breached, known.name]
+                yield {"sha1": sha1, "breached": breached, "told_by": known.name}
                 break
 
 

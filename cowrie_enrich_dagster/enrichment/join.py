@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
+from cowrie_enrich_dagster.enrichment.facts import OF_ADDRESSES
 from cowrie_enrich_dagster.enrichment.intel_rows import (
     ADDRESS_INTEL,
     FILE_INTEL,
@@ -52,24 +53,7 @@ _JOIN = """
         WHERE {chosen} GROUP BY s.sensor, s.session_id, s.started_at
     )
     INSERT INTO enriched_sessions ({columns})
-    SELECT s.sensor, s.session_id, s.started_at, s.day, s.ended_at, s.duration_ms, s.protocol,
-        s.src_ip, s.src_port, s.dst_port, s.username,
-        s.login_failures, s.login_successes, s.commands, s.downloads, s.uploads,
-        s.password, s.client_version, s.hassh, s.ja4h, s.ja4,
-        s.logins, s.logins_left_out, s.command_lines, s.command_lines_left_out,
-        s.files, s.files_left_out, s.file_hashes, s.urls, s.tunnels, s.tunnels_left_out,
-        coalesce(a.scope, 'invalid'),
-        a.as_number, a.as_organization, a.country_iso_code, a.is_scanner, a.is_proxy, a.is_vpn, a.is_tor,
-        a.abuse_score, a.classification, a.reports, a.lists,
-        f.malicious, f.label, p.breached, p.novel,
-        {merged_provenance},
-        {merged_intel},
-        CASE
-            WHEN a.known_at IS NULL THEN 'unknown'
-            WHEN a.known_at < s.started_at THEN 'before'
-            WHEN a.known_at <= s.ended_at THEN 'during'
-            ELSE {days_after} || ' days after'
-        END
+    SELECT {values}
     FROM sessions AS s
     LEFT JOIN address_intel AS a
         ON a.src_ip = s.src_ip AND s.ended_at >= a.valid_from AND s.ended_at < a.valid_to
@@ -80,6 +64,40 @@ _JOIN = """
     WHERE {chosen}
     ON CONFLICT (sensor, session_id, event_start) DO UPDATE SET {update}
 """
+_OF_SESSION = {
+    "event_start": "started_at",
+    "event_end": "ended_at",
+    "event_duration_ms": "duration_ms",
+    "network_protocol": "protocol",
+    "source_ip": "src_ip",
+    "source_port": "src_port",
+    "destination_port": "dst_port",
+    "user_name": "username",
+}
+"""Columns of `enriched_sessions` that have another name in `sessions`; the others are called the same."""
+_KNOWN = {
+    "source_scope": "coalesce(a.scope, 'invalid')",
+    **{column: f"a.{fact}" for fact, column in OF_ADDRESSES.items()},
+    "source_lists": "a.lists",
+    "file_malicious": "f.malicious",
+    "file_label": "f.label",
+    "passwords_breached": "p.breached",
+    "passwords_novel": "p.novel",
+    "provenance": "{merged_provenance}",
+    "intel": "{merged_intel}",
+    "knowledge": """
+        CASE
+            WHEN a.known_at IS NULL THEN 'unknown'
+            WHEN a.known_at < s.started_at THEN 'before'
+            WHEN a.known_at <= s.ended_at THEN 'during'
+            ELSE {days_after} || ' days after'
+        END""",
+}
+"""Columns that tell what is known, each with the SQL that makes it."""
+_VALUES = {
+    column.name: _KNOWN.get(column.name) or f"s.{_OF_SESSION.get(column.name, column.name)}"
+    for column in _ENRICHED.columns
+}
 _UNGATHERED = """
     DELETE FROM touched WHERE src_ip IS NOT NULL AND src_ip NOT IN (SELECT src_ip FROM address_intel)
 """
@@ -185,17 +203,19 @@ def _write(
     ):
         connection.execute(text(f"DROP TABLE IF EXISTS {table.name}"))
         table.create(connection)
-        insert_rows(connection, table, [column.name for column in table.columns], rows)
+        names = [column.name for column in table.columns]
+        insert_rows(connection, table, names, ([row[name] for name in names] for row in rows))
     if replaced is not None:
         connection.execute(replaced)
     else:
         connection.execute(text(_UNGATHERED))
-    columns = [column.name for column in _ENRICHED.columns]
+    dialect = _DIALECT[connection.dialect.name]
     statement = _JOIN.format(
         chosen=chosen.sessions,
-        columns=", ".join(columns),
-        update=", ".join(f"{name} = excluded.{name}" for name in columns[3:]),
-        **_DIALECT[connection.dialect.name],
+        columns=", ".join(_VALUES),
+        values=", ".join(_VALUES.values()).format(**dialect),
+        update=", ".join(f"{c.name} = excluded.{c.name}" for c in _ENRICHED.columns if not c.primary_key),
+        **dialect,
     )
     connection.execute(chosen.bound(statement))
     _ended_since(connection, knowledge)

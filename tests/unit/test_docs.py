@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import grimp
 import pytest
 
 from cowrie_enrich_dagster import services
@@ -17,6 +18,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
 CONFIGURE = (DOCS / "configure.md").read_text(encoding="utf-8")
 DICTIONARY = (DOCS / "data-dictionary.md").read_text(encoding="utf-8")
+PACKAGE = "cowrie_enrich_dagster"
+KNOWN_TO_ALL = {"readable", "service_names", "terminal", "vocabulary"}
 SECTIONS = {part.partition("\n")[0]: part for part in DICTIONARY.split("\n## ")}
 
 
@@ -75,3 +78,21 @@ def test_the_architecture_names_files_that_are_there() -> None:
     assert [path for path in sorted(paths) if not (package / path).exists()] == []
     rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     assert sorted(rooms - paths) == []
+
+
+def test_the_architecture_says_of_each_room_what_it_imports() -> None:
+    """No more and no less, what everybody may know apart."""
+    graph = grimp.build_graph(PACKAGE, exclude_type_checking_imports=False, cache_dir=None)
+    rooms: dict[str, set[str]] = {}
+    for module in graph.modules - {PACKAGE}:
+        imported = {name.split(".")[1] for name in graph.find_modules_directly_imported_by(module)}
+        rooms.setdefault(module.split(".")[1], set()).update(imported)
+    told = {}
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    section = text.partition("## What each room may touch")[2]
+    for names, imports in re.findall(r"^\| (`.*?`) \| (.*?) \|", section, re.MULTILINE):
+        of_row = frozenset(re.findall(r"`(\w+)(?:\.py|/)`", names))
+        told[of_row] = set(re.findall(r"`(\w+)`", imports))
+    assert sorted(name for of_row in told for name in of_row) == sorted(rooms)
+    for of_row, imports in told.items():
+        assert imports == set().union(*(rooms[name] for name in of_row)) - of_row - KNOWN_TO_ALL, of_row
