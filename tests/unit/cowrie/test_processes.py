@@ -176,12 +176,13 @@ def test_threads_read_beside_each_other(logs: Path, none_is_left: None) -> None:
 
 
 ASKS = """
-import sys, time
+import signal, sys, time
 from datetime import date
 from pathlib import Path
 from cowrie_enrich_dagster.cowrie import read_pieces
 from cowrie_enrich_dagster.cowrie import shares
 shares.LEAST_BYTES = 1
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell started in the background
 stream = read_pieces(Path(sys.argv[1]), date(2025, 11, 1), date(2025, 11, 8), workers=2)
 next(next(stream).pieces)
 print("reads", flush=True)
