@@ -142,9 +142,9 @@ def run() -> None:
                     raise typer.Exit(1)
         with Enricher(load_settings()) as enricher:
             figures = figures_of(enricher, days)
-    out.print(f"\n{figures.totals.sessions} sessions enriched, {days}", style="bold")
+    out.print(f"\nEnriched: {days}", style="bold")
     for sentence in headline(figures):
-        out.print(sentence)
+        out.print(sentence, soft_wrap=not out.is_terminal)
     tool = Path(sys.executable).parent / "cowrie-enrich"
     out.print("\nWhere to look next:", style="bold")
     out.print("  make dev          the same in Dagster's UI: lineage, metadata, checks, backfills")

@@ -51,6 +51,10 @@ def complain(kind: str, message: str) -> None:
 class Complaints(logging.Handler):
     """Log records as complaints: whoever stands at a terminal wants neither clock nor line of code."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))  # or basicConfig gives it one with more
+
     def emit(self, record: logging.LogRecord) -> None:
         """See the class."""
         complain("error" if record.levelno >= logging.ERROR else "warning", self.format(record))
@@ -58,10 +62,7 @@ class Complaints(logging.Handler):
 
 def print_table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
     """A table with every cell escaped, numbers to the right; a dash where there is nothing."""
-    right = [
-        all(row[place] == "" or isinstance(row[place], int | None) for row in rows)
-        for place in range(len(columns))
-    ]
+    right = [all(_is_number(row[place]) for row in rows) for place in range(len(columns))]
     # Folded, not cut: a path or a sentence is of use only whole.
     table = Table(
         *(
@@ -75,6 +76,10 @@ def print_table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> 
         table.add_row(*map(_cell, row))
     out.print()
     out.print(table)
+
+
+def _is_number(value: Any) -> bool:
+    return value in ("", None) or isinstance(value, int) or str(value).endswith("%")
 
 
 def _cell(value: Any) -> str:
