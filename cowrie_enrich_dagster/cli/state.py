@@ -21,9 +21,9 @@ from cowrie_enrich_dagster.cli.app import (
 from cowrie_enrich_dagster.cli.output import (
     err,
     escape,
-    out,
     print_json,
     print_table,
+    tell,
 )
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.enrichment.doctor import examine
@@ -43,22 +43,21 @@ def quota(json: JsonOption = False) -> None:
     for entry in entries:
         status = entry.status
         learned = status.effective_rate < status.configured_rate
-        out.print(
+        tell(
             f"[bold]{status.service}[/bold]  {status.effective_rate:g} requests/s"
             + (f" (learned; configured {status.configured_rate:g})" if learned else "")
             + f", backlog {number(entry.backlog)}"
-            + _backlogs_end(entry),
-            highlight=False,
+            + _backlogs_end(entry)
         )
         if status.cooldown_until:
             until = instant(status.cooldown_until)
-            out.print(f"  no request before {until}: {escape(str(status.cooldown_reason))}")
+            tell(f"  no request before {until}: {escape(str(status.cooldown_reason))}")
         for window in status.windows:
             left = ""
             if window.limit is not None and window.left is not None:
                 left = f", {number(window.left)} of {number(window.limit)} left"
             used = f"{number(window.used)} used{left}"
-            out.print(f"  {window.name}: {used}, resets {instant(window.resets_at)}")
+            tell(f"  {window.name}: {used}, resets {instant(window.resets_at)}")
 
 
 def _backlogs_end(entry: LedgerEntry) -> str:
