@@ -45,8 +45,9 @@ soak: setup
 fuzz: setup
 	$(BIN)/python -m tests.fuzz
 
-# The newest versions that pyproject.toml allows, for Python 3.10 to 3.13 and for the image. Needs uv.
-COMPILE := uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade
+# The newest versions that pyproject.toml allows, for Python 3.10 to 3.13 and for the image. Needs uv. With their
+# extras: pip before 23.1, which Python 3.10 brings, looks for a pin of each by that name.
+COMPILE := uv pip compile --quiet --no-strip-extras --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade
 lock:
 	$(COMPILE) --universal --python-version 3.10 --all-extras pyproject.toml --output-file constraints.txt
 	$(COMPILE) --python-version 3.12 --python-platform linux --constraint constraints.txt pyproject.toml \

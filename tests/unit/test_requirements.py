@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from packaging.markers import Marker, default_environment
+from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -35,11 +35,10 @@ def pins(name: str, python: str) -> dict[str, str]:
     environment |= {"python_full_version": python, "implementation_name": "cpython", "extra": ""}
     found = {}
     for line in re.sub(r"\s*\\\n\s*--hash=\S+", "", FILES[name]).splitlines():
-        pin, _, marker = line.partition(" ; ")
-        if not marker or Marker(marker).evaluate(environment):
-            distribution, version = pin.strip().split("==")
-            assert distribution not in found
-            found[distribution] = version
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate(environment):
+            assert pin.name not in found
+            found[pin.name] = str(pin.specifier).removeprefix("==")
     return found
 
 
