@@ -57,8 +57,9 @@ class DayScanner:
         self.segments = list(segments)
         self.length = offset
         self.record = record
-        self._line = line  # the line number at the start of the buffer
         self._buffer = b""
+        self._counted = 0  # so many bytes of the buffer have their lines counted
+        self._line = line  # the line number there
         self._stamped = False  # whether the current record's part before the buffer holds a stamp
         self._day: date | None = None
         self._pattern = re.compile(self._before_value + self._after_value)
@@ -79,34 +80,36 @@ class DayScanner:
         """Look at the stamps that begin in the first `limit` bytes of the buffer, and drop those bytes."""
         if limit <= 0:
             return
-        buffer = self._buffer
-        base = self.length - len(buffer)
-        counted, line = 0, self._line  # `line` is the line number at `counted`
-        key, start_of_record = self._key, self._start
-
-        def note_record_before(end: int) -> None:
-            nonlocal counted, line
-            newline = -1 if start_of_record is None else buffer.rfind(start_of_record, counted, end)
-            if newline >= 0:
-                line += buffer.count(b"\n", counted, newline + 1)
-                counted = newline + 1
-                self.record = (base + counted, line)
-
-        def is_stamped_before(end: int) -> bool:
-            start = self.record[0] - base
-            return (start < 0 and self._stamped) or buffer.find(key, max(0, start), end) >= 0
-
         position = 0
-        while (match := self._pattern.search(buffer, position)) and match.start() < limit:
+        while (match := self._pattern.search(self._buffer, position)) and match.start() < limit:
             position = match.end()
             day = _utc_day(match[1])
             if day is not None and day != self._day:
-                note_record_before(match.start())
-                self._begin(day, shared=is_stamped_before(match.start()))
-        note_record_before(limit + len(start_of_record or b"\n") - 1)
-        self._stamped = is_stamped_before(limit + len(key) - 1)
-        self._line = line + buffer.count(b"\n", counted, limit)
-        self._buffer = buffer[limit:]
+                self._note_record_before(match.start())
+                self._begin(day, shared=self._is_stamped_before(match.start()))
+        self._note_record_before(limit + len(self._start or b"\n") - 1)
+        self._stamped = self._is_stamped_before(limit + len(self._key) - 1)
+        self._line += self._buffer.count(b"\n", self._counted, limit)
+        self._counted = 0
+        self._buffer = self._buffer[limit:]
+
+    def _note_record_before(self, end: int) -> None:
+        """Take note of the last record that begins before this byte of the buffer."""
+        newline = -1 if self._start is None else self._buffer.rfind(self._start, self._counted, end)
+        if newline >= 0:
+            self._line += self._buffer.count(b"\n", self._counted, newline + 1)
+            self._counted = newline + 1
+            self.record = (self._base + self._counted, self._line)
+
+    def _is_stamped_before(self, end: int) -> bool:
+        """Whether the current record has a stamp before this byte of the buffer."""
+        start = self.record[0] - self._base
+        return (start < 0 and self._stamped) or self._buffer.find(self._key, max(0, start), end) >= 0
+
+    @property
+    def _base(self) -> int:
+        """The byte of the file at which the buffer begins."""
+        return self.length - len(self._buffer)
 
     def _begin(self, day: date, *, shared: bool) -> None:
         """Start a segment of `day` at the current record; if `shared`, that is of the day before, too."""
