@@ -109,12 +109,14 @@ class LookupQueue(Claiming):
     def _rise(self) -> str:
         """Open rows whose key is worth more, or was seen later, than it was when they were opened."""
         greater = self._greater
+        # Materialized: else SQLite reads the keys anew for every row of the service.
         return f"""
+            WITH wanted AS MATERIALIZED ({self._wanted})
             UPDATE lookups
             SET priority = {greater}(lookups.priority, wanted.priority),
                 value_class = {greater}(lookups.value_class, wanted.priority / {CLASS_STEP}),
                 last_day = {greater}(lookups.last_day, wanted.last_day)
-            FROM ({self._wanted}) AS wanted
+            FROM wanted
             WHERE lookups.service = :service AND lookups.key = wanted.key
               AND lookups.next_attempt_at IS NOT NULL
               AND (wanted.priority > lookups.priority OR wanted.last_day > lookups.last_day)
