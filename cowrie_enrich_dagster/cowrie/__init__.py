@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .addresses import address_scope
+from .day_reading import DayReading
 from .discovery import LogFile, find_log_files
 from .file_index import FileIndex, Scan, days_touched, index_file, index_files, scan, survey
 from .processes import ReadingFailed
 from .read_days import DayOfPieces
-from .read_pieces import PieceStream, read_pieces
+from .read_pieces import DayReadOn, PieceStream, read_on, read_pieces
 from .read_report import DayCounts, PassedOver, QuarantinedLine, ReadRange, ReadReport
 from .sessions import Row, Session
 from .timeline import sessions_of
@@ -15,6 +16,8 @@ from .timeline import sessions_of
 __all__ = [
     "DayCounts",
     "DayOfPieces",
+    "DayReadOn",
+    "DayReading",
     "FileIndex",
     "LogFile",
     "PassedOver",
@@ -31,6 +34,7 @@ __all__ = [
     "find_log_files",
     "index_file",
     "index_files",
+    "read_on",
     "read_pieces",
     "scan",
     "sessions_of",

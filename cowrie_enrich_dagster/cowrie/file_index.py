@@ -57,6 +57,11 @@ class FileIndex:
         """The index of a file that is passed over."""
         return cls(size, mtime_ns, inode, 0, (), None, (0, 1), "", Form(), reason)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether a file that has not changed since need not be looked at again."""
+        return self.mtime_ns != _UNSETTLED
+
     def is_of(self, stat: os.stat_result) -> bool:
         """Whether the file has not changed since."""
         return (self.size, self.mtime_ns, self.inode) == (stat.st_size, stat.st_mtime_ns, stat.st_ino)

@@ -37,17 +37,17 @@ class Rejected(NamedTuple):
 
 
 class Quarantine:
-    """What a reading of one file rejects, in the file's order."""
+    """What a reading of one file rejects, in the file's order; `rows` are told one by one."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, rows: int = 0) -> None:
         self._path = path
-        self._rows = 0
+        self.rows = rows
         self._more: dict[str, Rejected] = {}
 
     def reject(self, line: int, offset: int, reason: str, raw: bytes) -> Rejected | None:
         """Take note of a line; it comes back if it is one of the first, else with others from `more`."""
-        if self._rows < MAX_ROWS:
-            self._rows += 1
+        if self.rows < MAX_ROWS:
+            self.rows += 1
             return Rejected(QuarantinedLine(self._path, line, reason, excerpt(raw), offset), 1, line)
         if known := self._more.get(reason):
             self._more[reason] = Rejected(known.first, known.lines + 1, line)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from cowrie_enrich_dagster.vocabulary import Days
 
+from .day_reading import DayKeeper
 from .discovery import LogFile
 from .file_index import FileIndex
 from .quarantine import Rejected
@@ -35,6 +36,7 @@ def read_days(
     on_reject: Callable[[Rejected], None],
     report: ReadReport,
     all_days: Days | None = None,
+    keep: DayKeeper | None = None,
 ) -> Generator[DayOfPieces, None, None]:
     """Read what these files hold of the days, and give each of the days out, in order.
 
@@ -42,12 +44,15 @@ def read_days(
     so memory holds the sessions of about two days. What is rejected goes to `on_reject`, what is counted to
     `report`.
 
+    Of a single day `keep` keeps what it takes to read on.
+
     Raises OutOfPlace for an event that is not of these days but of another of `all_days`, which is where it
     would have to be read.
     """
     sessions = Sessioniser(days.first, days.last, report, all_days=all_days)
+    identify = keep.identify if keep else hash
     feeds = [
-        StretchReader(file, index, days.first, days.last, sessions, on_reject, report)
+        StretchReader(file, index, days.first, days.last, sessions, on_reject, report, identify=identify)
         for file, index in logs.items()
     ]
     feeds = [feed for feed in feeds if feed.is_needed]
@@ -56,6 +61,8 @@ def read_days(
             deque(feed.advance(day), maxlen=0)
         if tangled := sessions.tangled(day):
             sessions.replace(day, _again(logs, day, tangled))
+        elif keep:
+            keep.reading = keep.read(feeds, sessions.pieces(day), report)
         of_day = sessions.finish(day)
         yield DayOfPieces(day, of_day)
         deque(of_day, maxlen=0)  # what the caller left over must be counted, too

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, MutableMapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cowrie_enrich_dagster.vocabulary import Days
 
-from .file_index import index_files
+from .day_reading import DayKeeper, DayReading
+from .discovery import LogFile
+from .file_index import FileIndex, index_files
+from .piece import Piece
 from .processes import read_by_processes
 from .quarantine import Rejected
 from .read_days import DayOfPieces, read_days
 from .read_report import QuarantinedLine, ReadReport, passed_over
+from .sessioniser import Key, Sessioniser
+from .sessions import Row
 from .shares import shares
+from .stretches import StretchReader
 
 
 class PieceStream(Iterator[DayOfPieces]):
     """Every day of a reading, also those without any; `report` is final after the last."""
 
-    def __init__(self, days: Generator[DayOfPieces, None, None], report: ReadReport) -> None:
+    def __init__(
+        self,
+        days: Generator[DayOfPieces, None, None],
+        report: ReadReport,
+        keeper: DayKeeper | None = None,
+    ) -> None:
         self._days = days
+        self._keeper = keeper
         self.report = report
+
+    @property
+    def reading(self) -> DayReading | None:
+        """What it takes to read on, if a single day was asked for and has come; None: it is read whole."""
+        return self._keeper.reading if self._keeper else None
 
     def __next__(self) -> DayOfPieces:
         return next(self._days)
@@ -57,19 +75,94 @@ def read_pieces(
     """
     if first_day > last_day:
         raise ValueError(f"the first day, {first_day}, is after the last, {last_day}")
-    days, report = Days(first_day, last_day), ReadReport()
-    indexes = index_files(root, index_cache)
-    logs = {file: index for file, index in indexes.items() if index.passed_over is None}
-    report.files_found = len(logs)
-    report.passed_over = passed_over(
-        (file.name, index.passed_over) for file, index in indexes.items() if index.passed_over is not None
-    )
+    days = Days(first_day, last_day)
+    report = ReadReport()
+    logs = logs_in(root, report, index_cache)
 
     def reject(rejected: Rejected) -> None:
         if on_quarantine is not None:
             on_quarantine(rejected.told())
 
     stretches = shares(logs.values(), days, workers)
-    if len(stretches) == 1:
-        return PieceStream(read_days(logs, days, reject, report), report)
-    return PieceStream(read_by_processes(logs, stretches, workers, reject, report), report)
+    if len(stretches) > 1:
+        return PieceStream(read_by_processes(logs, stretches, workers, reject, report), report)
+    keeper = DayKeeper(first_day, logs) if first_day == last_day else None
+    return PieceStream(read_days(logs, days, reject, report, keep=keeper), report, keeper)
+
+
+class DayReadOn(NamedTuple):
+    """What a day has come to hold: the pieces of each id that has new ones, as in `DayOfPieces`.
+
+    `new` are the ids that were not among the sessions which may go on. `reading` is for the next time.
+    """
+
+    pieces: list[list[Row]]
+    new: list[Key]
+    reading: DayReading | None
+    report: ReadReport
+
+
+def read_on(
+    root: Path,
+    day: date,
+    known: DayReading,
+    *,
+    index_cache: MutableMapping[str, dict[str, Any]] | None = None,
+    on_quarantine: Callable[[QuarantinedLine], None] | None = None,
+) -> DayReadOn | None:
+    """Read what has come since the day was read; None if it has to be read whole.
+
+    That is when a file of it was replaced, cut off, renamed or taken away, cannot be read on, or when a
+    connect came after events on either side of it. It has to be, too, if the day had one of the `new` ids.
+
+    What comes of it is what reading the whole day would give; `report` counts what was read now. `known` is
+    used up.
+    """
+    report = ReadReport()
+    logs = logs_in(root, report, index_cache)
+    rests = {file: known.rest(file, index, day) for file, index in logs.items()}
+    if None in rests.values() or known.files.keys() - {file.name for file in logs}:
+        return None
+
+    def reject(rejected: Rejected) -> None:
+        if on_quarantine is not None:
+            on_quarantine(rejected.told())
+
+    before = {key: _events(piece) for key, piece in known.sessions.items()}
+    keeper = DayKeeper(day, logs, known)
+    sessions = Sessioniser(day, day, report, known=known.sessions)
+    feeds = [
+        StretchReader(
+            file, logs[file], day, day, sessions, reject, report,
+            stretches=rest, rejected=known.rejected(file), identify=keeper.identify,
+        )
+        for file, rest in rests.items() if rest
+    ]  # fmt: skip
+    for feed in feeds:
+        deque(feed.advance(day), maxlen=0)
+    if sessions.tangled(day):
+        return None
+    pieces = sessions.pieces(day)
+    reading = keeper.read(feeds, pieces, report)
+    for key, events in before.items():
+        if _events(pieces[key]) == events:
+            del pieces[key]
+    new = [key for key in pieces if key not in before]
+    return DayReadOn(list(sessions.finish(day)), new, reading, report)
+
+
+def _events(piece: Piece) -> int:
+    return sum(part.event_count for part in piece.all())
+
+
+def logs_in(
+    root: Path, report: ReadReport, index_cache: MutableMapping[str, dict[str, Any]] | None = None
+) -> dict[LogFile, FileIndex]:
+    """The logs under `root`; how many they are, and what is passed over, goes to `report`."""
+    indexes = index_files(root, index_cache)
+    logs = {file: index for file, index in indexes.items() if index.passed_over is None}
+    report.files_found = len(logs)
+    report.passed_over = passed_over(
+        (file.name, index.passed_over) for file, index in indexes.items() if index.passed_over is not None
+    )
+    return logs

@@ -100,16 +100,23 @@ class ReadReport:
     days: dict[date, DayCounts] = field(default_factory=dict)
     ranges: list[ReadRange] = field(default_factory=list)
 
+    def sums(self) -> dict[str, int]:
+        """What was counted of all files, by name."""
+        return {name: getattr(self, name) for name in _SUMS}
+
+    def count(self, sums: dict[str, int]) -> None:
+        """Add what another reading has counted of all files."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + sums[name])
+
     def to_plain(self) -> dict[str, Any]:
         """What was counted, as plain JSON values; what was found in the folder is not in it."""
         days = {day.isoformat(): [counts.pieces, counts.events] for day, counts in self.days.items()}
-        sums = {name: getattr(self, name) for name in _SUMS}
-        return {**sums, "days": days, "ranges": [list(part) for part in self.ranges]}
+        return {**self.sums(), "days": days, "ranges": [list(part) for part in self.ranges]}
 
     def add(self, plain: dict[str, Any]) -> None:
         """Count what another reading, of other parts of the same files or of other files, has counted."""
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + plain[name])
+        self.count(plain)
         for day, counts in plain["days"].items():
             self.days[date.fromisoformat(day)] = DayCounts(*counts)
         self.ranges = _together([*self.ranges, *(ReadRange(*part) for part in plain["ranges"])])

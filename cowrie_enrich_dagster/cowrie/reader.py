@@ -74,6 +74,13 @@ class RecordReader:
         self._line = line
         self._offset = offset
 
+    @property
+    def unfinished(self) -> tuple[int, int]:
+        """The byte, and the line that begins there, from which on nothing is read yet."""
+        if self._record:
+            return self._record[0].offset, self._record[0].number
+        return self._offset, self._line
+
     def feed(self, block: bytes) -> None:
         """Read the next bytes."""
         last = block.rfind(b"\n")

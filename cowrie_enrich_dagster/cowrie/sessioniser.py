@@ -39,17 +39,19 @@ class Sessioniser:
         report: ReadReport,
         only: Heads | None = None,
         all_days: Days | None = None,
+        known: Mapping[Key, Piece] | None = None,
     ) -> None:
         """With `only` nothing is gathered but these keys, whose connects are known (see `tangled`).
 
-        `all_days` are the days that are read by anybody: an event of any other is merely counted.
+        `all_days` are the days that are read by anybody: an event of any other is merely counted. `known` are
+        pieces of the first day, which events are added to.
         """
         self._unfinished_from = first_day
         self._last_day = last_day
         self._report = report
         self._only = only
         self._all_days = all_days
-        self._days: dict[date, dict[Key, Piece]] = {}
+        self._days: dict[date, dict[Key, Piece]] = {first_day: dict(known)} if known else {}
 
     def add(self, event: Event) -> None:
         """Take one event; if its day is finished or not asked for, count it. Raises OutOfPlace."""
@@ -82,11 +84,15 @@ class Sessioniser:
         A connect came after events that were on either side of it. That takes a log which is out of order,
         and an id used again.
         """
-        return {key: known.heads for key, known in self._days.get(day, {}).items() if known.is_tangled}
+        return {key: known.heads for key, known in self.pieces(day).items() if known.is_tangled}
 
     def replace(self, day: date, other: Sessioniser) -> None:
         """Put what another one has gathered of the day in the place of what this one has."""
-        self._days[day].update(other._days.get(day, {}))
+        self._days[day].update(other.pieces(day))
+
+    def pieces(self, day: date) -> dict[Key, Piece]:
+        """What is gathered of the day so far, the pieces themselves."""
+        return self._days.get(day, {})
 
     def finish(self, day: date) -> Iterator[list[Row]]:
         """Yield the pieces of each key of the day, in order, by sensor and id, as rows (see `Session.row`).

@@ -8,9 +8,9 @@ from itertools import zip_longest
 from math import inf
 from typing import Any, NamedTuple
 
-from .blocks import FileFault, read_blocks
+from .blocks import FileFault, is_compressed, read_blocks
 from .discovery import LogFile
-from .events import parse_event
+from .events import Identify, parse_event
 from .file_index import FileIndex
 from .forms import Form
 from .joined import JoinedReader
@@ -26,7 +26,9 @@ _FILE_BREAKS_OFF = "the file breaks off inside this record"
 _NEXT_STARTS = "cut off: the next record starts before this one ends"
 
 
-class _Stretch(NamedTuple):
+class Stretch(NamedTuple):
+    """Bytes of a file, from where line `first_line` begins, and the first day that they may be of."""
+
     first_day: date
     start: int
     end: int
@@ -34,11 +36,24 @@ class _Stretch(NamedTuple):
     last_line: int | None
 
 
+class Reached(NamedTuple):
+    """Where a reading of a file ended: byte and line, and how many lines it had rejected.
+
+    `unfinished` is what was counted of the bytes after that, where a record begins that may go on.
+    """
+
+    offset: int
+    line: int
+    rejected: int
+    unfinished: dict[str, int]
+
+
 class StretchReader:
     """Reads what may be of the days `first_day` to `last_day` in one file, and gives it to `sessions`.
 
     The file stays open from the first `advance` to the last one needed. A file without any timestamp is read
     whole, whatever the days. What is found wrong goes to `on_reject`, what is counted to `report`.
+    `reached` is known at the end; None: it cannot be read on.
     """
 
     def __init__(
@@ -50,15 +65,22 @@ class StretchReader:
         sessions: Sessioniser,
         on_reject: Callable[[Rejected], None],
         report: ReadReport,
+        *,
+        stretches: list[Stretch] | None = None,
+        rejected: int = 0,
+        identify: Identify = hash,
     ) -> None:
+        """With `stretches` nothing else of the file is read, of which `rejected` lines are known already."""
+        self.reached: Reached | None = None
         self.name = file.name
         self._file = file
         self._index = index
         self._sessions = sessions
         self._on_reject = on_reject
-        self._lines = Quarantine(file.name)
+        self._lines = Quarantine(file.name, rejected)
         self._report = report
-        self._stretches = _stretches(index, first_day, last_day)
+        self._identify = identify
+        self._stretches = stretches_of(index, first_day, last_day) if stretches is None else stretches
         self._ranges = _joined(self._stretches)
         self._blocks = self._read()
         self._position = -1.0
@@ -90,10 +112,10 @@ class StretchReader:
         report.files += 1
         report.ranges.append(ReadRange(name, 0, 0))
         report.ranges.extend(ReadRange(name, part.first_line, part.last_line) for part in self._ranges)
-        add, sensor = self._sessions.add, self._file.sensor
+        add, sensor, identify = self._sessions.add, self._file.sensor, self._identify
 
         def take(record: Any) -> None:
-            add(parse_event(record, sensor))
+            add(parse_event(record, sensor, identify))
 
         reader = reader_of(self._index.form, take, self._reject, report)
         lines = {stretch.start: stretch.first_line for stretch in self._stretches}
@@ -112,15 +134,27 @@ class StretchReader:
                 yield position
         except FileFault as error:
             fault, fault_at = str(error), max(position, 0)
+        reached, before = self._reached(reader), report.sums()
         if self._ranges[-1].last_line is not None:
             reader.end(_NEXT_STARTS)
         else:
             reader.end(_FILE_ENDS if fault is None else _FILE_BREAKS_OFF)
         for rejected in self._lines.more():
             self._on_reject(rejected)
+            reached = None
         if fault is not None:
             report.files_broken += 1
             self._on_reject(Rejected(QuarantinedLine(name, 0, fault, "", fault_at), 1, 0))
+        elif reached is not None:
+            reached.unfinished.update({n: number - before[n] for n, number in report.sums().items()})
+            reached.unfinished["bytes"] = position - reached.offset
+            if not reached.unfinished["events"]:  # else what it begins with was a whole record
+                self.reached = reached
+
+    def _reached(self, reader: RecordReader | JoinedReader) -> Reached | None:
+        if not isinstance(reader, RecordReader) or is_compressed(self._file.path) or not self._index.segments:
+            return None
+        return Reached(*reader.unfinished, self._lines.rows, {})
 
     def _reject(self, line: int, offset: int, reason: str, raw: bytes) -> None:
         rejected = self._lines.reject(line, offset, reason, raw)
@@ -154,21 +188,22 @@ def reader_of(
     return RecordReader(taker, quarantine, report, PREFIXES.get(form.prefix), salvage=form.sure)
 
 
-def _stretches(index: FileIndex, first_day: date, last_day: date) -> list[_Stretch]:
+def stretches_of(index: FileIndex, first_day: date, last_day: date) -> list[Stretch]:
+    """The stretches of a file that may be of these days; of a file without dates all of it."""
     if not index.segments:
-        return [_Stretch(first_day, 0, index.length, 1, None)]
+        return [Stretch(first_day, 0, index.length, 1, None)]
     stretches = []
     for segment, following in zip_longest(index.segments, index.segments[1:]):
         if segment.first_day <= last_day and segment.last_day >= first_day:
             end = index.length if following is None else following.offset
             last_line = None if following is None else following.line - 1
-            stretches.append(_Stretch(segment.first_day, segment.offset, end, segment.line, last_line))
+            stretches.append(Stretch(segment.first_day, segment.offset, end, segment.line, last_line))
     return stretches
 
 
-def _joined(stretches: list[_Stretch]) -> list[_Stretch]:
+def _joined(stretches: list[Stretch]) -> list[Stretch]:
     """The same with neighbours made one."""
-    joined: list[_Stretch] = []
+    joined: list[Stretch] = []
     for stretch in stretches:
         if joined and joined[-1].end == stretch.start:
             joined[-1] = joined[-1]._replace(end=stretch.end, last_line=stretch.last_line)

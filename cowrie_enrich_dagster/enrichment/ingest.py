@@ -6,7 +6,7 @@ import gc
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from hashlib import blake2b
@@ -15,22 +15,25 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
-from sqlalchemy import delete, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from cowrie_enrich_dagster.cowrie import (
     PassedOver,
+    PieceStream,
     QuarantinedLine,
     ReadingFailed,
     ReadRange,
     ReadReport,
     days_touched,
+    read_on,
     read_pieces,
     scan,
     survey,
 )
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
+from cowrie_enrich_dagster.enrichment.growing import Overtaken, keep_reading, known_reading
 from cowrie_enrich_dagster.enrichment.log_index import LogIndex
-from cowrie_enrich_dagster.enrichment.pieces import replace_day
+from cowrie_enrich_dagster.enrichment.pieces import add_to_day, day_has, replace_day
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
@@ -51,10 +54,12 @@ class IngestReport:
     """What was read, the sessions written by day, and the days left alone because no log file has them.
 
     Of these `empty_days` have no rows of an earlier reading either. `moved_days` are other days of which a
-    session was completed, parted or moved by what was read.
+    session was completed, parted or moved by what was read. `whole` counts what was `read` now and, of a day
+    that was read on, what was before: all that its sessions rest on.
     """
 
     read: ReadReport
+    whole: ReadReport
     sessions_by_day: dict[date, int] = field(default_factory=dict)
     kept_days: list[date] = field(default_factory=list)
     empty_days: list[date] = field(default_factory=list)
@@ -87,10 +92,12 @@ def ingest_days(
     """Replace what is known of `days`, and the quarantine of every line that was read for them.
 
     A day that no log file touches any more keeps its rows: deleting old logs must not delete what they said.
-    With several `workers` so many processes read, where that pays, while this one writes.
+    With several `workers` so many processes read, where that pays, while this one writes. A day that was read
+    alone before, and merely grew, is read on from there; the rows are those of reading it whole.
     """
+    report = _add_to_day(database, root, days.first) if days.first == days.last else None
     try:
-        report = _replace_days(database, root, days, progress, workers)
+        report = report or _replace_days(database, root, days, progress, workers)
     except ReadingFailed as problem:
         logger.warning("%s; all is read again by one process", problem)
         report = _replace_days(database, root, days, progress, workers=1)
@@ -112,32 +119,82 @@ def _replace_days(
     database: Database, root: Path, days: Days, progress: Progress | None, workers: int
 ) -> IngestReport:
     written: list[date] = []
-    with LogIndex(database) as index, tempfile.TemporaryFile() as spool, _few_collections():
-
-        def keep(line: QuarantinedLine) -> None:
-            spool.write(orjson.dumps(tuple(line)) + b"\n")
-
+    tokens: dict[date, str] = {}
+    with LogIndex(database) as index, tempfile.TemporaryFile() as file, _few_collections():
+        spool = _Spool(file)
         on_disk = set[date]().union(*days_touched(root, index).values())
         index.save()
         stream = read_pieces(
-            root, days.first, days.last, index_cache=index, on_quarantine=keep, workers=workers
+            root, days.first, days.last, index_cache=index, on_quarantine=spool.keep, workers=workers
         )
-        report = IngestReport(stream.report)
+        report = IngestReport(stream.report, stream.report)
         with closing(stream):
             for of_day in stream:
                 if of_day.day not in on_disk:
                     report.kept_days.append(of_day.day)
                     continue
-                replace_day(database, of_day, days)
+                tokens[of_day.day] = replace_day(database, of_day, days)
                 written.append(of_day.day)
                 if progress:
                     progress("logs", len(written), (days.last - days.first).days + 1)
-        _replace_quarantine(database, stream.report.ranges, spool)
+        _end_reading(database, days.first, tokens.get(days.first), stream, spool)
     report.kept_days.sort()
     # Not counted day by day: a day that is written later can complete what this one has the end of.
     counts = sessions_by_day(database, days) if written else {}
     report.sessions_by_day = {day: counts.get(day, 0) for day in sorted(written)}
     return report
+
+
+@survives_outage
+def _end_reading(
+    database: Database, day: date, token: str | None, stream: PieceStream, spool: _Spool
+) -> None:
+    """Write down what could not be read and, of a single day, how far that was read."""
+    with database.write() as connection:
+        _replace_quarantine(connection, stream.report.ranges, spool)
+        if token is not None and stream.reading is not None:
+            with suppress(Overtaken):
+                keep_reading(connection, day, token, stream.reading)
+
+
+def _add_to_day(database: Database, root: Path, day: date) -> IngestReport | None:
+    """Read what has come to a day since it was read; None if it has to be read whole."""
+    known = known_reading(database, day)
+    if known is None:
+        return None
+    with LogIndex(database) as index, tempfile.TemporaryFile() as file:
+        spool = _Spool(file)
+        before = dict(known.reading.counts)
+        more = read_on(root, day, known.reading, index_cache=index, on_quarantine=spool.keep)
+        if more is None or (more.new and day_has(database, day, more.new)):
+            return None
+
+        def then(connection: Connection) -> None:
+            keep_reading(connection, day, known.token, more.reading)
+            _replace_quarantine(connection, more.report.ranges, spool)
+
+        try:
+            add_to_day(database, day, more.pieces, then)
+        except Overtaken:
+            return None
+    whole = ReadReport(files_found=more.report.files_found, passed_over=more.report.passed_over)
+    whole.count(before)
+    whole.count(more.report.sums())
+    return IngestReport(more.report, whole, {day: sessions_by_day(database, Days(day, day)).get(day, 0)})
+
+
+class _Spool:
+    """Lines for `quarantined_lines`, on the disk until it is known that all was read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def keep(self, line: QuarantinedLine) -> None:
+        self._file.write(orjson.dumps(tuple(line)) + b"\n")
+
+    def rows(self) -> Iterator[list[Any]]:
+        self._file.seek(0)
+        return map(orjson.loads, self._file)
 
 
 def survey_logs(database: Database | None, root: Path) -> tuple[int, list[PassedOver]]:
@@ -215,17 +272,13 @@ def _mark(places: list[Any]) -> str:
     return blake2b(orjson.dumps(places), digest_size=8).hexdigest()
 
 
-@survives_outage
-def _replace_quarantine(database: Database, ranges: list[ReadRange], spool: IO[bytes]) -> None:
-    columns = list(QuarantinedLine._fields)
-    spool.seek(0)
-    with database.write() as connection:
-        for path, first, last in ranges:
-            lines = _QUARANTINE.c.line >= first
-            if last is not None:
-                lines &= _QUARANTINE.c.line <= last
-            connection.execute(delete(_QUARANTINE).where(_QUARANTINE.c.path == path, lines))
-        insert_rows(connection, _QUARANTINE, columns, map(orjson.loads, spool))
+def _replace_quarantine(connection: Connection, ranges: list[ReadRange], spool: _Spool) -> None:
+    for path, first, last in ranges:
+        lines = _QUARANTINE.c.line >= first
+        if last is not None:
+            lines &= _QUARANTINE.c.line <= last
+        connection.execute(delete(_QUARANTINE).where(_QUARANTINE.c.path == path, lines))
+    insert_rows(connection, _QUARANTINE, list(QuarantinedLine._fields), spool.rows())
 
 
 def sessions_by_day(database: Database, days: Days) -> dict[date, int]:

@@ -7,18 +7,33 @@ one piece, and their row is all there is of them. Where a session has several, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Date, bindparam, delete, literal, select, text, union_all
+from sqlalchemy import (
+    Column,
+    Connection,
+    Date,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    literal,
+    select,
+    text,
+    union_all,
+)
 
 from cowrie_enrich_dagster.cowrie import DayOfPieces, Row, Session, sessions_of
 from cowrie_enrich_dagster.cowrie.sessions import LISTS
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
+from cowrie_enrich_dagster.enrichment.growing import begin_reading
 from cowrie_enrich_dagster.storage.bulk import insert_plain_rows, insert_rows, upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import (
     MovedDay,
@@ -33,6 +48,13 @@ _SESSIONS, _PIECES, _MOVED = table_of(SessionRecord), table_of(SessionPiece), ta
 _COLUMNS = Session._fields
 _KEYS = "sensor, session_id"
 _ROWS_AT_ONCE = 1_000
+_MET_AGAIN = Table(
+    "met_again", MetaData(),
+    Column("sensor", Text, primary_key=True), Column("session_id", Text, primary_key=True),
+    prefixes=["TEMPORARY"],
+)  # fmt: skip
+"""The ids whose sessions are made anew of all their pieces."""
+_IS_MET_AGAIN = f"({_KEYS}) IN (SELECT {_KEYS} FROM met_again)"
 _OTHERS = (
     # What stood in several pieces before, or does now.
     f"SELECT {_KEYS} FROM session_pieces WHERE day = :day",
@@ -49,8 +71,8 @@ _OTHERS = (
 )
 
 
-def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> None:
-    """Replace what is known of one day.
+def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> str:
+    """Replace what is known of one day; the token of its reading comes back (see `growing`).
 
     Sessions of other days that it completes or parts are written anew, and those days noted as moved, unless
     they are among `days`, of which the caller will do what follows from `sessions` anyway.
@@ -66,12 +88,8 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> None:
                 several.extend(pieces)
 
     with database.write() as connection:
-        if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessions'))"))
-        connection.execute(text("DROP TABLE IF EXISTS met_again"))
-        connection.execute(
-            text(f"CREATE TEMPORARY TABLE met_again (sensor text, session_id text, PRIMARY KEY ({_KEYS}))")
-        )
+        _begin(database, connection)
+        token = begin_reading(connection, of_day.day, is_alone=days.first == days.last)
         _note_met_again(connection, _OTHERS[0], day)
         connection.execute(delete(_PIECES).where(_PIECES.c.day == of_day.day))
         connection.execute(delete(_SESSIONS).where(_SESSIONS.c.day == of_day.day))
@@ -81,13 +99,61 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> None:
             _note_met_again(connection, keys, day)
         if not database.is_sqlite:  # of a table that nobody has looked at thousands of rows are expected
             connection.execute(text("ANALYZE met_again"))
-        changed = _join_again(connection)
-        note_sessions_changed(database, connection, sorted({of_day.day} | changed))
-        if moved := changed - set(days):
-            now = database.now(connection)
-            rows = [(other, now) for other in sorted(moved)]
-            upsert_rows(connection, _MOVED, ["day", "moved_at"], rows, key=["day"])
-        connection.execute(text("DROP TABLE met_again"))
+        _end(database, connection, {of_day.day} | _join_again(connection), days)
+    return token
+
+
+def add_to_day(
+    database: Database, day: date, pieces: Sequence[Sequence[Row]], then: Callable[[Connection], None]
+) -> None:
+    """Replace what one day holds of some ids, of which all its pieces are given; else as `replace_day`.
+
+    `then` is called in the transaction.
+    """
+    with database.write() as connection:
+        _begin(database, connection)
+        then(connection)
+        if pieces:
+            ids = [dict(zip(_COLUMNS, of_id[0], strict=True)) for of_id in pieces]
+            keys = [(of_id["sensor"], of_id["session_id"]) for of_id in ids]
+            insert_rows(connection, _MET_AGAIN, list(_MET_AGAIN.columns.keys()), keys)
+            for table in (_SESSIONS, _PIECES):
+                statement = f"DELETE FROM {table.name} WHERE day = :day AND {_IS_MET_AGAIN}"
+                connection.execute(text(statement).bindparams(bindparam("day", day, Date)))
+            insert_plain_rows(connection, _SESSIONS, _COLUMNS, (of[0] for of in pieces if len(of) == 1))
+            insert_plain_rows(
+                connection, _PIECES, _COLUMNS, (one for of in pieces if len(of) > 1 for one in of)
+            )
+            _end(database, connection, {day} | _join_again(connection), Days(day, day))
+
+
+def day_has(database: Database, day: date, keys: Iterable[tuple[str, str]]) -> bool:
+    """Whether the day holds anything of one of these (sensor, id)."""
+    if database.is_sqlite:
+        wanted = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys)"
+    else:
+        wanted = "SELECT item ->> 0, item ->> 1 FROM jsonb_array_elements(CAST(:keys AS jsonb)) AS item"
+    parts = (f"SELECT day FROM {t.name} WHERE ({_KEYS}) IN ({wanted})" for t in (_SESSIONS, _PIECES))
+    found = text(f"SELECT 1 FROM ({' UNION ALL '.join(parts)}) AS held WHERE day = :day LIMIT 1")
+    with database.read() as connection:
+        bound = found.bindparams(bindparam("day", day, Date))
+        return connection.execute(bound, {"keys": to_json([*keys])}).first() is not None
+
+
+def _begin(database: Database, connection: Connection) -> None:
+    if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessions'))"))
+    connection.execute(text(f"DROP TABLE IF EXISTS {_MET_AGAIN.name}"))
+    _MET_AGAIN.create(connection)
+
+
+def _end(database: Database, connection: Connection, changed: set[date], days: Days) -> None:
+    note_sessions_changed(database, connection, sorted(changed))
+    if moved := changed - set(days):
+        now = database.now(connection)
+        rows = [(other, now) for other in sorted(moved)]
+        upsert_rows(connection, _MOVED, ["day", "moved_at"], rows, key=["day"])
+    _MET_AGAIN.drop(connection)
 
 
 def _note_met_again(connection: Connection, keys: str, day: Any) -> None:
@@ -119,7 +185,7 @@ def _join_again(connection: Connection) -> set[date]:
         ]
         connection.execute(delete(_SESSIONS).where(*key), gone)
     insert_rows(connection, _SESSIONS, _COLUMNS, new)
-    connection.execute(text(f"DELETE FROM session_pieces WHERE ({_KEYS}) IN (SELECT {_KEYS} FROM met_again)"))
+    connection.execute(text(f"DELETE FROM session_pieces WHERE {_IS_MET_AGAIN}"))
     insert_rows(connection, _PIECES, _COLUMNS, kept)
     return {session.day for session in (*old, *new)}
 

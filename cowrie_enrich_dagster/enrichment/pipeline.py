@@ -129,7 +129,7 @@ class Pipeline(ListKeeping):
             keep_days = self.settings.keep_days
             logger.warning("%s: older than ENRICH_KEEP_DAYS (%d) keeps, not read", old, keep_days)
             if days.last < keep_from:
-                return IngestReport(ReadReport())
+                return IngestReport(ReadReport(), ReadReport())
             days = Days(keep_from, days.last)
         report = ingest_days(self.database, root, days, progress, self.settings.readers)
         report.moved_days = self._follow_moved()

@@ -35,12 +35,12 @@ cowrie_logs = AssetSpec(
 _LINES = AssetCheckSpec(
     "lines_accounted_for",
     asset="cowrie_sessions",
-    description="Every line read was either parsed or quarantined (exact; no tolerance).",
+    description="Every line that the days were read from was parsed or quarantined (exact; no tolerance).",
 )
 _READABLE = AssetCheckSpec(
     "lines_readable",
     asset="cowrie_sessions",
-    description="At most 1 % of the lines had to be quarantined, and no file was broken (warning).",
+    description="At most 1 % of these lines had to be quarantined, and no file was broken (warning).",
 )
 MAX_QUARANTINED = 0.01
 LOG_MARK = "log_mark"
@@ -103,7 +103,7 @@ def _say_moved(context: AssetExecutionContext, pipeline: Enricher, days: list[da
 
 
 def _accounted(report: IngestReport) -> AssetCheckResult:
-    read = report.read
+    read = report.whole
     return AssetCheckResult(
         check_name=_LINES.name,
         passed=read.lines_in == read.lines_parsed + read.lines_quarantined,
@@ -116,7 +116,7 @@ def _accounted(report: IngestReport) -> AssetCheckResult:
 
 
 def _readable(report: IngestReport) -> AssetCheckResult:
-    read = report.read
+    read = report.whole
     share = read.lines_quarantined / read.lines_in if read.lines_in else 0.0
     return AssetCheckResult(
         check_name=_READABLE.name,

@@ -17,6 +17,7 @@ from cowrie_enrich_dagster.storage.tables.lists import AddressList, ListEntry
 from cowrie_enrich_dagster.storage.tables.lookups import Lookup, LookupCount, ServiceLimit
 from cowrie_enrich_dagster.storage.tables.runs import EnrichmentRun, Notice
 from cowrie_enrich_dagster.storage.tables.sessions import (
+    DayReading,
     LogFile,
     MovedDay,
     QuarantinedLine,
@@ -34,6 +35,7 @@ __all__ = [
     "BigId",
     "Campaign",
     "ChangedDay",
+    "DayReading",
     "DayWithoutCampaigns",
     "EnrichedSession",
     "EnrichmentCache",

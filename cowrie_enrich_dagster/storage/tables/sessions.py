@@ -171,6 +171,21 @@ class MovedDay(Base):
     )
 
 
+class DayReading(Base):
+    """How far the logs of a growing day were read, so that what comes after that is read alone."""
+
+    __tablename__ = "day_readings"
+    day: Mapped[date] = mapped_column(Date, primary_key=True, doc="A UTC day that was read by itself")
+    token: Mapped[str] = mapped_column(
+        String(32), doc="Of the run that wrote the day's sessions last: another one's reading is not theirs"
+    )
+    reading: Mapped[str | None] = mapped_column(
+        Text,
+        doc="JSON: where in each file the reading ended, and the sessions that may go on; null: the day is "
+        "read whole next time",
+    )
+
+
 class LogFile(Base):
     """Where each day begins and ends in one log file, so that an unchanged file is scanned once."""
 

@@ -1,0 +1,156 @@
+"""What it takes to read a day on from where it was read to: places in files, and sessions that may go on."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from heapq import nlargest
+from typing import Any, NamedTuple
+
+import orjson
+
+from .discovery import LogFile
+from .events import identity_by
+from .file_index import FileIndex
+from .piece import Piece
+from .plain_pieces import piece_of, plain_piece
+from .read_report import ReadReport
+from .sessioniser import Key
+from .stretches import Stretch, StretchReader, stretches_of
+
+FORM = 1
+"""Of what is kept. A reading of another form, or of another version of this software, is not read on."""
+_AFTER_CLOSE = timedelta(minutes=10)
+"""So long after its close a session is kept: what is logged later is read with the whole day."""
+_MAX_SESSIONS = 5_000
+_KEY_BYTES = 16
+
+
+class FileReading(NamedTuple):
+    """A file as it was read for a day. `reached`: byte, line and rejected lines; None: it is read whole."""
+
+    state: tuple[int, int, int]
+    head: str
+    form: Any
+    stretches: list[list[int]]
+    reached: list[int] | None
+
+    def rest(self, index: FileIndex, stretches: list[Stretch]) -> list[Stretch] | None:
+        """What is new in the file since; None if that cannot be told from what was read."""
+        if self.reached is None:
+            return [] if self.state == _state(index) and index.is_settled else None
+        if index.fault is not None or (index.inode, index.head, index.form.to_plain()) != (
+            self.state[2],
+            self.head,
+            self.form,
+        ):
+            return None
+        known, line = len(self.stretches), self.reached[1]
+        begins = [[part.start, part.first_line] for part in stretches[:known]]
+        ends = [part.end for part in stretches[: known - 1]]
+        if (begins, ends) != ([part[:2] for part in self.stretches], [p[2] for p in self.stretches[:-1]]):
+            return None
+        last, offset = stretches[known - 1], self.reached[0]
+        if last.end < offset:
+            return None
+        more = [last._replace(start=offset, first_line=line)] if last.end > offset else []
+        return more + stretches[known:]
+
+
+@dataclass
+class DayReading:
+    """A day as it was read: its files, the counts, and by sensor and id the sessions that may go on."""
+
+    key: bytes
+    files: dict[str, FileReading]
+    counts: dict[str, int]
+    sessions: dict[Key, Piece]
+
+    def rest(self, file: LogFile, index: FileIndex, day: date) -> list[Stretch] | None:
+        """What is new of the day in a file; None if that cannot be told from what was read of it."""
+        stretches = stretches_of(index, day, day)
+        known = self.files.get(file.name)
+        return stretches if known is None else known.rest(index, stretches)
+
+    def rejected(self, file: LogFile) -> int:
+        """How many lines of the file are in quarantine one by one."""
+        known = self.files.get(file.name)
+        return known.reached[2] if known and known.reached else 0
+
+    def dump(self, version: str) -> str:
+        """As text; `version` is that of the software."""
+        sessions = [[*key, plain_piece(piece)] for key, piece in self.sessions.items()]
+        files = {name: list(file) for name, file in self.files.items()}
+        plain = {"form": [FORM, version], "key": self.key.hex(), "files": files, "counts": self.counts}
+        return orjson.dumps({**plain, "sessions": sessions}).decode()
+
+    @classmethod
+    def load(cls, text: str, version: str) -> DayReading | None:
+        """The inverse of `dump`; None if another version wrote it."""
+        plain = orjson.loads(text)
+        if plain["form"] != [FORM, version]:
+            return None
+        files = {
+            name: FileReading(tuple(state), *others) for name, (state, *others) in plain["files"].items()
+        }
+        sessions = {(sensor, name): piece_of(piece) for sensor, name, piece in plain["sessions"]}
+        return cls(bytes.fromhex(plain["key"]), files, plain["counts"], sessions)
+
+
+class DayKeeper:
+    """Keeps what is read of a day in `logs`, after what was `known`; `reading` None: it cannot be read on."""
+
+    def __init__(self, day: date, logs: Mapping[LogFile, FileIndex], known: DayReading | None = None) -> None:
+        self._day, self._logs, self._known = day, logs, known
+        self._key = known.key if known else secrets.token_bytes(_KEY_BYTES)
+        self.identify = identity_by(self._key)
+        self.reading: DayReading | None = None
+
+    def read(
+        self, feeds: Iterable[StretchReader], pieces: Mapping[Key, Piece], report: ReadReport
+    ) -> DayReading | None:
+        """What is to be known next time, once all is read and nothing given out yet."""
+        counts = report.sums()
+        files = dict(self._known.files) if self._known else {}
+        by_name = {file.name: index for file, index in self._logs.items()}
+        for feed in feeds:
+            reached = feed.reached
+            if reached is not None:
+                for name, number in reached.unfinished.items():
+                    counts[name] -= number
+            files[feed.name] = _file_reading(by_name[feed.name], self._day, reached and list(reached[:3]))
+        if self._known:
+            counts = {name: number + counts[name] for name, number in self._known.counts.items()}
+        if not any(file.reached for file in files.values()):
+            return None
+        return DayReading(self._key, files, counts, _going_on(pieces))
+
+
+def _file_reading(index: FileIndex, day: date, reached: list[int] | None) -> FileReading:
+    stretches = [[part.start, part.first_line, part.end] for part in stretches_of(index, day, day)]
+    return FileReading(_state(index), index.head, index.form.to_plain(), stretches, reached)
+
+
+def _state(index: FileIndex) -> tuple[int, int, int]:
+    return index.size, index.mtime_ns, index.inode
+
+
+def _going_on(pieces: Mapping[Key, Piece]) -> dict[Key, Piece]:
+    """The sessions that are not closed, or were a short while before their sensor's newest event."""
+    ends = {key: max(part.ended for part in piece.all()) for key, piece in pieces.items()}
+    newest: dict[str, str] = {}
+    for (sensor, _), ended in ends.items():
+        newest[sensor] = max(ended, newest.get(sensor, ""))
+    since = {sensor: _before(moment) for sensor, moment in newest.items()}
+    kept = [
+        key
+        for key, piece in pieces.items()
+        if ends[key] >= since[key[0]] or any(part.closed_at is None for part in piece.all())
+    ]
+    return {key: pieces[key] for key in nlargest(_MAX_SESSIONS, kept, key=ends.__getitem__)}
+
+
+def _before(moment: str) -> str:
+    return (datetime.fromisoformat(moment) - _AFTER_CLOSE).isoformat("T", "microseconds")

@@ -1,0 +1,65 @@
+"""How far a growing day was read (`day_readings`), so that what comes after that is read and written alone.
+
+A reading belongs to the rows in `sessions` that came of it: whoever replaces a day's rows gives it another
+token, and a reading is kept, or read on from, only while the token is its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import date
+from importlib import metadata
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from cowrie_enrich_dagster.cowrie import DayReading
+from cowrie_enrich_dagster.storage import tables
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
+
+_VERSION = metadata.version("cowrie_enrich_dagster")
+_READINGS = tables.table_of(tables.DayReading)
+
+
+class Overtaken(Exception):
+    """Another run has read the day meanwhile."""
+
+
+@dataclass(frozen=True)
+class KnownReading:
+    """A reading, and the token by which it is known to be of the rows that stand."""
+
+    reading: DayReading
+    token: str
+
+
+@survives_outage
+def known_reading(database: Database, day: date) -> KnownReading | None:
+    """How far the day was read; None if it has to be read whole."""
+    query = select(_READINGS.c.token, _READINGS.c.reading).where(_READINGS.c.day == day)
+    with database.read() as connection:
+        row = connection.execute(query).first()
+    reading = DayReading.load(row.reading, _VERSION) if row and row.reading else None
+    return KnownReading(reading, row.token) if row and reading else None
+
+
+def begin_reading(connection: Connection, day: date, *, is_alone: bool) -> str:
+    """The day's rows are written anew: a reading of others is none any more. Returns the new rows' token.
+
+    Of a day that is read along with others, how far it was read is not kept.
+    """
+    token = secrets.token_hex(16)
+    connection.execute(delete(_READINGS).where(_READINGS.c.day == day))
+    if is_alone:
+        connection.execute(insert(_READINGS).values(day=day, token=token))
+    return token
+
+
+def keep_reading(connection: Connection, day: date, token: str, reading: DayReading | None) -> None:
+    """Keep how far the day was read, in place of every other day's. Raises Overtaken."""
+    text = reading.dump(_VERSION) if reading else None
+    of_token = (_READINGS.c.day == day) & (_READINGS.c.token == token)
+    if not connection.execute(update(_READINGS).where(of_token).values(reading=text)).rowcount:
+        raise Overtaken
+    connection.execute(delete(_READINGS).where(_READINGS.c.day < day))
