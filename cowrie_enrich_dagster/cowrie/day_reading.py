@@ -7,18 +7,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from heapq import nlargest
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
+from .blocks import FileFault
 from .discovery import LogFile
 from .events import identity_by
-from .file_index import FileIndex
+from .file_index import FileIndex, fingerprint
 from .piece import Piece
 from .plain_pieces import piece_of, plain_piece
 from .read_report import ReadReport
 from .sessioniser import Key
-from .stretches import Stretch, StretchReader, stretches_of
+from .stretches import Reached, Stretch, StretchReader, stretches_of
 
 FORM = 1
 """Of what is kept. A reading of another form, or of another version of this software, is not read on."""
@@ -29,15 +31,15 @@ _KEY_BYTES = 16
 
 
 class FileReading(NamedTuple):
-    """A file as it was read for a day. `reached`: byte, line and rejected lines; None: it is read whole."""
+    """A file as it was read for a day. `reached` None: if it changed, the day is read whole."""
 
     state: tuple[int, int, int]
     head: str
     form: Any
     stretches: list[list[int]]
-    reached: list[int] | None
+    reached: Reached | None
 
-    def rest(self, index: FileIndex, stretches: list[Stretch]) -> list[Stretch] | None:
+    def rest(self, path: Path, index: FileIndex, stretches: list[Stretch]) -> list[Stretch] | None:
         """What is new in the file since; None if that cannot be told from what was read."""
         if self.reached is None:
             return [] if self.state == _state(index) and index.is_settled else None
@@ -47,15 +49,18 @@ class FileReading(NamedTuple):
             self.form,
         ):
             return None
-        known, line = len(self.stretches), self.reached[1]
+        known, offset = len(self.stretches), self.reached.offset
         begins = [[part.start, part.first_line] for part in stretches[:known]]
         ends = [part.end for part in stretches[: known - 1]]
         if (begins, ends) != ([part[:2] for part in self.stretches], [p[2] for p in self.stretches[:-1]]):
             return None
-        last, offset = stretches[known - 1], self.reached[0]
-        if last.end < offset:
+        last = stretches[known - 1]
+        try:
+            if last.end < offset or fingerprint(path, offset) != self.reached.before:
+                return None
+        except FileFault:
             return None
-        more = [last._replace(start=offset, first_line=line)] if last.end > offset else []
+        more = [last._replace(start=offset, first_line=self.reached.line)] if last.end > offset else []
         return more + stretches[known:]
 
 
@@ -72,17 +77,17 @@ class DayReading:
         """What is new of the day in a file; None if that cannot be told from what was read of it."""
         stretches = stretches_of(index, day, day)
         known = self.files.get(file.name)
-        return stretches if known is None else known.rest(index, stretches)
+        return stretches if known is None else known.rest(file.path, index, stretches)
 
     def rejected(self, file: LogFile) -> int:
         """How many lines of the file are in quarantine one by one."""
         known = self.files.get(file.name)
-        return known.reached[2] if known and known.reached else 0
+        return known.reached.rejected if known and known.reached else 0
 
     def dump(self, version: str) -> str:
         """As text; `version` is that of the software."""
         sessions = [[*key, plain_piece(piece)] for key, piece in self.sessions.items()]
-        files = {name: list(file) for name, file in self.files.items()}
+        files = {name: [*file[:-1], file.reached and list(file.reached)] for name, file in self.files.items()}
         plain = {"form": [FORM, version], "key": self.key.hex(), "files": files, "counts": self.counts}
         return orjson.dumps({**plain, "sessions": sessions}).decode()
 
@@ -93,7 +98,8 @@ class DayReading:
         if plain["form"] != [FORM, version]:
             return None
         files = {
-            name: FileReading(tuple(state), *others) for name, (state, *others) in plain["files"].items()
+            name: FileReading(tuple(state), head, form, parts, None if reached is None else Reached(*reached))
+            for name, (state, head, form, parts, reached) in plain["files"].items()
         }
         sessions = {(sensor, name): piece_of(piece) for sensor, name, piece in plain["sessions"]}
         return cls(bytes.fromhex(plain["key"]), files, plain["counts"], sessions)
@@ -116,11 +122,10 @@ class DayKeeper:
         files = dict(self._known.files) if self._known else {}
         by_name = {file.name: index for file, index in self._logs.items()}
         for feed in feeds:
-            reached = feed.reached
-            if reached is not None:
-                for name, number in reached.unfinished.items():
+            if feed.reached is not None:
+                for name, number in feed.unfinished.items():
                     counts[name] -= number
-            files[feed.name] = _file_reading(by_name[feed.name], self._day, reached and list(reached[:3]))
+            files[feed.name] = _file_reading(by_name[feed.name], self._day, feed.reached)
         if self._known:
             counts = {name: number + counts[name] for name, number in self._known.counts.items()}
         if not any(file.reached for file in files.values()):
@@ -128,7 +133,7 @@ class DayKeeper:
         return DayReading(self._key, files, counts, _going_on(pieces))
 
 
-def _file_reading(index: FileIndex, day: date, reached: list[int] | None) -> FileReading:
+def _file_reading(index: FileIndex, day: date, reached: Reached | None) -> FileReading:
     stretches = [[part.start, part.first_line, part.end] for part in stretches_of(index, day, day)]
     return FileReading(_state(index), index.head, index.form.to_plain(), stretches, reached)
 

@@ -34,7 +34,8 @@ class FileIndex:
     `size`, `mtime_ns` and `inode` are the file's at the time; `length` counts its decompressed bytes.
     `segments` cover all of it, in file order; they are empty if no timestamp was found ("undated"). `fault`
     says why the file could not be read (to its end), else None. `resume` is the byte and line where the last
-    record begins, `head` a fingerprint of the first bytes: with them a grown file is scanned on from there.
+    record begins, `head` a fingerprint of the first bytes, `before` of those before that record: with them a
+    grown file is scanned on from there, and one that was cut off meanwhile is known.
     Of a file that is not `complete` only the first `length` bytes were scanned; the next scan goes on there.
     `form` is how the file holds its events. `passed_over` says why it is no log, else None; of such a file
     nothing else is known.
@@ -51,6 +52,7 @@ class FileIndex:
     form: Form
     passed_over: str | None
     complete: bool = True
+    before: str | None = None
 
     @classmethod
     def of_no_log(cls, reason: str, size: int = 0, mtime_ns: int = _UNSETTLED, inode: int = 0) -> FileIndex:
@@ -233,9 +235,9 @@ def index_file(
     form, scanner, old, complete = Form(), DayScanner(), 0, True
     plain = not is_compressed(path)
     end = stat.st_size if plain else _EVERYTHING
-    fault, mtime_ns, head = None, stat.st_mtime_ns, ""
+    fault, mtime_ns, head, before = None, stat.st_mtime_ns, "", None
     try:
-        if known is not None and known.inode == stat.st_ino and _can_go_on(path, known):
+        if known is not None and known.inode == stat.st_ino and _can_go_on(path, known, stat):
             form, old = known.form, known.length
             scanner = DayScanner(known.segments, known.resume, form.start_of_record, form.quote)
         else:
@@ -249,6 +251,7 @@ def index_file(
                 complete, mtime_ns = False, _UNSETTLED
                 break
         head = _head(path, scanner.length)
+        before = fingerprint(path, scanner.record[0]) if plain else None
     except NotALog as verdict:
         settled = stat.st_mtime_ns if verdict.lasting else _UNSETTLED
         return FileIndex.of_no_log(str(verdict), stat.st_size, settled, stat.st_ino)
@@ -268,6 +271,7 @@ def index_file(
         form=form,
         passed_over=None,
         complete=complete,
+        before=before,
     )
 
 
@@ -297,15 +301,24 @@ def _restored(plain: dict[str, Any] | None) -> FileIndex | None:
         return None  # written by another version
 
 
-def _can_go_on(path: Path, known: FileIndex) -> bool:
+def _can_go_on(path: Path, known: FileIndex, stat: os.stat_result) -> bool:
     """Whether the file merely grew since, and its form is known for good."""
     if known.passed_over is not None or known.fault is not None or is_compressed(path):
         return False
+    if stat.st_size < known.length:
+        return False
     if known.complete and not (known.segments and known.form.sure):
         return False  # what had no day or no event yet may not have been enough to tell the form by
+    if known.before is not None and fingerprint(path, known.resume[0]) != known.before:
+        return False
     return _head(path, known.length) == known.head
 
 
 def _head(path: Path, length: int) -> str:
-    first = b"".join(block for _, block in read_blocks(path, [(0, min(length, _HEAD_BYTES))]))
-    return blake2b(first, digest_size=8).hexdigest()
+    return fingerprint(path, min(length, _HEAD_BYTES))
+
+
+def fingerprint(path: Path, end: int) -> str:
+    """Of the last 1,024 decompressed bytes before `end`. Raises FileFault."""
+    last = b"".join(block for _, block in read_blocks(path, [(max(0, end - _HEAD_BYTES), end)]))
+    return blake2b(last, digest_size=8).hexdigest()

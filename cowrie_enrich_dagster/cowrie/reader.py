@@ -75,11 +75,11 @@ class RecordReader:
         self._offset = offset
 
     @property
-    def unfinished(self) -> tuple[int, int]:
-        """The byte, and the line that begins there, from which on nothing is read yet."""
+    def unfinished(self) -> tuple[int, int, int]:
+        """The byte, and the line that begins there, from which on nothing is read; lines counted of it."""
         if self._record:
-            return self._record[0].offset, self._record[0].number
-        return self._offset, self._line
+            return self._record[0].offset, self._record[0].number, len(self._record)
+        return self._offset, self._line, 0
 
     def feed(self, block: bytes) -> None:
         """Read the next bytes."""

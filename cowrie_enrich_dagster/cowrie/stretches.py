@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .blocks import FileFault, is_compressed, read_blocks
 from .discovery import LogFile
 from .events import Identify, parse_event
-from .file_index import FileIndex
+from .file_index import FileIndex, fingerprint
 from .forms import Form
 from .joined import JoinedReader
 from .prefixes import PREFIXES
@@ -39,13 +39,13 @@ class Stretch(NamedTuple):
 class Reached(NamedTuple):
     """Where a reading of a file ended: byte and line, and how many lines it had rejected.
 
-    `unfinished` is what was counted of the bytes after that, where a record begins that may go on.
+    `before` is a fingerprint of the bytes before that, by which it is seen whether they are the same.
     """
 
     offset: int
     line: int
     rejected: int
-    unfinished: dict[str, int]
+    before: str
 
 
 class StretchReader:
@@ -53,7 +53,8 @@ class StretchReader:
 
     The file stays open from the first `advance` to the last one needed. A file without any timestamp is read
     whole, whatever the days. What is found wrong goes to `on_reject`, what is counted to `report`.
-    `reached` is known at the end; None: it cannot be read on.
+    `reached` is known at the end, None: it cannot be read on; and `unfinished`, what was counted of the bytes
+    after that, where a record begins that may go on.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class StretchReader:
     ) -> None:
         """With `stretches` nothing else of the file is read, of which `rejected` lines are known already."""
         self.reached: Reached | None = None
+        self.unfinished: dict[str, int] = {}
         self.name = file.name
         self._file = file
         self._index = index
@@ -134,7 +136,7 @@ class StretchReader:
                 yield position
         except FileFault as error:
             fault, fault_at = str(error), max(position, 0)
-        reached, before = self._reached(reader), report.sums()
+        (reached, counted), before = self._reached(reader), report.sums()
         if self._ranges[-1].last_line is not None:
             reader.end(_NEXT_STARTS)
         else:
@@ -146,15 +148,21 @@ class StretchReader:
             report.files_broken += 1
             self._on_reject(Rejected(QuarantinedLine(name, 0, fault, "", fault_at), 1, 0))
         elif reached is not None:
-            reached.unfinished.update({n: number - before[n] for n, number in report.sums().items()})
-            reached.unfinished["bytes"] = position - reached.offset
-            if not reached.unfinished["events"]:  # else what it begins with was a whole record
+            self.unfinished = {name: number - before[name] for name, number in report.sums().items()}
+            self.unfinished["bytes"] = position - reached.offset
+            self.unfinished["lines_in"] += counted
+            if not self.unfinished["events"]:  # else what it begins with was a whole record
                 self.reached = reached
 
-    def _reached(self, reader: RecordReader | JoinedReader) -> Reached | None:
+    def _reached(self, reader: RecordReader | JoinedReader) -> tuple[Reached | None, int]:
+        """Where the reading ends, and how many lines are counted of what is unfinished there."""
         if not isinstance(reader, RecordReader) or is_compressed(self._file.path) or not self._index.segments:
-            return None
-        return Reached(*reader.unfinished, self._lines.rows, {})
+            return None, 0
+        offset, line, counted = reader.unfinished
+        try:
+            return Reached(offset, line, self._lines.rows, fingerprint(self._file.path, offset)), counted
+        except FileFault:  # gone since
+            return None, 0
 
     def _reject(self, line: int, offset: int, reason: str, raw: bytes) -> None:
         rejected = self._lines.reject(line, offset, reason, raw)
