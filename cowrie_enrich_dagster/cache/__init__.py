@@ -15,7 +15,7 @@ from cowrie_enrich_dagster.cache.importer import ImportReport, import_directory,
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
 from cowrie_enrich_dagster.cache.records import BadRecord, Reading, Told, refuse_blank
 from cowrie_enrich_dagster.cache.redis_tier import RedisCache, RedisStatus
-from cowrie_enrich_dagster.cache.tiers import CacheTier
+from cowrie_enrich_dagster.cache.tiers import CacheTier, versioned
 
 __all__ = [
     "MAX_PAYLOAD_BYTES",
@@ -43,4 +43,5 @@ __all__ = [
     "import_records",
     "is_storable_key",
     "refuse_blank",
+    "versioned",
 ]

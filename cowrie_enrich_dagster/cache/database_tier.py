@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -120,6 +120,16 @@ class DatabaseCache:
             with suppress(ValueError):  # a row that is no entry
                 moments[key] = _moment(moment)
         return moments
+
+    def standing(
+        self, service: str, keys: Collection[str]
+    ) -> Iterator[tuple[str, LookupStatus, datetime, datetime]]:
+        """Key, status, moments of fetching and expiring of each answer there is, which is not read."""
+        for key, status, fetched_at, expires_at in self._rows(
+            service, storable(keys), "status, fetched_at, expires_at"
+        ):
+            with suppress(ValueError):  # a row that is no entry
+                yield key, LookupStatus(status), _moment(fetched_at), _moment(expires_at)
 
     def expiring(self, connection: Connection, service: str, before: datetime) -> set[str]:
         """The keys whose answers have expired at the moment `before`, in the caller's transaction."""

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
-from cowrie_enrich_dagster.enrichment.knowledge import answers_for, unanswered
+from cowrie_enrich_dagster.enrichment.told_days import answers_for, unanswered
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport

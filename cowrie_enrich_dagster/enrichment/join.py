@@ -5,7 +5,7 @@ What is known is put together in `intel_rows`, once per distinct key; the join i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import (
     Connection,
@@ -28,7 +28,7 @@ from cowrie_enrich_dagster.enrichment.intel_rows import (
     file_rows,
     password_rows,
 )
-from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, TOUCHED, Chosen, Key, touch
+from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, TOUCHED, Chosen, Key, touch_none
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
 from cowrie_enrich_dagster.enrichment.list_book import NO_SPANS, Spans
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -98,6 +98,8 @@ _VALUES = {
     column.name: _KNOWN.get(column.name) or f"s.{_OF_SESSION.get(column.name, column.name)}"
     for column in _ENRICHED.columns
 }
+REPEATED = {name: value for name, value in _VALUES.items() if name not in _KNOWN}
+"""The columns of `enriched_sessions` that repeat one of `sessions AS s`, each with that one."""
 _UNGATHERED = """
     DELETE FROM touched WHERE src_ip IS NOT NULL AND src_ip NOT IN (SELECT src_ip FROM address_intel)
 """
@@ -140,8 +142,9 @@ def enrich_sessions(
     knowledge: Sequence[Knowledge],
     passwords: Iterable[str],
     spans: Spans = NO_SPANS,
+    then: Callable[[Connection], None] = lambda connection: None,
 ) -> JoinReport:
-    """Replace the `enriched_sessions` rows of `days`.
+    """Replace the `enriched_sessions` rows of `days`; `then` is called in the transaction.
 
     `knowledge` comes in order of trust: the first service that knows a shared fact is believed. `passwords`
     are the SHA-1 hashes (upper-case hex) tried on these days; `spans` tell when which lists held an address.
@@ -152,26 +155,28 @@ def enrich_sessions(
                         addresses, knowledge, passwords, spans)  # fmt: skip
         written = select(func.count()).select_from(_ENRICHED).where(span)
         report.sessions = connection.execute(written).scalar_one()
+        then(connection)
     return report
 
 
 @repeats_after_outage
 def enrich_touched(
     database: Database,
-    keys: Mapping[Subject, Sequence[str]],
+    touch: Callable[[Connection], object],
     addresses: Sequence[Key],
     knowledge: Sequence[Knowledge],
     passwords: Iterable[str],
     then: Callable[[Connection], None],
     spans: Spans = NO_SPANS,
 ) -> JoinReport:
-    """Write anew the rows of the sessions in which the `keys` occur; `then` is called in the transaction.
+    """Write anew the rows of the sessions that `touch` puts into `touched`; `then` is called at the end.
 
-    `knowledge` is about all their keys. A session whose address is not among `addresses` came later: whoever
-    brought it writes its row.
+    Both are called in the transaction. `knowledge` is about all their keys. A session whose address is not
+    among `addresses` came later: whoever brought it writes its row.
     """
     with database.write() as connection:
-        touch(database, connection, keys)
+        touch_none(database, connection)
+        touch(connection)
         # A row whose session has gone or moved meanwhile is the business of whoever moved it.
         report = _write(database, connection, TOUCHED, None, addresses, knowledge, passwords, spans)
         then(connection)

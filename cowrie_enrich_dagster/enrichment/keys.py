@@ -93,26 +93,42 @@ TOUCHED = Chosen(
 EVERY_SESSION = Chosen("true", "true", {})
 
 
-def touch(database: Database, connection: Connection, news: Mapping[Subject, Sequence[str]]) -> list[date]:
-    """Make the temporary table `touched` of the sessions in which these keys occur; returns their days."""
-    array, moment = _each(database), "text" if database.is_sqlite else "timestamptz"
+def touch_none(database: Database, connection: Connection) -> None:
+    """Make the temporary table `touched` of sessions, without any."""
+    moment = "text" if database.is_sqlite else "timestamptz"
     connection.execute(text("DROP TABLE IF EXISTS touched"))
     connection.execute(
         text(f"CREATE TEMPORARY TABLE touched (sensor text, session_id text, started_at {moment}, day date, "
              "src_ip text, PRIMARY KEY (sensor, session_id, started_at))")
     )  # fmt: skip
+
+
+def touch(
+    database: Database,
+    connection: Connection,
+    news: Mapping[Subject, Sequence[str]],
+    days: Days | None = None,
+) -> None:
+    """Add the sessions (of some days) in which these keys occur to `touched`."""
+    array = _each(database)
+    span = "s.day BETWEEN :first AND :last AND" if days else ""
     for subject, keys in news.items():
         if subject is Subject.IP:
             source, key = "sessions AS s", "s.src_ip"
         else:
             source, key = f"sessions AS s, {array}(s.{_ARRAYS[subject]}) AS item", _value(subject)
-        connection.execute(
-            text(f"""
-                INSERT INTO touched SELECT DISTINCT s.sensor, s.session_id, s.started_at, s.day, s.src_ip
-                FROM {source} WHERE {database.among(key)} ON CONFLICT DO NOTHING
-            """),
-            {"keys": to_json(list(keys))},
-        )
+        statement = text(f"""
+            INSERT INTO touched SELECT DISTINCT s.sensor, s.session_id, s.started_at, s.day, s.src_ip
+            FROM {source} WHERE {span} {database.among(key)} ON CONFLICT DO NOTHING
+        """)
+        if days:
+            bounds = {"first": days.first, "last": days.last}
+            statement = statement.bindparams(*(bindparam(name, day, Date) for name, day in bounds.items()))
+        connection.execute(statement, {"keys": to_json(list(keys))})
+
+
+def days_touched(connection: Connection) -> list[date]:
+    """The days of the sessions in `touched`."""
     days = text("SELECT DISTINCT day FROM touched ORDER BY day").columns(day=Date())
     return list(connection.execute(days).scalars())
 

@@ -6,13 +6,13 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import BindParameter, Date, bindparam, text
+from sqlalchemy import text
 
-from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
-from cowrie_enrich_dagster.enrichment.keys import MAY_BE_SENT, Key
+from cowrie_enrich_dagster.cache import DatabaseCache, Hit, HybridEnrichmentCache
+from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.spending import NetworkTold, Spending
 from cowrie_enrich_dagster.lookups.model import LastStatus
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
@@ -21,7 +21,7 @@ from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
+from cowrie_enrich_dagster.vocabulary import LookupStatus, Scope
 
 FEED, HISTORY = "feed", "history"
 """What answers without a call beside the cache's tiers: a list; an answer of the time, expired since."""
@@ -159,15 +159,66 @@ def gather(
     for key, hit in hits.items():
         history.setdefault(key, []).append(_observed(hit))
         history[key].sort(key=lambda observed: observed.fetched_at)  # a feed may tell later than a lookup
+    known = _without_answers(queue, asked, keys, sent, history, gathered_at, spending)
+    known.tiers.update(tiers)
+    return known
+
+
+def _without_answers(
+    queue: LookupQueue,
+    asked: AskedService,
+    keys: Sequence[Key],
+    sent: Sequence[str],
+    history: Mapping[str, list[Observed]],
+    gathered_at: datetime,
+    spending: Spending | None,
+) -> Knowledge:
+    """The knowledge that `history` is, with why the other keys that were sent have no answer."""
     missing = [key for key in sent if key not in history]
-    statuses = queue.statuses(name, missing) if missing and asked.has_key else {}
+    statuses = queue.statuses(asked.service.name, missing) if missing and asked.has_key else {}
     networks: dict[str, NetworkTold] = {}
     spared: dict[str, str] = {}
     if spending is not None and spending.want is not None:
         if "network" in asked.service.tells:
             networks = spending.networks(asked.service).of(missing)
         _, spared = spending.open_facts(asked.service, missing)
-    return Knowledge(asked, keys, history, statuses, gathered_at, tiers, networks, spared)
+    return Knowledge(asked, keys, history, statuses, gathered_at, networks=networks, spared=spared)
+
+
+@repeats_after_outage
+def standing(
+    database: Database,
+    cache: DatabaseCache,
+    queue: LookupQueue,
+    asked: AskedService,
+    keys: Sequence[Key],
+    spending: Spending | None = None,
+) -> Knowledge:
+    """How the latest lookup of each key ended, and whether its answer is stale: `gather` without the answers.
+
+    Nothing counts as a hit of any tier.
+    """
+    name = asked.service.name
+    gathered_at = database.moment()
+    sent = [key.value for key in keys if key.scope is Scope.GLOBAL]
+    query = text(f"""
+        SELECT key, status, max(fetched_at) AS fetched_at, feed IS NOT NULL AS is_feed FROM observations
+        WHERE service = :service AND {database.among("key")} GROUP BY key, status, feed IS NOT NULL
+    """).columns(fetched_at=UtcDateTime())
+    history: dict[str, list[Observed]] = {}
+    with database.read() as connection:
+        for row in connection.execute(query, {"service": name, "keys": to_json(sent)}):
+            status = LookupStatus(row.status)
+            expires_at = row.fetched_at + ttl_of(asked.service, status)
+            stale = not row.is_feed or expires_at <= gathered_at
+            told = Observed(status, None, row.fetched_at, expires_at, stale)
+            history.setdefault(row.key, []).append(told)
+    for key, status, fetched_at, expires_at in cache.standing(name, sent):
+        told = Observed(status, None, fetched_at, expires_at, expires_at <= gathered_at)
+        history.setdefault(key, []).append(told)
+    for of_key in history.values():
+        of_key.sort(key=lambda observed: observed.fetched_at)
+    return _without_answers(queue, asked, keys, sent, history, gathered_at, spending)
 
 
 def _observed(hit: Hit) -> Observed:
@@ -186,8 +237,8 @@ def _history(database: Database, service: Service, keys: Sequence[str]) -> dict[
         for row in connection.execute(query, {"service": service.name, "keys": to_json(list(keys))}):
             status = LookupStatus(row.status)
             of_key = history.setdefault(row.key, [])
-            for moment in (row.fetched_at, *map(_moment, row.told_at or ())):
-                expires_at = moment + _ttl(service, status)
+            for moment in (row.fetched_at, *map(in_utc, row.told_at or ())):
+                expires_at = moment + ttl_of(service, status)
                 stale = row.feed is None or expires_at <= now
                 of_key.append(Observed(status, row.payload, moment, expires_at, stale, row.feed))
     for of_key in history.values():
@@ -195,99 +246,14 @@ def _history(database: Database, service: Service, keys: Sequence[str]) -> dict[
     return history
 
 
-def _moment(text: str) -> datetime:
+def in_utc(text: str) -> datetime:
+    """A moment as `told_at` keeps it."""
     return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
 
 
-def _ttl(service: Service, status: LookupStatus) -> timedelta:
+def ttl_of(service: Service, status: LookupStatus) -> timedelta:
+    """How long such an answer of the service holds."""
     return service.ttl if status is LookupStatus.FOUND else service.not_found_ttl
-
-
-def answers_for(ttl: timedelta, moment: datetime, day: date, now: datetime) -> bool:
-    """Whether an answer of the moment, which holds for `ttl`, is one about the day.
-
-    It is if it held at some time of the day, or came no later than `ttl` after it: asking now would tell
-    about now, not about then. A fresh one does for any day, as in the cache.
-    """
-    if moment + ttl > now:
-        return True
-    begin = datetime.combine(day, time(), timezone.utc)
-    return moment + ttl > begin and moment < begin + timedelta(days=1) + ttl
-
-
-@repeats_after_outage
-def unanswered(database: Database, service: Service, days: Days) -> dict[str, set[date]]:
-    """The addresses that may be sent and have no fresh answer, each with its days that no answer is about."""
-    query = text(f"""
-        SELECT a.src_ip FROM session_ips AS a
-        WHERE a.day BETWEEN :first AND :last AND {MAY_BE_SENT}
-          AND NOT EXISTS (SELECT 1 FROM enrichment_cache AS c WHERE c.service = :service
-                          AND c.cache_key = a.src_ip AND c.expires_at > :now)
-        GROUP BY a.src_ip
-    """).bindparams(*_span(days), bindparam("now", type_=UtcDateTime()))
-    with database.read() as connection:
-        values = {"service": service.name, "now": database.now(connection)}
-        keys = list(connection.execute(query, values).scalars())
-    told = _told_by_day(database, service, keys, days)
-    return {key: open_days for key, (_, open_days) in told.items() if open_days}
-
-
-def ever_told(database: Database, service: str, keys: Sequence[str]) -> set[str]:
-    """Those of the keys of which the service, or a list of it, has ever told."""
-    query = text(f"""
-        SELECT key FROM observations WHERE service = :service AND {database.among("key")}
-        UNION SELECT cache_key FROM enrichment_cache
-        WHERE service = :service AND {database.among("cache_key")}
-    """)
-    with database.read() as connection:
-        values = {"service": service, "keys": to_json(list(keys))}
-        return set(connection.execute(query, values).scalars())
-
-
-def told_in_time(database: Database, service: Service, keys: Sequence[str], days: Days) -> dict[str, str]:
-    """The addresses for whose every day of `days` there is an answer, fresh or of that time; what had it.
-
-    That is a feed, or the history: an answer that has expired or been replaced since.
-    """
-    told = _told_by_day(database, service, keys, days)
-    return {key: FEED if by_feed else HISTORY for key, (by_feed, open_days) in told.items() if not open_days}
-
-
-def _told_by_day(
-    database: Database, service: Service, keys: Sequence[str], days: Days
-) -> dict[str, tuple[bool, set[date]]]:
-    """For each address whether a feed answers for a day of it, and the days that nothing answers for."""
-    seen = text(
-        "SELECT src_ip, day FROM session_ips "
-        f"WHERE day BETWEEN :first AND :last AND {database.among('src_ip')}"
-    ).bindparams(*_span(days)).columns(day=Date())  # fmt: skip
-    answers = text(f"""
-        SELECT key, fetched_at, told_at, status, feed FROM observations
-        WHERE service = :service AND {database.among("key")}
-        UNION ALL SELECT cache_key, fetched_at, NULL, status, NULL FROM enrichment_cache
-        WHERE service = :service AND {database.among("cache_key")}
-    """).columns(fetched_at=UtcDateTime(), told_at=Json)
-    wanted = to_json(list(keys))
-    moments: dict[str, list[tuple[timedelta, datetime, bool]]] = {}
-    told: dict[str, tuple[bool, set[date]]] = {}
-    with database.read() as connection:
-        now = database.now(connection)
-        for row in connection.execute(answers, {"service": service.name, "keys": wanted}):
-            ttl = _ttl(service, LookupStatus(row.status))
-            moments.setdefault(row.key, []).extend(
-                (ttl, at, row.feed is not None) for at in (row.fetched_at, *map(_moment, row.told_at or ()))
-            )
-        for row in connection.execute(seen, {"keys": wanted}):
-            by_feed, open_days = told.get(row.src_ip, (False, set()))
-            answering = [
-                feed for ttl, at, feed in moments.get(row.src_ip, ()) if answers_for(ttl, at, row.day, now)
-            ]
-            told[row.src_ip] = (by_feed or any(answering), open_days if answering else open_days | {row.day})
-    return told
-
-
-def _span(days: Days) -> tuple[BindParameter[date], BindParameter[date]]:
-    return bindparam("first", days.first, Date), bindparam("last", days.last, Date)
 
 
 def forget(database: Database, service: str | None, keys: Sequence[str] | None) -> int:

@@ -9,7 +9,15 @@ from datetime import date, timedelta
 from sqlalchemy import Connection, Date, bindparam, text
 
 from cowrie_enrich_dagster.enrichment.join import enrich_touched
-from cowrie_enrich_dagster.enrichment.keys import TOUCHED, Key, keys_of, password_hashes, touch
+from cowrie_enrich_dagster.enrichment.keys import (
+    TOUCHED,
+    Key,
+    days_touched,
+    keys_of,
+    password_hashes,
+    touch,
+    touch_none,
+)
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
 from cowrie_enrich_dagster.enrichment.list_book import Spans
 from cowrie_enrich_dagster.lookups.model import News
@@ -71,7 +79,15 @@ def write_news(
         knowledge = knowledge_of(found)
         addresses = found[Subject.IP]
         spans = spans_of(addresses)
-        joined = enrich_touched(database, keys, addresses, knowledge, passwords, then, spans)
+        joined = enrich_touched(
+            database,
+            lambda connection, keys=keys: touch(database, connection, keys),  # type: ignore[misc]
+            addresses,
+            knowledge,
+            passwords,
+            then,
+            spans,
+        )
         learned.sessions += joined.sessions
         learned.lookups += len(news)
         learned.days.update(days)
@@ -86,7 +102,9 @@ def _concerned(
 ) -> tuple[list[date], dict[Subject, list[Key]], list[str]]:
     """Of the sessions in which these keys occur: their days, all their keys, and their passwords' hashes."""
     with database.read() as connection:
-        days = touch(database, connection, news)
+        touch_none(database, connection)
+        touch(database, connection, news)
+        days = days_touched(connection)
         found = {subject: list(keys_of(database, connection, TOUCHED, subject)) for subject in subjects}
         passwords = password_hashes(database, connection, TOUCHED)
         connection.execute(text("DROP TABLE touched"))

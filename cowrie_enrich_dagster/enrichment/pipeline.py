@@ -10,9 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -31,16 +29,13 @@ from cowrie_enrich_dagster.enrichment.ingest import (
     log_days,
     sessions_by_day,
 )
-from cowrie_enrich_dagster.enrichment.join import enrich_sessions
-from cowrie_enrich_dagster.enrichment.keys import Chosen, Key, keys_of, password_hashes
-from cowrie_enrich_dagster.enrichment.knowledge import AskedService, Knowledge, gather, told_in_time
-from cowrie_enrich_dagster.enrichment.learned import Learned, note_changed, write_news
-from cowrie_enrich_dagster.enrichment.list_book import Spans
-from cowrie_enrich_dagster.enrichment.list_keeping import ListKeeping
+from cowrie_enrich_dagster.enrichment.keys import Chosen, keys_of
+from cowrie_enrich_dagster.enrichment.learned import note_changed
 from cowrie_enrich_dagster.enrichment.lists import ListReport
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
 from cowrie_enrich_dagster.enrichment.plan import Plan, ServicePlan, Take, plan_service
+from cowrie_enrich_dagster.enrichment.row_writing import RowWriting
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
 from cowrie_enrich_dagster.enrichment.session_ips import (
@@ -49,10 +44,9 @@ from cowrie_enrich_dagster.enrichment.session_ips import (
     days_of_other_lists,
     summarise_addresses,
 )
-from cowrie_enrich_dagster.enrichment.spending import Spending
+from cowrie_enrich_dagster.enrichment.told_days import told_in_time
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.lookups.source import FetchReport
-from cowrie_enrich_dagster.pacing import Reason
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
@@ -61,7 +55,7 @@ from cowrie_enrich_dagster.vocabulary import Days, Progress, Subject
 logger = logging.getLogger(__name__)
 
 
-class Pipeline(ListKeeping):
+class Pipeline(RowWriting):
     """The steps of a range of days."""
 
     def run(self, days: Days, progress: Progress | None = None, *, wait: bool = False) -> RunReport:
@@ -249,33 +243,6 @@ class Pipeline(ListKeeping):
         self.queue.counts.fold()
         return plan
 
-    @repeats_after_outage
-    def enrich(self, days: Days, by_day: dict[date, JoinReport] | None = None) -> JoinReport:
-        """Everything known -> `enriched_sessions`. `by_day` is given the same report for each day alone."""
-        keys = self._keys_of_days(days)
-        with self.database.read() as connection:
-            chosen = Chosen.of_days(days)
-            passwords = password_hashes(self.database, connection, chosen) if self._asks_passwords else []
-        knowledge = self.knowledge_of(keys)
-        spans = self.spans_of(keys[Subject.IP])
-        report = enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords, spans)
-        if by_day is not None:
-            by_day.update(self._reports_by_day(days, knowledge))
-        return report
-
-    def reports_by_day(self, days: Days) -> dict[date, JoinReport]:
-        """What the rows of each day say: sessions, and how many of them each service has answered."""
-        return self._reports_by_day(days, self.knowledge_of(self._keys_of_days(days)))
-
-    def _reports_by_day(self, days: Days, knowledge: Sequence[Knowledge]) -> dict[date, JoinReport]:
-        sessions = sessions_by_day(self.database, days)
-        reports = {day: JoinReport(sessions=sessions.get(day, 0)) for day in days}
-        for day, report in reports.items():
-            keys = self._keys_of_days(Days(day, day))
-            for known in knowledge:
-                report.count(replace(known, keys=keys[known.asked.service.subject], tiers=Counter()))
-        return reports
-
     def answers_by_day(self, days: Days) -> dict[date, AnswersOfDay]:
         """For each day how many answers about its keys the cache has, and the sessions that they cover."""
         sessions = sessions_by_day(self.database, days)
@@ -297,43 +264,3 @@ class Pipeline(ListKeeping):
     def campaigns_of_days(self, days: Days) -> dict[date, DayOfCampaigns]:
         """What the campaigns of each of the days come to."""
         return campaigns_of_days(self.database, days)
-
-    def write_news(self) -> Learned:
-        """Write what was learned since into the rows it concerns, whatever their day."""
-        return write_news(self.database, self.queue, self.services, self.knowledge_of, self.spans_of)
-
-    def spans_of(self, addresses: Sequence[Key]) -> Spans:
-        """When which lists held these addresses."""
-        return self.list_book.spans([key.value for key in addresses])
-
-    def knowledge_of(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
-        """All that every service has told about these keys by now, in order of trust."""
-        spending = self.spending()
-        return [
-            self._knowledge(name, keys[service.subject], spending) for name, service in self.services.items()
-        ]
-
-    def _knowledge(self, name: str, keys: Sequence[Key], spending: Spending) -> Knowledge:
-        has_key = self.has_key(name)
-        held_by = self.source(name).limiter.snapshot().cooldown_reason if has_key else None
-        asked = AskedService(self.services[name], has_key, is_refused=held_by is Reason.AUTH_FAILED)
-        return gather(self.database, self.cache, self.queue, asked, keys, spending)
-
-    def _recount(self, report: JoinReport, days: Days) -> None:
-        """Bring the statuses in the report up to date: what was asked meanwhile, and how it ended."""
-        for known in self.knowledge_of(self._keys_of_days(days)):
-            report.recount(known)
-
-    @survives_outage
-    def _keys_of_days(self, days: Days) -> dict[Subject, list[Key]]:
-        chosen = Chosen.of_days(days)
-        with self.database.read() as connection:
-            return {s: list(keys_of(self.database, connection, chosen, s)) for s in self._subjects}
-
-    @property
-    def _subjects(self) -> set[Subject]:
-        return {Subject.IP, *(service.subject for service in self.services.values())}
-
-    @property
-    def _asks_passwords(self) -> bool:
-        return Subject.PASSWORD_SHA1_PREFIX in self._subjects

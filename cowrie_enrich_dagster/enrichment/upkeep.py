@@ -12,12 +12,13 @@ from pathlib import Path
 from cowrie_enrich_dagster.cache import ImportReport, archive_expired, import_directory, import_records
 from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
 from cowrie_enrich_dagster.enrichment.keys import EVERY_SESSION, Chosen, keys_of
-from cowrie_enrich_dagster.enrichment.knowledge import ever_told, forget
+from cowrie_enrich_dagster.enrichment.knowledge import forget
 from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.pipeline import Pipeline
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE
 from cowrie_enrich_dagster.enrichment.run_report import DrainReport, RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
+from cowrie_enrich_dagster.enrichment.told_days import ever_told
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.services import OWN_MOMENTS
 from cowrie_enrich_dagster.services.feeds import FEEDS

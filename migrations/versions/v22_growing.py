@@ -1,4 +1,4 @@
-"""v22: how far a growing day was read."""
+"""v22: how far a growing day was read, and what its enriched rows rest on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ def upgrade() -> None:
         sa.Column("token", sa.String(32), nullable=False),
         sa.Column("reading", sa.Text()),
     )
+    op.create_table(
+        "written_days",
+        sa.Column("day", sa.Date(), primary_key=True),
+        sa.Column("known_until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("basis", sa.Text(), nullable=False),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("written_days")
     op.drop_table("day_readings")

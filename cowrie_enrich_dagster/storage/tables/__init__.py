@@ -12,7 +12,7 @@ from cowrie_enrich_dagster.storage.tables.campaigns import (
     DayWithoutCampaigns,
     SessionArtefacts,
 )
-from cowrie_enrich_dagster.storage.tables.enriched import ChangedDay, EnrichedSession
+from cowrie_enrich_dagster.storage.tables.enriched import ChangedDay, EnrichedSession, WrittenDay
 from cowrie_enrich_dagster.storage.tables.lists import AddressList, ListEntry
 from cowrie_enrich_dagster.storage.tables.lookups import Lookup, LookupCount, ServiceLimit
 from cowrie_enrich_dagster.storage.tables.runs import EnrichmentRun, Notice
@@ -55,5 +55,6 @@ __all__ = [
     "SessionPiece",
     "SessionRecord",
     "UtcDateTime",
+    "WrittenDay",
     "table_of",
 ]

@@ -140,6 +140,19 @@ class EnrichedSession(Base):
     )
 
 
+class WrittenDay(Base):
+    """A UTC day whose rows in `enriched_sessions` say all that was known at a moment."""
+
+    __tablename__ = "written_days"
+    day: Mapped[date] = mapped_column(Date, primary_key=True, doc="A UTC day of `enriched_sessions`")
+    known_until: Mapped[datetime] = mapped_column(
+        UtcDateTime, doc="What was learned since may not be in its rows yet"
+    )
+    basis: Mapped[str] = mapped_column(
+        Text, doc="A hash of the settings, services, lists and feeds that the rows rest on"
+    )
+
+
 class ChangedDay(Base):
     """A UTC day whose enriched rows were written, and when Dagster was last told that they were."""
 

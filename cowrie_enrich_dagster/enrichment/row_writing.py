@@ -1,0 +1,168 @@
+"""Everything known -> `enriched_sessions`: whole days, what changes of growing ones, what came since."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+
+from sqlalchemy import Connection, func, select
+
+from cowrie_enrich_dagster.enrichment.coverage import JoinReport
+from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
+from cowrie_enrich_dagster.enrichment.join import enrich_sessions, enrich_touched
+from cowrie_enrich_dagster.enrichment.keys import TOUCHED, Chosen, Key, keys_of, password_hashes
+from cowrie_enrich_dagster.enrichment.knowledge import AskedService, Knowledge, gather, standing
+from cowrie_enrich_dagster.enrichment.learned import Learned, write_news
+from cowrie_enrich_dagster.enrichment.list_book import Spans
+from cowrie_enrich_dagster.enrichment.list_keeping import ListKeeping
+from cowrie_enrich_dagster.enrichment.list_store import version
+from cowrie_enrich_dagster.enrichment.spending import Spending
+from cowrie_enrich_dagster.enrichment.stale_rows import (
+    Written,
+    basis_of,
+    changed_keys,
+    forget_gone,
+    note_written,
+    touch_stale,
+    written,
+)
+from cowrie_enrich_dagster.pacing import Reason
+from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.storage.tables import EnrichedSession, table_of
+from cowrie_enrich_dagster.vocabulary import Days, Subject
+
+_ENRICHED = table_of(EnrichedSession)
+
+
+class RowWriting(ListKeeping):
+    """Writes the rows, and tells what they come to."""
+
+    @repeats_after_outage
+    def enrich(self, days: Days, by_day: dict[date, JoinReport] | None = None) -> JoinReport:
+        """Everything known -> `enriched_sessions`. `by_day` is given the same report for each day alone.
+
+        Of a day that is not over only the rows that change are written; `hits` then tells of those alone.
+        """
+        now = Written(self.database.moment(), self._basis())
+        before = written(self.database, days.first) if days.first == days.last else None
+        if before is not None and before.basis == now.basis and days.last >= now.known_until.date():
+            return self._enrich_stale(days.first, before, now, by_day)
+        keys = self._keys_of_days(days)
+        with self.database.read() as connection:
+            chosen = Chosen.of_days(days)
+            passwords = password_hashes(self.database, connection, chosen) if self._asks_passwords else []
+        knowledge = self.knowledge_of(keys)
+        spans = self.spans_of(keys[Subject.IP])
+
+        def then(connection: Connection) -> None:
+            note_written(connection, days, now)
+
+        report = enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords, spans, then)
+        if by_day is not None:
+            by_day.update(self._reports_by_day(days, knowledge))
+        return report
+
+    def _enrich_stale(
+        self, day: date, before: Written, now: Written, by_day: dict[date, JoinReport] | None
+    ) -> JoinReport:
+        database, days = self.database, Days(day, day)
+        changed = changed_keys(database, self.services, self.cache.database.versions, day, before.known_until)
+        with database.read() as connection:
+            touch_stale(database, connection, day, changed)
+            keys = {s: list(keys_of(database, connection, TOUCHED, s)) for s in self._subjects}
+            passwords = password_hashes(database, connection, TOUCHED) if self._asks_passwords else []
+        knowledge = self.knowledge_of(keys)
+
+        def then(connection: Connection) -> None:
+            forget_gone(connection, day)
+            note_written(connection, days, now)
+
+        hits = enrich_touched(
+            database,
+            lambda connection: touch_stale(database, connection, day, changed),
+            keys[Subject.IP],
+            knowledge,
+            passwords,
+            then,
+            self.spans_of(keys[Subject.IP]),
+        ).hits
+        of_day = replace(self.reports_by_day(days)[day], hits=hits)
+        if by_day is not None:
+            by_day[day] = of_day
+        query = select(func.count()).select_from(_ENRICHED).where(_ENRICHED.c.day == day)
+        with database.read() as connection:
+            return replace(of_day, sessions=connection.execute(query).scalar_one())
+
+    def _basis(self) -> str:
+        """What rows rest on beside sessions and answers."""
+        own, scanners = self.own_and_scanners()
+        asked = [(one.service.name, one.has_key, one.is_refused) for one in map(self._asked, self.services)]
+        networks = [sorted(map(str, some)) for some in (own, scanners)]
+        wanted = sorted(self.settings.want) if self.settings.want is not None else None
+        lists = [(one.name, one.says) for one in self.settings.lists]
+        return basis_of(self.database, asked, networks, wanted, lists, version(self.database))
+
+    def reports_by_day(self, days: Days) -> dict[date, JoinReport]:
+        """What the rows of each day say: sessions, and how many of them each service has answered."""
+        return self._reports_by_day(days, self._standing(self._keys_of_days(days)))
+
+    def _reports_by_day(self, days: Days, knowledge: Sequence[Knowledge]) -> dict[date, JoinReport]:
+        sessions = sessions_by_day(self.database, days)
+        reports = {day: JoinReport(sessions=sessions.get(day, 0)) for day in days}
+        for day, report in reports.items():
+            keys = self._keys_of_days(Days(day, day))
+            for known in knowledge:
+                report.count(replace(known, keys=keys[known.asked.service.subject], tiers=Counter()))
+        return reports
+
+    def write_news(self) -> Learned:
+        """Write what was learned since into the rows it concerns, whatever their day."""
+        return write_news(self.database, self.queue, self.services, self.knowledge_of, self.spans_of)
+
+    def spans_of(self, addresses: Sequence[Key]) -> Spans:
+        """When which lists held these addresses."""
+        return self.list_book.spans([key.value for key in addresses])
+
+    def knowledge_of(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
+        """All that every service has told about these keys by now, in order of trust."""
+        spending = self.spending()
+        return [
+            self._knowledge(name, keys[service.subject], spending) for name, service in self.services.items()
+        ]
+
+    def _knowledge(self, name: str, keys: Sequence[Key], spending: Spending) -> Knowledge:
+        return gather(self.database, self.cache, self.queue, self._asked(name), keys, spending)
+
+    def _standing(self, keys: Mapping[Subject, Sequence[Key]]) -> list[Knowledge]:
+        """As `knowledge_of`, but for what the answers say."""
+        spending, database, cache = self.spending(), self.database, self.cache.database
+        return [
+            standing(database, cache, self.queue, self._asked(name), keys[service.subject], spending)
+            for name, service in self.services.items()
+        ]
+
+    def _asked(self, name: str) -> AskedService:
+        has_key = self.has_key(name)
+        held_by = self.source(name).limiter.snapshot().cooldown_reason if has_key else None
+        return AskedService(self.services[name], has_key, is_refused=held_by is Reason.AUTH_FAILED)
+
+    def _recount(self, report: JoinReport, days: Days) -> None:
+        """Bring the statuses in the report up to date: what was asked meanwhile, and how it ended."""
+        for known in self._standing(self._keys_of_days(days)):
+            report.recount(known)
+
+    @survives_outage
+    def _keys_of_days(self, days: Days) -> dict[Subject, list[Key]]:
+        chosen = Chosen.of_days(days)
+        with self.database.read() as connection:
+            return {s: list(keys_of(self.database, connection, chosen, s)) for s in self._subjects}
+
+    @property
+    def _subjects(self) -> set[Subject]:
+        return {Subject.IP, *(service.subject for service in self.services.values())}
+
+    @property
+    def _asks_passwords(self) -> bool:
+        return Subject.PASSWORD_SHA1_PREFIX in self._subjects

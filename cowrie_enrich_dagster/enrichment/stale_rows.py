@@ -1,0 +1,118 @@
+"""Which rows of a growing day do not say what is known: those to be written, and no others.
+
+A row is stale where it differs from its session, and where something was learned of one of its keys, or an
+answer expired, since the day's rows were written (`written_days`). That tells all, as long as what else they
+rest on is the same (`basis`): settings, services, lists and feeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from hashlib import blake2b
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Date, bindparam, select, text
+
+from cowrie_enrich_dagster.cache import versioned
+from cowrie_enrich_dagster.enrichment.join import REPEATED
+from cowrie_enrich_dagster.enrichment.keys import occurring, touch, touch_none
+from cowrie_enrich_dagster.services import Service
+from cowrie_enrich_dagster.services.feeds import FEEDS
+from cowrie_enrich_dagster.storage.bulk import upsert_rows
+from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.outages import survives_outage
+from cowrie_enrich_dagster.storage.tables import UtcDateTime, WrittenDay, table_of
+from cowrie_enrich_dagster.vocabulary import Days, Subject
+
+_WRITTEN = table_of(WrittenDay)
+_GONE = """
+    DELETE FROM enriched_sessions WHERE day = :day AND NOT EXISTS (
+        SELECT 1 FROM sessions AS s WHERE s.sensor = enriched_sessions.sensor
+        AND s.session_id = enriched_sessions.session_id AND s.started_at = enriched_sessions.event_start
+        AND s.day = enriched_sessions.day)
+"""
+_OTHER = """
+    INSERT INTO touched SELECT s.sensor, s.session_id, s.started_at, s.day, s.src_ip
+    FROM sessions AS s LEFT JOIN enriched_sessions AS e
+    ON e.sensor = s.sensor AND e.session_id = s.session_id AND e.event_start = s.started_at
+    WHERE s.day = :day AND (e.sensor IS NULL OR {differs})
+"""
+
+
+class Written(NamedTuple):
+    """Until when what was learned is in the rows of a day, and what else these rest on."""
+
+    known_until: datetime
+    basis: str
+
+
+def basis_of(database: Database, *parts: object) -> str:
+    """A hash of what rows rest on beside sessions and answers: of `parts`, and of when feeds were read."""
+    names = ", ".join(f"'{name}'" for name in FEEDS)
+    query = text(f"SELECT max(updated_at) FROM lookups WHERE service IN ({names})")
+    with database.read() as connection:
+        read_at = connection.execute(query).scalar_one()
+    return blake2b(repr((parts, read_at)).encode(), digest_size=16).hexdigest()
+
+
+@survives_outage
+def written(database: Database, day: date) -> Written | None:
+    """What the rows of the day rest on; None if that is not known."""
+    with database.read() as connection:
+        row = connection.execute(select(_WRITTEN).where(_WRITTEN.c.day == day)).one_or_none()
+    return None if row is None else Written(row.known_until, row.basis)
+
+
+def note_written(connection: Connection, days: Iterable[date], of: Written) -> None:
+    """The rows of these days are written, in the caller's transaction."""
+    rows = [(day, *of) for day in days]
+    upsert_rows(connection, _WRITTEN, ["day", "known_until", "basis"], rows, key=["day"])
+
+
+@survives_outage
+def changed_keys(
+    database: Database,
+    services: Mapping[str, Service],
+    versions: Mapping[str, int],
+    day: date,
+    since: datetime,
+) -> dict[Subject, list[str]]:
+    """The keys of the day of which a lookup ended or an answer came or expired since the moment."""
+    changed: dict[Subject, set[str]] = {}
+    with database.read() as connection:
+        now = database.now(connection)
+        for name, service in services.items():
+            among = occurring(database, Days(day, day), service.subject)
+            statement = text(f"""
+                SELECT key FROM lookups
+                WHERE service = :service AND updated_at >= :since AND {among.condition}
+                UNION SELECT key FROM (
+                    SELECT cache_key AS key, service, fetched_at, expires_at FROM enrichment_cache) AS c
+                WHERE service = :versioned AND {among.condition}
+                    AND (fetched_at >= :since OR (expires_at >= :since AND expires_at <= :now))
+            """).bindparams(
+                *(bindparam(name, type_=UtcDateTime()) for name in ("since", "now")),
+                *(bindparam(name, value, Date) for name, value in among.parameters.items()),
+            )
+            values = {"service": name, "versioned": versioned(name, versions), "since": since, "now": now}
+            found = connection.execute(statement, values).scalars()
+            changed.setdefault(service.subject, set()).update(found)
+    return {subject: sorted(keys) for subject, keys in changed.items()}
+
+
+def touch_stale(
+    database: Database, connection: Connection, day: date, changed: Mapping[Subject, list[str]]
+) -> None:
+    """Put the sessions of the day whose rows are stale into `touched`, which is made anew."""
+    different = "IS NOT" if database.is_sqlite else "IS DISTINCT FROM"
+    differs = " OR ".join(f"e.{column} {different} {value}" for column, value in REPEATED.items())
+    of_day = bindparam("day", day, Date)
+    touch_none(database, connection)
+    connection.execute(text(_OTHER.format(differs=differs)).bindparams(of_day))
+    touch(database, connection, changed, Days(day, day))
+
+
+def forget_gone(connection: Connection, day: date) -> None:
+    """Delete the rows of the day whose sessions are not there any more."""
+    connection.execute(text(_GONE).bindparams(bindparam("day", day, Date)))
