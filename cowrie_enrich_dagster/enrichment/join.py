@@ -175,7 +175,7 @@ def enrich_touched(
     among `addresses` came later: whoever brought it writes its row.
     """
     with database.write() as connection:
-        touch_none(database, connection)
+        touch_none(connection)
         touch(connection)
         # A row whose session has gone or moved meanwhile is the business of whoever moved it.
         report = _write(database, connection, TOUCHED, None, addresses, knowledge, passwords, spans)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Date, bindparam, text
+from sqlalchemy import Column, Connection, Date, MetaData, Row, Table, Text, bindparam, select, text
 
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.lookups.order import BY_WORTH, CLASS_STEP
+from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
@@ -93,14 +94,28 @@ TOUCHED = Chosen(
 EVERY_SESSION = Chosen("true", "true", {})
 
 
-def touch_none(database: Database, connection: Connection) -> None:
+_SESSIONS_TOUCHED = Table(
+    "touched", MetaData(),
+    *(Column(name, Text, primary_key=True) for name in ("sensor", "session_id")),
+    Column("started_at", UtcDateTime, primary_key=True), Column("day", Date), Column("src_ip", Text),
+    prefixes=["TEMPORARY"],
+)  # fmt: skip
+
+
+def touch_none(connection: Connection) -> None:
     """Make the temporary table `touched` of sessions, without any."""
-    moment = "text" if database.is_sqlite else "timestamptz"
     connection.execute(text("DROP TABLE IF EXISTS touched"))
-    connection.execute(
-        text(f"CREATE TEMPORARY TABLE touched (sensor text, session_id text, started_at {moment}, day date, "
-             "src_ip text, PRIMARY KEY (sensor, session_id, started_at))")
-    )  # fmt: skip
+    _SESSIONS_TOUCHED.create(connection)
+
+
+def all_touched(connection: Connection) -> list[Row[Any]]:
+    """The rows of `touched`, as `touch_again` takes them."""
+    return list(connection.execute(select(_SESSIONS_TOUCHED)).all())
+
+
+def touch_again(connection: Connection, rows: Iterable[Row[Any]]) -> None:
+    """Add the rows of a former `touched`."""
+    insert_rows(connection, _SESSIONS_TOUCHED, list(_SESSIONS_TOUCHED.columns.keys()), rows)
 
 
 def touch(

@@ -102,7 +102,7 @@ def _concerned(
 ) -> tuple[list[date], dict[Subject, list[Key]], list[str]]:
     """Of the sessions in which these keys occur: their days, all their keys, and their passwords' hashes."""
     with database.read() as connection:
-        touch_none(database, connection)
+        touch_none(connection)
         touch(database, connection, news)
         days = days_touched(connection)
         found = {subject: list(keys_of(database, connection, TOUCHED, subject)) for subject in subjects}

@@ -29,7 +29,7 @@ from cowrie_enrich_dagster.enrichment.ingest import (
     log_days,
     sessions_by_day,
 )
-from cowrie_enrich_dagster.enrichment.keys import Chosen, keys_of
+from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.learned import note_changed
 from cowrie_enrich_dagster.enrichment.lists import ListReport
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
@@ -205,33 +205,37 @@ class Pipeline(RowWriting):
         def told_then(service: Service, addresses: Sequence[str]) -> Mapping[str, str]:
             return told_in_time(self.database, service, addresses, days)
 
-        course = ColumnCourse(self.spending())
+        course, keys = ColumnCourse(self.spending()), self._keys_of_days(days)
         plans, tallies = {}, {name: Tally(self.database, self.cache, name) for name in self.services}
         for name, service in self.services.items():
-            with self.database.read() as connection:
-                plans[name] = plan_service(
-                    service,
-                    keys_of(self.database, connection, Chosen.of_days(days), service.subject),
-                    self.cache,
-                    told_then,
-                    self.source(name).limiter.snapshot(),
-                    has_key=self.has_key(name),
-                    take=take,
-                    count=tallies[name].count,
-                    spare=course.spare if self.settings.want else None,
-                    release=self.release if take else None,
-                )
+            plans[name] = plan_service(
+                service,
+                keys[service.subject],
+                self.cache,
+                told_then,
+                self.source(name).limiter.snapshot(),
+                has_key=self.has_key(name),
+                take=take,
+                count=tallies[name].count,
+                spare=course.spare if self.settings.want else None,
+                release=self.release if take else None,
+            )
             plans[name].rates = tallies[name].rates
         if by_day:
-            self._rates_by_day(days, plans, tallies)
-        columns = course.shares(self._keys_of_days(days)[Subject.IP]) if self.settings.want else []
+            self._rates_by_day(days, keys, plans, tallies)
+        columns = course.shares(keys[Subject.IP]) if self.settings.want else []
         return Plan(days, count_addresses(self.database, days), plans, columns)
 
     def _rates_by_day(
-        self, days: Days, plans: Mapping[str, ServicePlan], tallies: Mapping[str, Tally]
+        self,
+        days: Days,
+        all_keys: Mapping[Subject, Sequence[Key]],
+        plans: Mapping[str, ServicePlan],
+        tallies: Mapping[str, Tally],
     ) -> None:
         for day in days:
-            for subject, keys in self._keys_of_days(Days(day, day)).items():
+            of_day = all_keys if days.first == days.last else self._keys_of_days(Days(day, day))
+            for subject, keys in of_day.items():
                 sent = [key.value for key in keys if key.may_be_sent]
                 for name, service in self.services.items():
                     if service.subject is subject:

@@ -12,7 +12,15 @@ from sqlalchemy import Connection, func, select
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
 from cowrie_enrich_dagster.enrichment.join import enrich_sessions, enrich_touched
-from cowrie_enrich_dagster.enrichment.keys import TOUCHED, Chosen, Key, keys_of, password_hashes
+from cowrie_enrich_dagster.enrichment.keys import (
+    TOUCHED,
+    Chosen,
+    Key,
+    all_touched,
+    keys_of,
+    password_hashes,
+    touch_again,
+)
 from cowrie_enrich_dagster.enrichment.knowledge import AskedService, Knowledge, gather, standing
 from cowrie_enrich_dagster.enrichment.learned import Learned, write_news
 from cowrie_enrich_dagster.enrichment.list_book import Spans
@@ -71,6 +79,7 @@ class RowWriting(ListKeeping):
         changed = changed_keys(database, self.services, self.cache.database.versions, day, before.known_until)
         with database.read() as connection:
             touch_stale(database, connection, day, changed)
+            stale = all_touched(connection)
             keys = {s: list(keys_of(database, connection, TOUCHED, s)) for s in self._subjects}
             passwords = password_hashes(database, connection, TOUCHED) if self._asks_passwords else []
         knowledge = self.knowledge_of(keys)
@@ -81,7 +90,7 @@ class RowWriting(ListKeeping):
 
         hits = enrich_touched(
             database,
-            lambda connection: touch_stale(database, connection, day, changed),
+            lambda connection: touch_again(connection, stale),
             keys[Subject.IP],
             knowledge,
             passwords,

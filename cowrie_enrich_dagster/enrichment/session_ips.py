@@ -9,7 +9,7 @@ from datetime import date
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
-from sqlalchemy import Boolean, Date, delete, distinct, func, select, text
+from sqlalchemy import Boolean, Connection, Date, bindparam, distinct, func, select, text
 
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
@@ -30,6 +30,10 @@ _Network = IPv4Network | IPv6Network
 ScannerLists = Callable[[Sequence[str]], Mapping[str, str]]
 """Which addresses a list of scanners holds now, each with the list."""
 _SUMS = ("login_failures", "login_successes", "commands", "downloads", "uploads")
+_COLUMNS = (
+    *("day", "src_ip", "sessions", "sensors", "first_seen", "last_seen", *_SUMS),
+    *("scope", "priority", "known_scanner", "scanner_list"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ def summarise_addresses(
 ) -> AddressReport:
     """Replace the `session_ips` rows of `days` from `sessions`; one aggregate query, one bulk insert.
 
+    Rows that stay as they are are not written.
+
     What is `own` is out of scope, and `scanners` are marked, as are the addresses that `scanner_lists` hold:
     lookups about any of them that are still open are closed, unasked.
     """
@@ -131,7 +137,7 @@ def summarise_addresses(
     with database.write() as connection:
         if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('session_ips'))"))
-        rows: list[list[Any]] = []
+        rows: dict[tuple[date, str], list[Any]] = {}
         for row in connection.execute(query).mappings():
             ip = row["src_ip"]
             if ip not in scopes:
@@ -144,33 +150,14 @@ def summarise_addresses(
                 login_successes=row["login_successes"],
                 files=row["downloads"] + row["uploads"],
             )
-            rows.append([*row.values(), scopes[ip].value, priority, ip in known_scanners])
+            values = [*row.values(), scopes[ip].value, priority, ip in known_scanners]
+            rows[row["day"], ip] = values
         on_lists = scanner_lists([ip for ip, scope in scopes.items() if scope is Scope.GLOBAL])
-        for values in rows:
-            values.append(on_lists.get(values[1]))
-        of_days = _ADDRESSES.c.day.between(days.first, days.last)
-        before = {
-            tuple(row)
-            for row in connection.execute(select(_ADDRESSES.c.day, _ADDRESSES.c.src_ip).where(of_days))
-        }
-        connection.execute(delete(_ADDRESSES).where(of_days))
-        columns = [
-            "day",
-            "src_ip",
-            "sessions",
-            "sensors",
-            "first_seen",
-            "last_seen",
-            *_SUMS,
-            "scope",
-            "priority",
-            "known_scanner",
-            "scanner_list",
-        ]
-        insert_rows(connection, _ADDRESSES, columns, rows)
+        for (_, ip), values in rows.items():
+            values.append(on_lists.get(ip))
+        came_or_went = _replace(database, connection, days, rows)
         # What everybody shares is judged by all addresses; another run may have found the days' campaigns.
-        changed = {day for day, _ in before.symmetric_difference((row[0], row[1]) for row in rows)}
-        note_sessions_changed(database, connection, sorted(changed))
+        note_sessions_changed(database, connection, sorted(came_or_went))
         never = [
             ip
             for ip, scope in scopes.items()
@@ -180,6 +167,23 @@ def summarise_addresses(
         LookupQueue(database).close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)
     by_scope = Counter(scope.value for scope in scopes.values())
     return AddressReport(len(rows), len(scopes), dict(by_scope), len(known_scanners))
+
+
+def _replace(
+    database: Database, connection: Connection, days: Days, rows: Mapping[tuple[date, str], list[Any]]
+) -> set[date]:
+    """Put the rows in the place of what stands; returns the days that gain or lose an address."""
+    stands = select(*(_ADDRESSES.c[name] for name in _COLUMNS)).where(_ADDRESSES.c.day.between(*days.ends))
+    before = {(row.day, row.src_ip): list(row) for row in connection.execute(stands)}
+    for day in days:
+        gone = [key[1] for key, values in before.items() if key[0] == day and rows.get(key) != values]
+        if gone:
+            statement = text(f"DELETE FROM session_ips WHERE day = :day AND {database.among('src_ip')}")
+            of_day = bindparam("day", day, Date)
+            connection.execute(statement.bindparams(of_day), {"keys": to_json(gone)})
+    new = (values for key, values in rows.items() if before.get(key) != values)
+    insert_rows(connection, _ADDRESSES, _COLUMNS, new)
+    return {day for day, _ in before.keys() ^ rows.keys()}
 
 
 def addresses_by_day(database: Database, days: Days) -> dict[date, int]:

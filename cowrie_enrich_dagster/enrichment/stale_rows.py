@@ -108,7 +108,7 @@ def touch_stale(
     different = "IS NOT" if database.is_sqlite else "IS DISTINCT FROM"
     differs = " OR ".join(f"e.{column} {different} {value}" for column, value in REPEATED.items())
     of_day = bindparam("day", day, Date)
-    touch_none(database, connection)
+    touch_none(connection)
     connection.execute(text(_OTHER.format(differs=differs)).bindparams(of_day))
     touch(database, connection, changed, Days(day, day))
 

@@ -63,14 +63,17 @@ def told_in_time(database: Database, service: Service, keys: Sequence[str], days
 
     That is a feed, or the history: an answer that has expired or been replaced since.
     """
-    told = _told_by_day(database, service, keys, days)
+    told = _told_by_day(database, service, keys, days, answered_only=True)
     return {key: FEED if by_feed else HISTORY for key, (by_feed, open_days) in told.items() if not open_days}
 
 
 def _told_by_day(
-    database: Database, service: Service, keys: Sequence[str], days: Days
+    database: Database, service: Service, keys: Sequence[str], days: Days, *, answered_only: bool = False
 ) -> dict[str, tuple[bool, set[date]]]:
-    """For each address whether a feed answers for a day of it, and the days that nothing answers for."""
+    """For each address whether a feed answers for a day of it, and the days that nothing answers for.
+
+    Those without any answer are left out, if `answered_only`.
+    """
     seen = text(
         "SELECT src_ip, day FROM session_ips "
         f"WHERE day BETWEEN :first AND :last AND {database.among('src_ip')}"
@@ -91,6 +94,8 @@ def _told_by_day(
             moments.setdefault(row.key, []).extend(
                 (ttl, at, row.feed is not None) for at in (row.fetched_at, *map(in_utc, row.told_at or ()))
             )
+        if answered_only:
+            wanted = to_json(list(moments))
         for row in connection.execute(seen, {"keys": wanted}):
             by_feed, open_days = told.get(row.src_ip, (False, set()))
             answering = [
