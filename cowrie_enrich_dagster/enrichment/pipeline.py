@@ -145,7 +145,7 @@ class Pipeline(RowWriting):
     def _follow(self, days: Days) -> None:
         self.summarise_addresses(days)
         self.plan_and_open(days)
-        self.enrich(days)
+        self.write_rows(days)
 
     def first_kept_day(self) -> date | None:
         """The oldest day that ENRICH_KEEP_DAYS keeps; None: all are."""

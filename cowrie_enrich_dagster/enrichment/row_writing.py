@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
@@ -38,10 +38,7 @@ from cowrie_enrich_dagster.enrichment.stale_rows import (
 )
 from cowrie_enrich_dagster.pacing import Reason
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
-from cowrie_enrich_dagster.storage.tables import EnrichedSession, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Subject
-
-_ENRICHED = table_of(EnrichedSession)
 
 
 class RowWriting(ListKeeping):
@@ -53,10 +50,36 @@ class RowWriting(ListKeeping):
 
         Of a day that is not over only the rows that change are written; `hits` then tells of those alone.
         """
-        now = Written(self.database.moment(), self._basis())
-        before = written(self.database, days.first) if days.first == days.last else None
-        if before is not None and before.basis == now.basis and days.last >= now.known_until.date():
-            return self._enrich_stale(days.first, before, now, by_day)
+        now = self._now()
+        if (before := self._before(days, now)) is None:
+            return self._write_whole(days, now, by_day)
+        rows, hits = self._write_stale(days.first, before, now)
+        of_day = replace(self.reports_by_day(days)[days.first], hits=hits)
+        if by_day is not None:
+            by_day[days.first] = of_day
+        return replace(of_day, sessions=rows)
+
+    @repeats_after_outage
+    def write_rows(self, days: Days) -> int:
+        """As `enrich`, without a report: how many rows the days have."""
+        now = self._now()
+        if (before := self._before(days, now)) is None:
+            return self._write_whole(days, now).sessions
+        return self._write_stale(days.first, before, now)[0]
+
+    def _now(self) -> Written:
+        return Written(self.database.moment(), self._basis())
+
+    def _before(self, days: Days, now: Written) -> Written | None:
+        """What the rows of a day that grows rest on; None if all of its rows are to be written."""
+        if days.first != days.last or days.last < now.known_until.date():
+            return None
+        before = written(self.database, days.first)
+        return before if before is not None and before.basis == now.basis else None
+
+    def _write_whole(
+        self, days: Days, now: Written, by_day: dict[date, JoinReport] | None = None
+    ) -> JoinReport:
         keys = self._keys_of_days(days)
         with self.database.read() as connection:
             chosen = Chosen.of_days(days)
@@ -72,37 +95,32 @@ class RowWriting(ListKeeping):
             by_day.update(self._reports_by_day(days, knowledge))
         return report
 
-    def _enrich_stale(
-        self, day: date, before: Written, now: Written, by_day: dict[date, JoinReport] | None
-    ) -> JoinReport:
-        database, days = self.database, Days(day, day)
+    def _write_stale(self, day: date, before: Written, now: Written) -> tuple[int, Counter[str]]:
+        """Write the rows that change; how many rows the day has, and which tier had what they tell."""
+        database = self.database
         changed = changed_keys(database, self.services, self.cache.database.versions, day, before.known_until)
         with database.read() as connection:
             touch_stale(database, connection, day, changed)
             stale = all_touched(connection)
             keys = {s: list(keys_of(database, connection, TOUCHED, s)) for s in self._subjects}
             passwords = password_hashes(database, connection, TOUCHED) if self._asks_passwords else []
-        knowledge = self.knowledge_of(keys)
+        rows = 0
 
         def then(connection: Connection) -> None:
-            forget_gone(connection, day)
-            note_written(connection, days, now)
+            nonlocal rows
+            rows = forget_gone(connection, day)
+            note_written(connection, [day], now)
 
-        hits = enrich_touched(
+        report = enrich_touched(
             database,
             lambda connection: touch_again(connection, stale),
             keys[Subject.IP],
-            knowledge,
+            self.knowledge_of(keys),
             passwords,
             then,
             self.spans_of(keys[Subject.IP]),
-        ).hits
-        of_day = replace(self.reports_by_day(days)[day], hits=hits)
-        if by_day is not None:
-            by_day[day] = of_day
-        query = select(func.count()).select_from(_ENRICHED).where(_ENRICHED.c.day == day)
-        with database.read() as connection:
-            return replace(of_day, sessions=connection.execute(query).scalar_one())
+        )
+        return rows, report.hits
 
     def _basis(self) -> str:
         """What rows rest on beside sessions and answers."""

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Date, bindparam, select, text
 from cowrie_enrich_dagster.cache import versioned
 from cowrie_enrich_dagster.enrichment.join import REPEATED
 from cowrie_enrich_dagster.enrichment.keys import occurring, touch, touch_none
+from cowrie_enrich_dagster.lookups.model import Among
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.storage.bulk import upsert_rows
@@ -31,6 +32,10 @@ _GONE = """
         SELECT 1 FROM sessions AS s WHERE s.sensor = enriched_sessions.sensor
         AND s.session_id = enriched_sessions.session_id AND s.started_at = enriched_sessions.event_start
         AND s.day = enriched_sessions.day)
+"""
+_NUMBERS = """
+    SELECT (SELECT count(*) FROM enriched_sessions WHERE day = :day),
+        (SELECT count(*) FROM sessions WHERE day = :day)
 """
 _OTHER = """
     INSERT INTO touched SELECT s.sensor, s.session_id, s.started_at, s.day, s.src_ip
@@ -78,12 +83,18 @@ def changed_keys(
     day: date,
     since: datetime,
 ) -> dict[Subject, list[str]]:
-    """The keys of the day of which a lookup ended or an answer came or expired since the moment."""
+    """The keys of which a lookup ended, or an answer came or expired, since the moment.
+
+    Of addresses those of the day: of all days there may be a million open lookups.
+    """
     changed: dict[Subject, set[str]] = {}
     with database.read() as connection:
         now = database.now(connection)
         for name, service in services.items():
-            among = occurring(database, Days(day, day), service.subject)
+            if service.subject is Subject.IP:
+                among = occurring(database, Days(day, day), service.subject)
+            else:
+                among = Among("true", {})
             statement = text(f"""
                 SELECT key FROM lookups
                 WHERE service = :service AND updated_at >= :since AND {among.condition}
@@ -92,8 +103,8 @@ def changed_keys(
                 WHERE service = :versioned AND {among.condition}
                     AND (fetched_at >= :since OR (expires_at >= :since AND expires_at <= :now))
             """).bindparams(
-                *(bindparam(name, type_=UtcDateTime()) for name in ("since", "now")),
-                *(bindparam(name, value, Date) for name, value in among.parameters.items()),
+                *(bindparam(moment, type_=UtcDateTime()) for moment in ("since", "now")),
+                *(bindparam(bound, value, Date) for bound, value in among.parameters.items()),
             )
             values = {"service": name, "versioned": versioned(name, versions), "since": since, "now": now}
             found = connection.execute(statement, values).scalars()
@@ -113,6 +124,10 @@ def touch_stale(
     touch(database, connection, changed, Days(day, day))
 
 
-def forget_gone(connection: Connection, day: date) -> None:
-    """Delete the rows of the day whose sessions are not there any more."""
-    connection.execute(text(_GONE).bindparams(bindparam("day", day, Date)))
+def forget_gone(connection: Connection, day: date) -> int:
+    """Delete the rows of the day whose sessions are not there any more; returns how many rows there are."""
+    of_day = bindparam("day", day, Date)
+    rows, sessions = connection.execute(text(_NUMBERS).bindparams(of_day)).one()
+    if rows == sessions:  # each session has its row by now
+        return int(rows)
+    return int(rows) - connection.execute(text(_GONE).bindparams(of_day)).rowcount

@@ -58,7 +58,7 @@ def plan(
     days = days_of(context)
     with opened(database, redis, rate_limits) as pipeline:
         found = pipeline.plan_and_open(days, by_day=True)
-        rows = pipeline.enrich(days).sessions
+        rows = pipeline.write_rows(days)
     context.log.info("%d sessions have their rows", rows)
     for name, service in found.services.items():
         context.log.info("%s: %d of %d keys to be asked", name, service.wanted, service.keys)
