@@ -21,6 +21,7 @@ ALL = (
     "queue",
     "campaigns",
     "pipeline",
+    "growing",
     "dagster_overhead",
     "services",
     "pacing",

@@ -48,6 +48,7 @@ _DROPPED = {
     "v19": "which slots are not told to have been used; no limit is forgotten",
     "v20": "what operators were told by webhook; what still holds is told again",
     "v21": "what public lists said when, and what each lookup was opened for; lists are fetched again",
+    "v22": "how far growing days were read and written: they are read and written whole once",
 }
 """What taking a revision back drops."""
 
