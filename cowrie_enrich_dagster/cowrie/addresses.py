@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -33,6 +34,20 @@ _RESERVED = tuple(
         ),
     )
 )
+_BLOCKS = {
+    version: sorted(
+        (int(network.network_address), int(network.broadcast_address), scope)
+        for scope, networks in (
+            (Scope.PRIVATE, _PRIVATE),
+            (Scope.LOOPBACK, _LOOPBACK),
+            (Scope.RESERVED, _RESERVED),
+        )
+        for network in networks
+        if network.version == version
+    )
+    for version in (4, 6)
+}
+"""By version the first and last address of each block, in order; no two overlap."""
 _IPV6_UNICAST = IPv6Network("2000::/3")  # the only block IANA hands out; outside it nothing is routed
 
 
@@ -62,13 +77,10 @@ def address_scope(ip: str) -> Scope:
     address = _address(ip)
     if address is None:
         return Scope.INVALID
-    for scope, networks in (
-        (Scope.PRIVATE, _PRIVATE),
-        (Scope.LOOPBACK, _LOOPBACK),
-        (Scope.RESERVED, _RESERVED),
-    ):
-        if any(address in network for network in networks):
-            return scope
+    number, blocks = int(address), _BLOCKS[address.version]
+    place = bisect_right(blocks, number, key=lambda block: block[0]) - 1
+    if place >= 0 and number <= blocks[place][1]:
+        return blocks[place][2]
     if isinstance(address, IPv6Address) and address not in _IPV6_UNICAST:
         return Scope.RESERVED
     return Scope.GLOBAL

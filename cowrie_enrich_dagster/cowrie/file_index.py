@@ -235,7 +235,7 @@ def index_file(
     form, scanner, old, complete = Form(), DayScanner(), 0, True
     plain = not is_compressed(path)
     end = stat.st_size if plain else _EVERYTHING
-    fault, mtime_ns, head, before = None, stat.st_mtime_ns, "", None
+    fault, mtime_ns, head = None, stat.st_mtime_ns, ""
     try:
         if known is not None and known.inode == stat.st_ino and _can_go_on(path, known, stat):
             form, old = known.form, known.length
@@ -251,7 +251,6 @@ def index_file(
                 complete, mtime_ns = False, _UNSETTLED
                 break
         head = _head(path, scanner.length)
-        before = fingerprint(path, scanner.record[0]) if plain else None
     except NotALog as verdict:
         settled = stat.st_mtime_ns if verdict.lasting else _UNSETTLED
         return FileIndex.of_no_log(str(verdict), stat.st_size, settled, stat.st_ino)
@@ -271,7 +270,7 @@ def index_file(
         form=form,
         passed_over=None,
         complete=complete,
-        before=before,
+        before=_before(path, scanner.record[0]) if plain and fault is None else None,
     )
 
 
@@ -316,6 +315,13 @@ def _can_go_on(path: Path, known: FileIndex, stat: os.stat_result) -> bool:
 
 def _head(path: Path, length: int) -> str:
     return fingerprint(path, min(length, _HEAD_BYTES))
+
+
+def _before(path: Path, offset: int) -> str | None:
+    try:
+        return fingerprint(path, offset)
+    except FileFault:  # gone since
+        return None
 
 
 def fingerprint(path: Path, end: int) -> str:

@@ -125,13 +125,14 @@ def touch(
     days: Days | None = None,
 ) -> None:
     """Add the sessions (of some days) in which these keys occur to `touched`."""
-    array = _each(database)
     span = "s.day BETWEEN :first AND :last AND" if days else ""
     for subject, keys in news.items():
+        if not keys:
+            continue
         if subject is Subject.IP:
             source, key = "sessions AS s", "s.src_ip"
         else:
-            source, key = f"sessions AS s, {array}(s.{_ARRAYS[subject]}) AS item", _value(subject)
+            source, key = _items(database, subject), _value(subject)
         statement = text(f"""
             INSERT INTO touched SELECT DISTINCT s.sensor, s.session_id, s.started_at, s.day, s.src_ip
             FROM {source} WHERE {span} {database.among(key)} ON CONFLICT DO NOTHING
@@ -164,8 +165,7 @@ def keys_of(database: Database, connection: Connection, chosen: Chosen, subject:
                 CASE WHEN count(*) < {CLASS_STEP} THEN count(*) ELSE {CLASS_STEP - 1} END AS priority,
                 count(*) AS sessions, min(s.started_at) AS first_seen, max(s.day) AS last_day,
                 0 AS known_scanner, NULL AS scanner_list
-            FROM sessions AS s, {_each(database)}(s.{_ARRAYS[subject]}) AS item
-            WHERE {chosen.sessions} GROUP BY {_value(subject)}
+            FROM {_items(database, subject)} WHERE {chosen.sessions} GROUP BY {_value(subject)}
         """
     statement = chosen.bound(f"""
         SELECT key, scope, priority, sessions, first_seen, last_day, known_scanner, scanner_list,
@@ -185,14 +185,14 @@ def occurring(database: Database, days: Days, subject: Subject) -> Among:
     if subject is Subject.IP:
         keys = f"SELECT a.src_ip FROM session_ips AS a WHERE {chosen.addresses}"
     else:
-        source = f"sessions AS s, {_each(database)}(s.{_ARRAYS[subject]}) AS item"
+        source = _items(database, subject)
         keys = f"SELECT {_value(subject)} FROM {source} WHERE {chosen.sessions}"
     return Among(f"key IN ({keys})", chosen.parameters)
 
 
 def password_hashes(database: Database, connection: Connection, chosen: Chosen) -> list[str]:
     """The distinct SHA-1 hashes (upper-case hex) of the passwords tried in the chosen sessions."""
-    source = f"sessions AS s, {_each(database)}(s.passwords_sha1) AS item"
+    source = _items(database, Subject.PASSWORD_SHA1_PREFIX)
     statement = f"SELECT DISTINCT item.value FROM {source} WHERE {chosen.sessions}"
     return list(connection.execute(chosen.bound(statement)).scalars())
 
@@ -204,16 +204,19 @@ def keys_seen_since(
     if subject is Subject.IP:
         source, of_day, key = "session_ips AS a", "a.day", "a.src_ip"
     else:
-        source = f"sessions AS s, {_each(database)}(s.{_ARRAYS[subject]}) AS item"
+        source = _items(database, subject)
         of_day, key = "s.day", _value(subject)
     statement = f"SELECT DISTINCT {key} FROM {source} WHERE {of_day} >= :day AND {database.among(key)}"
     clause = text(statement).bindparams(bindparam("day", day, Date))
     return set(connection.execute(clause, {"keys": to_json(list(keys))}).scalars())
 
 
-def _each(database: Database) -> str:
-    """The SQL function that makes rows with the column `value` of a JSON array."""
-    return "json_each" if database.is_sqlite else "jsonb_array_elements_text"
+def _items(database: Database, subject: Subject) -> str:
+    """SQL: `sessions AS s` with each `item.value` of the array in which keys of the subject stand."""
+    each = "json_each" if database.is_sqlite else "jsonb_array_elements_text"
+    array = f"s.{_ARRAYS[subject]}"
+    # Most are empty, which is cheaper to see than to take apart.
+    return f"sessions AS s JOIN {each}({array}) AS item ON {array} <> '[]'"
 
 
 def _value(subject: Subject) -> str:

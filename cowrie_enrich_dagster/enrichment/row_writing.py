@@ -92,7 +92,7 @@ class RowWriting(ListKeeping):
 
         report = enrich_sessions(self.database, days, keys[Subject.IP], knowledge, passwords, spans, then)
         if by_day is not None:
-            by_day.update(self._reports_by_day(days, knowledge))
+            by_day.update(self._reports_by_day(days, keys, knowledge))
         return report
 
     def _write_stale(self, day: date, before: Written, now: Written) -> tuple[int, Counter[str]]:
@@ -133,13 +133,16 @@ class RowWriting(ListKeeping):
 
     def reports_by_day(self, days: Days) -> dict[date, JoinReport]:
         """What the rows of each day say: sessions, and how many of them each service has answered."""
-        return self._reports_by_day(days, self._standing(self._keys_of_days(days)))
+        keys = self._keys_of_days(days)
+        return self._reports_by_day(days, keys, self._standing(keys))
 
-    def _reports_by_day(self, days: Days, knowledge: Sequence[Knowledge]) -> dict[date, JoinReport]:
+    def _reports_by_day(
+        self, days: Days, all_keys: Mapping[Subject, Sequence[Key]], knowledge: Sequence[Knowledge]
+    ) -> dict[date, JoinReport]:
         sessions = sessions_by_day(self.database, days)
         reports = {day: JoinReport(sessions=sessions.get(day, 0)) for day in days}
         for day, report in reports.items():
-            keys = self._keys_of_days(Days(day, day))
+            keys = all_keys if days.first == days.last else self._keys_of_days(Days(day, day))
             for known in knowledge:
                 report.count(replace(known, keys=keys[known.asked.service.subject], tiers=Counter()))
         return reports

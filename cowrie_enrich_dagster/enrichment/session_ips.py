@@ -57,6 +57,8 @@ class _NetworkSet:
             held.add(int(network.network_address) >> shift)
 
     def __contains__(self, ip: str) -> bool:
+        if not self._by_length:
+            return False
         try:
             address = ip_address(ip)
         except ValueError:
