@@ -185,7 +185,7 @@ def emptied(database: Database) -> None:
     with database.write() as connection:
         for name in (
             *(tables.table_of(model).name for model in _TABLES),
-            *("moved_days", "days_without_campaigns"),
+            *("moved_days", "days_without_campaigns", "day_readings"),
         ):
             connection.execute(text(f"DELETE FROM {name}"))
 

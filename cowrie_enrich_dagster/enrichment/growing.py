@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from cowrie_enrich_dagster.cowrie import DayReading
 from cowrie_enrich_dagster.storage import tables
@@ -19,7 +19,7 @@ from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage
 
 _VERSION = metadata.version("cowrie_enrich_dagster")
-_READINGS = tables.table_of(tables.DayReading)
+_READINGS, _SESSIONS = tables.table_of(tables.DayReading), tables.table_of(tables.SessionRecord)
 
 
 class Overtaken(Exception):
@@ -36,10 +36,12 @@ class KnownReading:
 
 @survives_outage
 def known_reading(database: Database, day: date) -> KnownReading | None:
-    """How far the day was read; None if it has to be read whole."""
-    query = select(_READINGS.c.token, _READINGS.c.reading).where(_READINGS.c.day == day)
+    """How far the day was read; None if it has to be read whole, as it has when others changed its rows."""
+    query = select(_READINGS).where(_READINGS.c.day == day)
     with database.read() as connection:
-        row = connection.execute(query).first()
+        row = connection.execute(query).one_or_none()
+        if row is not None and row.sessions != _sessions(connection, day):
+            return None
     reading = DayReading.load(row.reading, _VERSION) if row and row.reading else None
     return KnownReading(reading, row.token) if row and reading else None
 
@@ -60,6 +62,12 @@ def keep_reading(connection: Connection, day: date, token: str, reading: DayRead
     """Keep how far the day was read, in place of every other day's. Raises Overtaken."""
     text = reading.dump(_VERSION) if reading else None
     of_token = (_READINGS.c.day == day) & (_READINGS.c.token == token)
-    if not connection.execute(update(_READINGS).where(of_token).values(reading=text)).rowcount:
+    values = {"reading": text, "sessions": _sessions(connection, day)}
+    if not connection.execute(update(_READINGS).where(of_token).values(values)).rowcount:
         raise Overtaken
     connection.execute(delete(_READINGS).where(_READINGS.c.day < day))
+
+
+def _sessions(connection: Connection, day: date) -> int:
+    query = select(func.count()).select_from(_SESSIONS).where(_SESSIONS.c.day == day)
+    return connection.execute(query).scalar_one()

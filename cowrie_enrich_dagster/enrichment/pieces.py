@@ -108,11 +108,10 @@ def add_to_day(
 ) -> None:
     """Replace what one day holds of some ids, of which all its pieces are given; else as `replace_day`.
 
-    `then` is called in the transaction.
+    `then` is called at the end of the transaction.
     """
     with database.write() as connection:
         _begin(database, connection)
-        then(connection)
         if pieces:
             ids = [dict(zip(_COLUMNS, of_id[0], strict=True)) for of_id in pieces]
             keys = [(of_id["sensor"], of_id["session_id"]) for of_id in ids]
@@ -125,6 +124,7 @@ def add_to_day(
                 connection, _PIECES, _COLUMNS, (one for of in pieces if len(of) > 1 for one in of)
             )
             _end(database, connection, {day} | _join_again(connection), Days(day, day))
+        then(connection)
 
 
 def day_has(database: Database, day: date, keys: Iterable[tuple[str, str]]) -> bool:

@@ -16,6 +16,7 @@ def upgrade() -> None:
         "day_readings",
         sa.Column("day", sa.Date(), primary_key=True),
         sa.Column("token", sa.String(32), nullable=False),
+        sa.Column("sessions", sa.Integer()),
         sa.Column("reading", sa.Text()),
     )
     op.create_table(

@@ -179,6 +179,9 @@ class DayReading(Base):
     token: Mapped[str] = mapped_column(
         String(32), doc="Of the run that wrote the day's sessions last: another one's reading is not theirs"
     )
+    sessions: Mapped[int | None] = mapped_column(
+        Integer, doc="Sessions of the day then; where their number is another one it is read whole"
+    )
     reading: Mapped[str | None] = mapped_column(
         Text,
         doc="JSON: where in each file the reading ended, and the sessions that may go on; null: the day is "

@@ -149,6 +149,17 @@ def test_what_comes_of_a_session_long_closed_is_put_where_it_belongs(
     assert found == rows(database)
 
 
+def test_sessions_that_were_deleted_come_back(database: Database, tmp_path: Path) -> None:
+    """Reading a day again mends it, though its logs are the same."""
+    log = tmp_path / "logs" / "cowrie.json"
+    append(log, b"".join(session(1, at=NOON) + session(2, at=NOON)))
+    ingest_days(database, log.parent, TODAY)
+    with database.write() as connection:
+        connection.execute(text("DELETE FROM sessions WHERE session_id = '00000001'"))
+
+    assert ingest_days(database, log.parent, TODAY).sessions_by_day == {DAY: 2}
+
+
 def test_a_run_that_was_overtaken_reads_the_day_whole(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from tests.unit.cowrie.logs import connect, event, line
 Open = Callable[..., Enricher]
 FIRST = date(2025, 11, 1)
 FOLLOWING = ("sessions", "session_ips", "enriched_sessions")
+DAYS = ("changed_days", "day_readings", "written_days")
 
 
 def log_of(rng: Random) -> dict[date, list[bytes]]:
@@ -60,7 +61,7 @@ def empty_tables(database_url: str) -> Callable[[], None]:
     def empty() -> None:
         database = Database(database_url)
         with database.write() as connection:
-            for name in (*FOLLOWING, "session_pieces", "moved_days", "log_files", "lookups", "changed_days"):
+            for name in (*FOLLOWING, "session_pieces", "moved_days", "log_files", "lookups", *DAYS):
                 connection.execute(text(f"DELETE FROM {name}"))
         database.close()
 
