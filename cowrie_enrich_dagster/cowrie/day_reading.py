@@ -27,6 +27,7 @@ FORM = 1
 _AFTER_CLOSE = timedelta(minutes=10)
 """So long after its close a session is kept: what is logged later is read with the whole day."""
 _MAX_SESSIONS = 5_000
+_MAX_BYTES = 16 * 1024 * 1024
 _KEY_BYTES = 16
 
 
@@ -85,8 +86,14 @@ class DayReading:
         return known.reached.rejected if known and known.reached else 0
 
     def dump(self, version: str) -> str:
-        """As text; `version` is that of the software."""
-        sessions = [[*key, plain_piece(piece)] for key, piece in self.sessions.items()]
+        """As text; `version` is that of the software. Of very many sessions the last are kept."""
+        sessions, size = [], 0
+        for key, piece in self.sessions.items():
+            text = orjson.dumps([*key, plain_piece(piece)])
+            size += len(text)
+            if size > _MAX_BYTES:
+                break
+            sessions.append(orjson.Fragment(text))
         files = {name: [*file[:-1], file.reached and list(file.reached)] for name, file in self.files.items()}
         plain = {"form": [FORM, version], "key": self.key.hex(), "files": files, "counts": self.counts}
         return orjson.dumps({**plain, "sessions": sessions}).decode()

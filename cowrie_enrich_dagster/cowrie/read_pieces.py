@@ -140,7 +140,7 @@ def read_on(
     ]  # fmt: skip
     for feed in feeds:
         deque(feed.advance(day), maxlen=0)
-    if sessions.tangled(day):
+    if sessions.tangled(day) or report.files_broken:
         return None
     pieces = sessions.pieces(day)
     reading = keeper.read(feeds, pieces, report)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from importlib import metadata
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -59,13 +59,14 @@ def begin_reading(connection: Connection, day: date, *, is_alone: bool) -> str:
 
 
 def keep_reading(connection: Connection, day: date, token: str, reading: DayReading | None) -> None:
-    """Keep how far the day was read, in place of every other day's. Raises Overtaken."""
+    """Keep how far the day was read, if it is the newest one or the day before that. Raises Overtaken."""
     text = reading.dump(_VERSION) if reading else None
     of_token = (_READINGS.c.day == day) & (_READINGS.c.token == token)
     values = {"reading": text, "sessions": _sessions(connection, day)}
     if not connection.execute(update(_READINGS).where(of_token).values(values)).rowcount:
         raise Overtaken
-    connection.execute(delete(_READINGS).where(_READINGS.c.day < day))
+    newest = connection.execute(select(func.max(_READINGS.c.day))).scalar_one()
+    connection.execute(delete(_READINGS).where(_READINGS.c.day < newest - timedelta(days=1)))
 
 
 def _sessions(connection: Connection, day: date) -> int:

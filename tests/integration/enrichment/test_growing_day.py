@@ -160,6 +160,39 @@ def test_sessions_that_were_deleted_come_back(database: Database, tmp_path: Path
     assert ingest_days(database, log.parent, TODAY).sessions_by_day == {DAY: 2}
 
 
+def test_what_is_kept_of_sessions_is_bounded(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are that nobody closes; what is not kept is read with the whole day."""
+    monkeypatch.setattr("cowrie_enrich_dagster.cowrie.day_reading._MAX_BYTES", 2_000)
+    log = tmp_path / "logs" / "cowrie.json"
+    parts = [session(n, at=NOON + timedelta(minutes=n)) for n in range(40)]
+    append(log, b"".join(b"".join(lines[:-1]) for lines in parts))
+    ingest_days(database, log.parent, TODAY)
+    with database.read() as connection:
+        assert len(connection.execute(text("SELECT reading FROM day_readings")).scalar_one()) < 4_000
+    for number, events in ((39, 1), (0, 162)):
+        append(log, parts[number][-1])
+        report = ingest_days(database, log.parent, TODAY)
+        assert report.read.events == events
+    found = rows(database)
+    read_whole(database, log.parent)
+    assert found == rows(database)
+
+
+def test_readings_of_old_days_are_not_kept(database: Database, tmp_path: Path) -> None:
+    """In whatever order the days are read: of the newest and the one before it."""
+    days = [DAY - timedelta(days=number) for number in range(4)]
+    for day in days:
+        at = datetime(day.year, day.month, day.day, 12, tzinfo=timezone.utc)
+        append(tmp_path / "logs" / f"cowrie.json.{day}", b"".join(session(day.day, at=at)))
+    for day in (days[2], *days):
+        ingest_days(database, tmp_path / "logs", Days(day, day))
+    with database.read() as connection:
+        kept = select(tables.table_of(tables.DayReading).c.day)
+        assert sorted(connection.execute(kept).scalars()) == sorted(days[:2])
+
+
 def test_a_run_that_was_overtaken_reads_the_day_whole(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
