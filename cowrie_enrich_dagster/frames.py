@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Date, Table, bindparam, select, text
+from sqlalchemy import Boolean, Date, Integer, String, Table, bindparam, select, text
 
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.engine import Database
@@ -25,6 +25,7 @@ from cowrie_enrich_dagster.vocabulary import Days
 __all__ = ["campaigns", "commands", "enriched_sessions", "files", "logins", "sources"]
 
 _TEXT, _WHOLE, _TRUTH = "string", "Int64", "boolean"
+_DTYPES = {String: _TEXT, Integer: _WHOLE, Boolean: _TRUTH}
 _OF_ITEMS = {
     "position": _WHOLE, "username": _TEXT, "password": _TEXT, "key": _TEXT, "success": _TRUTH,
     "attempts": _WHOLE, "command_line": _TEXT, "sha256": _TEXT, "url": _TEXT, "name": _TEXT, "how": _TEXT,
@@ -98,16 +99,13 @@ def _opened(database: Database | None) -> Iterator[Database]:
 def _table(table: Table, days: Days | str, database: Database | None) -> pd.DataFrame:
     span = days if isinstance(days, Days) else Days.parse(days)
     query = select(table).where(table.c.day.between(span.first, span.last)).order_by(*table.primary_key)
-    kinds = {column.name: _dtype(column.type.python_type) for column in table.columns if _is_plain(column)}
+    kinds = {
+        column.name: dtype
+        for column in table.columns
+        for kind, dtype in _DTYPES.items()
+        if isinstance(column.type, kind)
+    }
     return _frame(query, {}, kinds, database)
-
-
-def _is_plain(column: Any) -> bool:
-    return column.type.python_type in (str, int, bool)
-
-
-def _dtype(kind: type) -> str:
-    return {str: _TEXT, int: _WHOLE, bool: _TRUTH}[kind]
 
 
 def _items(view: str, days: Days | str, database: Database | None) -> pd.DataFrame:

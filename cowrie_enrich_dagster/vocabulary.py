@@ -20,6 +20,9 @@ Progress = Callable[[str, int, int], None]
 """Called with what is worked on (`"logs"`, a service), how much of it is done and how much there is, every
 few seconds: `progress("dshield", 120, 3000)`."""
 
+NEWS: Mapping[str, bool] = {"is_news": True}
+"""The `extra` of a log record that is shown wherever warnings are, though nobody has to heed it."""
+
 
 def utc_now() -> datetime:
     """The wall clock, aware and in UTC."""

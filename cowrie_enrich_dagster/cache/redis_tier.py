@@ -263,8 +263,11 @@ class RedisCache:
                 return
 
     def status(self) -> RedisStatus:
-        """Whether Redis answers, why not, and its memory; within the cooldown it is not asked again."""
-        memory = self._call("", self._memory)
+        """Whether Redis answers, why not, and its memory; within the cooldown it is not asked again.
+
+        That it does not is told to the caller alone, not logged as well.
+        """
+        memory = self._call("", self._memory, consequence=None)
         if memory is None:
             return RedisStatus(reachable=False, reason=self._last_reason, writable=False)
         writable = self._write_breaker.would_allow
@@ -293,14 +296,20 @@ class RedisCache:
     def _key(self, service: str, key: str) -> str:
         return f"{KEY_PREFIX}:{versioned(service, self._versions)}:{key}"
 
-    def _call(self, service: str, command: Callable[[], _T]) -> _T | None:
+    def _call(
+        self,
+        service: str,
+        command: Callable[[], _T],
+        *,
+        consequence: str | None = "The cache goes on without Redis",
+    ) -> _T | None:
         """The command's result; None when Redis is left alone or fails."""
         if not self._breaker.allows():
             return None
         try:
             result = command()
         except Exception as error:  # noqa: BLE001 (a peer that is not Redis makes its library raise anything)
-            self._fault(self._breaker, service, error, "The cache goes on without Redis")
+            self._fault(self._breaker, service, error, consequence)
             return None
         if self._breaker.succeeded():
             _log.info("Redis answers again")
@@ -326,10 +335,12 @@ class RedisCache:
             _log.info("Redis takes writes again")
         return result
 
-    def _fault(self, breaker: CircuitBreaker, service: str, error: BaseException, consequence: str) -> None:
+    def _fault(
+        self, breaker: CircuitBreaker, service: str, error: BaseException, consequence: str | None
+    ) -> None:
         self.metrics.failed(self.name, service)
         self._last_reason = reason(error)
-        if breaker.failed():
+        if breaker.failed() and consequence:
             _log.warning(
                 "%s: %s. It is tried again every %.0f s.", consequence, self._last_reason, COOLDOWN_S
             )

@@ -49,7 +49,8 @@ def complain(kind: str, message: str) -> None:
 
 
 class Complaints(logging.Handler):
-    """Log records as complaints: whoever stands at a terminal wants neither clock nor line of code."""
+    """Log records as complaints, save `NEWS`: whoever stands at a terminal wants neither clock nor line of
+    code."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +58,10 @@ class Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """See the class."""
-        complain("error" if record.levelno >= logging.ERROR else "warning", self.format(record))
+        if hasattr(record, "is_news"):
+            err.print(escape(self.format(record)))
+        else:
+            complain("error" if record.levelno >= logging.ERROR else "warning", self.format(record))
 
 
 def print_table(title: str, columns: list[str], rows: list[tuple[Any, ...]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
 from datetime import date
 from typing import NamedTuple
 
@@ -56,16 +57,19 @@ def read_days(
         for file, index in logs.items()
     ]
     feeds = [feed for feed in feeds if feed.is_needed]
-    for day in days:
+    with ExitStack() as stack:
         for feed in feeds:
-            deque(feed.advance(day), maxlen=0)
-        if tangled := sessions.tangled(day):
-            sessions.replace(day, _again(logs, day, tangled))
-        elif keep:
-            keep.reading = keep.read(feeds, sessions.pieces(day), report)
-        of_day = sessions.finish(day)
-        yield DayOfPieces(day, of_day)
-        deque(of_day, maxlen=0)  # what the caller left over must be counted, too
+            stack.callback(feed.close)
+        for day in days:
+            for feed in feeds:
+                deque(feed.advance(day), maxlen=0)
+            if tangled := sessions.tangled(day):
+                sessions.replace(day, _again(logs, day, tangled))
+            elif keep:
+                keep.reading = keep.read(feeds, sessions.pieces(day), report)
+            of_day = sessions.finish(day)
+            yield DayOfPieces(day, of_day)
+            deque(of_day, maxlen=0)  # what the caller left over must be counted, too
 
 
 def _again(logs: Mapping[LogFile, FileIndex], day: date, tangled: Heads) -> Sessioniser:
@@ -75,7 +79,8 @@ def _again(logs: Mapping[LogFile, FileIndex], day: date, tangled: Heads) -> Sess
     for file, index in logs.items():
         feed = StretchReader(file, index, day, day, only, _pass, aside)
         if feed.is_needed:
-            deque(feed.advance(day), maxlen=0)
+            with closing(feed):
+                deque(feed.advance(day), maxlen=0)
     return only
 
 

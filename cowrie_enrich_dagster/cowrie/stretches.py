@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import date, timedelta
 from itertools import zip_longest
 from math import inf
@@ -51,8 +51,9 @@ class Reached(NamedTuple):
 class StretchReader:
     """Reads what may be of the days `first_day` to `last_day` in one file, and gives it to `sessions`.
 
-    The file stays open from the first `advance` to the last one needed. A file without any timestamp is read
-    whole, whatever the days. What is found wrong goes to `on_reject`, what is counted to `report`.
+    The file stays open from the first `advance` to the last one needed, or to `close`. A file without any
+    timestamp is read whole, whatever the days. What is found wrong goes to `on_reject`, what is counted to
+    `report`.
     `reached` is known at the end, None: it cannot be read on; and `unfinished`, what was counted of the bytes
     after that, where a record begins that may go on.
     """
@@ -109,7 +110,11 @@ class StretchReader:
             self._position = next(self._blocks, inf)
             yield
 
-    def _read(self) -> Iterator[float]:
+    def close(self) -> None:
+        """Read no further. The file would stay open until the garbage collector comes by."""
+        self._blocks.close()
+
+    def _read(self) -> Generator[float, None, None]:
         name, report = self.name, self._report
         report.files += 1
         report.ranges.append(ReadRange(name, 0, 0))

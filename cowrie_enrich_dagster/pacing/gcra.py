@@ -47,6 +47,9 @@ TOLD_POLL_S = 0.02
 RESET_GUARD_S = {"minute": 0.0, "day": 2.0, "month": 2.0}
 """How long after its reset a used up window is trusted to be open: the server's clock is not ours."""
 
+SET_BACK_S = 1.0
+"""A clock that is so far behind the moment at which a row was written was set back: nothing else is."""
+
 FLOAT_SLACK_S = 1e-6
 """Moments since the epoch are exact to a quarter of a microsecond in floating point."""
 
@@ -136,6 +139,24 @@ def given_back(state: State, slot: Grant) -> State:
 def after_jump(state: State, policy: Policy, now: float) -> State:
     """The state when the clock was set: how long ago the last slot was nobody knows, so it was just now."""
     return replace(state, tat=now + burst_in_effect(state, policy) * spacing(state, policy))
+
+
+def after_set_back(state: State, now: float) -> State:
+    """The state on a clock that was set back since it was written; the same `state` on any other.
+
+    What stopped the service does so for as long as it had left when it was written: that is when it was told,
+    mostly. Once this is written in turn, whoever comes next has nothing to change.
+    """
+    by = state.updated_at - now
+    if by < SET_BACK_S:
+        return state
+    return replace(
+        state,
+        cooldown_until=max(0.0, state.cooldown_until - by),
+        penalty_until=max(0.0, state.penalty_until - by),
+        credential_blocked_until=max(0.0, state.credential_blocked_until - by),
+        updated_at=now,
+    )
 
 
 def sent(state: State, policy: Policy, slot: Grant, sent_at: float) -> State:

@@ -166,9 +166,9 @@ class AdaptiveRateLimiter:
         Tried once: where the database is away the slot is lost, which errs on the safe side.
         """
         with suppress(DBAPIError), self._database.write() as connection:
-            state = rows.lock(connection, self.policy.service)
+            state, now = self._lock(connection)
             if (whole := gcra.given_back(state, slot.grant)) != state:
-                rows.store(connection, whole, self._now(connection))
+                rows.store(connection, whole, now)
 
     def mark_sent(self, slot: Slot) -> Slot:
         """Call right after the request was written: one that was late is counted from this moment."""
@@ -198,16 +198,14 @@ class AdaptiveRateLimiter:
     def pause(self, seconds: float) -> None:
         """Leave the service alone for so long: it answers, but nothing that can be used."""
         with self._database.write() as connection:
-            state = rows.lock(connection, self.policy.service)
-            now = self._now(connection)
+            state, now = self._lock(connection)
             rows.store(connection, feedback.paused(state, now, seconds), now)
 
     @survives_outage
     def refuse_credential(self) -> None:
         """Call when an answer turned out to refuse our credential: it is not asked with for an hour."""
         with self._database.write() as connection:
-            state = rows.lock(connection, self.policy.service)
-            now = self._now(connection)
+            state, now = self._lock(connection)
             _, why = gcra.held_until(state, self.policy, now)
             if self.policy.blocks_refused and why is not Reason.AUTH_FAILED:
                 rows.store(connection, feedback.refused(state, self.policy, now), now)
@@ -217,7 +215,7 @@ class AdaptiveRateLimiter:
         """Where the limit stands now, as this policy and credential see it."""
         with self._database.read() as connection:
             now = self._now(connection)
-            state = rows.load(connection, self.policy.service)
+            state = gcra.after_set_back(rows.load(connection, self.policy.service), now)
         return quota_status(state, self.policy, now)
 
     def _after(self, wait: Wait) -> Slot | Wait:
@@ -232,16 +230,20 @@ class AdaptiveRateLimiter:
         with self._database.read() as connection:
             now = self._now(connection)
             state = rows.load(connection, self.policy.service)
+        if gcra.after_set_back(state, now) is not state:
+            return None
         _, decision = gcra.decide(state, self.policy, now, lead=LEAD_S)
         return decision if isinstance(decision, Wait) else None
 
     @survives_outage
     def _take(self) -> Slot | Wait:
         with self._database.write() as connection:
-            state = rows.lock(connection, self.policy.service)
+            before = rows.lock(connection, self.policy.service)
             asked_at, now, told_at = self._monotonic(), self._now(connection), self._monotonic()
+            state = gcra.after_set_back(before, now)
             if self._offset.has_jumped(asked_at, now, told_at):
                 state = gcra.after_jump(state, self.policy, now + LEAD_S)
+            if state is not before:
                 rows.store(connection, state, now)
             taken, decision = gcra.decide(state, self.policy, now, lead=LEAD_S)
             if isinstance(decision, Wait):
@@ -255,6 +257,7 @@ class AdaptiveRateLimiter:
         with self._database.write() as connection:
             state = rows.lock(connection, self.policy.service)
             asked_at, now, told_at = self._monotonic(), self._now(connection), self._monotonic()
+            state = gcra.after_set_back(state, now)
             if self._offset.has_jumped(asked_at, now, told_at):
                 rows.store(connection, gcra.after_jump(state, self.policy, now), now)
                 return None
@@ -267,19 +270,24 @@ class AdaptiveRateLimiter:
     @survives_outage
     def _count_sent(self, slot: Slot, sent_at: float) -> Slot:
         with self._database.write() as connection:
-            state = rows.lock(connection, self.policy.service)
+            state, now = self._lock(connection)
             counted = gcra.sent(state, self.policy, slot.grant, sent_at)
-            rows.store(connection, counted, self._now(connection))
+            rows.store(connection, counted, now)
         return replace(slot, grant=replace(slot.grant, at=sent_at), due=slot.due + sent_at - slot.grant.at)
 
     @survives_outage
     def _learn(self, seen: Observation) -> None:
         with self._database.write() as connection:
-            state = rows.lock(connection, self.policy.service)
-            now = self._now(connection)
+            state, now = self._lock(connection)
             learned = feedback.observe(state, self.policy, now, seen)
             if learned != state:
                 rows.store(connection, learned, now)
+
+    def _lock(self, connection: Connection) -> tuple[State, float]:
+        """The state, nobody else's to change until the transaction ends, and the moment it is looked at."""
+        state = rows.lock(connection, self.policy.service)
+        now = self._now(connection)
+        return gcra.after_set_back(state, now), now
 
     def _now(self, connection: Connection) -> float:
         return self._database.now(connection).timestamp()

@@ -133,7 +133,7 @@ class Unsent:
 
 @dataclass(frozen=True)
 class State:
-    """What is known of one service's limit: the row of `service_limits`."""
+    """What is known of one service's limit: its row of `service_limits`, as written at `updated_at`."""
 
     service: str
     tat: float = 0.0
@@ -152,6 +152,7 @@ class State:
     credential_blocked_until: float = 0.0
     requests_total: int = 0
     limited_total: int = 0
+    updated_at: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ def _from_row(row: RowMapping) -> State:
         windows={name: window for name, window in windows.items() if window is not None},
         recent=_read(lambda: tuple(float(moment) for moment in row["recent"]), ()),
         unsent=_read(lambda: tuple(Unsent(*slot) for slot in row["unsent"]), ()),
+        updated_at=row["updated_at"],
     )
 
 

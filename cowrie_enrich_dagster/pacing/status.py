@@ -92,7 +92,7 @@ def quota(database: Database) -> list[QuotaStatus]:
     """
     with database.read() as connection:
         now = database.now(connection).timestamp()
-        states = rows.load_all(connection)
+        states = [gcra.after_set_back(state, now) for state in rows.load_all(connection)]
     return [quota_status(state, _policy_of(state), now) for state in states if state.configured_rate]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
@@ -33,6 +34,7 @@ _DAMAGED = (
     RecursionError,
     TypeError,
     ValueError,
+    struct.error,
 )
 """What reading a damaged database may raise: its reader trusts lengths, types and pointers."""
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import waits_for_turn
+from cowrie_enrich_dagster.vocabulary import NEWS
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ def require_current(database: Database, *, makes: bool) -> None:
         return
     if makes and database.is_sqlite:
         if have is None:
-            logger.warning("a new database is made: %s", database.url.database)
+            logger.warning("a new database is made: %s", database.url.database, extra=NEWS)
         elif have in _BEGUN:  # it was copied before that began
             logger.warning("the upgrade of %s to %s goes on", database.url.database, _BEGUN[have])
         else:

@@ -31,6 +31,7 @@ from cowrie_enrich_dagster.storage.engine import Database, DatabaseUnusable
 from tests import warm
 from tests.all_services import hashes, write_attacks, write_mmdb
 from tests.logs import START, routable_ips, write_logs
+from tests.servers import free_port
 
 DAY = "2025-11-01"
 COMMANDS = [
@@ -324,6 +325,15 @@ def test_what_asks_or_reads_logs_makes_and_upgrades_the_database(
             assert connection.execute("SELECT count(*) FROM enrichment_cache").fetchone() == (3,)
 
 
+def test_a_new_database_is_news_and_no_warning(cli: Cli, tmp_path: Path) -> None:
+    """That an old one is upgraded, and where its copy is, is for people to heed."""
+    file = tmp_path / "home" / "enrich.db"
+    assert cli.process("run", "--days", DAY).stderr.splitlines()[0] == f"a new database is made: {file}"
+    cli("db", "downgrade", "--yes", "v15")
+    said = cli.process("run", "--days", DAY).stderr.splitlines()[0]
+    assert said.startswith(f"warning: {file} goes from schema v15 ")
+
+
 def test_data_frames_make_no_database(
     cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -359,6 +369,15 @@ def test_doctor_opens_the_maxmind_databases(cli: Cli, tmp_path: Path) -> None:
         assert str(tmp_path / path) in detail
     (tmp_path / "good.mmdb").rename(tmp_path / "empty" / "good.mmdb")
     assert told("empty") == ("ok", "GeoLite2-Country")
+
+
+def test_doctor_says_once_that_redis_is_away(cli: Cli) -> None:
+    """In its row, and not as a warning as well; it runs on all the same, so nothing is on stderr."""
+    away = {"ENABLE_REDIS_CACHE": "true", "REDIS_PORT": str(free_port())}
+    result = cli.process("doctor", **away)
+    assert result.returncode == 0
+    assert cells(result.stdout, "redis") == [["redis", "warning", "no connection; runs go on without it"]]
+    assert result.stderr == ""
 
 
 def test_doctor_looks_at_the_folder_of_old_files(cli: Cli, tmp_path: Path) -> None:

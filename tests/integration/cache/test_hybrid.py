@@ -77,19 +77,33 @@ def hits_of(cache: HybridEnrichmentCache, tier: str) -> int:
     return int(cache.metrics.as_dict()["totals"].get(tier, {}).get("hits", 0))
 
 
-def test_a_hundred_sessions_of_ten_addresses_one_by_one(cache: HybridEnrichmentCache, api: Api) -> None:
-    """The ADR's case: 10 calls, 90 hits in Redis, every repeat a hit."""
-    for ip in SESSIONS:
-        hit = cache.get_or_fetch(SERVICE, ip)
-        assert hit is not None
-        assert hit.entry.key == ip
+def test_a_hundred_sessions_of_ten_addresses_one_by_one(
+    cache: HybridEnrichmentCache, api: Api, redis_port: int
+) -> None:
+    """The ADR's case: 10 calls, 90 hits in Redis, every repeat a hit, and a hit one command to Redis.
+
+    How long that takes (the ADR's millisecond) is measured where nothing else runs: `benchmarks.cache`.
+    """
+    began = time.monotonic()
+    for ip in IPS:
+        cache.get_or_fetch(SERVICE, ip)
+    with redis.Redis(port=redis_port) as client:
+        client.config_resetstat()
+        for ip in SESSIONS[10:]:
+            hit = cache.get_or_fetch(SERVICE, ip)
+            assert hit is not None
+            assert hit.entry.key == ip
+        sent = {name: command["calls"] for name, command in client.info("commandstats").items()}
+    took_ms = 1000 * (time.monotonic() - began)
+    ours = {name: calls for name, calls in sent.items() if "config" not in name}
+    assert ours == {"cmdstat_mget": 90}
     assert api.asked == Counter(IPS)
     assert hits_of(cache, "redis") == 90
     assert (hits_of(cache, "database"), hits_of(cache, "filesystem"), hits_of(cache, "api")) == (0, 0, 10)
     report = cache.metrics.as_dict()
     assert report["hit_rate"] == 0.9
     assert report["repeat_hit_rate"] == 1.0
-    assert report["totals"]["redis"]["p50_ms"] < 5.0
+    assert 0 < report["totals"]["redis"]["p50_ms"] < took_ms
 
 
 def test_the_same_sessions_in_bulk_give_the_same_answers(

@@ -204,6 +204,49 @@ def test_a_ban_outlives_a_restart_of_everything(limiter: Build, clock: FakeClock
     reopened.close()
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["who knows the clock", "a new process"])
+@pytest.mark.parametrize("told", [(429, {"Retry-After": "600"}), (401, {})], ids=["limit", "key"])
+def test_a_stop_is_no_longer_for_a_clock_that_was_set_back(
+    limiter: Build, clock: FakeClock, known: bool, told: tuple[int, dict[str, str]]
+) -> None:
+    """By an hour, ten minutes into it: it lasts for what was left when it was told, from the setting on,
+    however many workers notice; what is learned meanwhile changes nothing in that."""
+    options = {"auth_statuses": frozenset({401})}
+    first, second = (limiter("key", **options) for _ in range(2))
+    slot = first.mark_sent(first.acquire(0))
+    second.mark_sent(second.acquire(9))
+    first.observe(slot, *told)
+    stopped_for = 601.0 if told[0] == 429 else 3600.0
+    clock.passed += 500
+    clock.set_by -= 3600
+    first.pause(1)
+    workers = (first, second) if known else (limiter("key", **options), limiter("key", **options))
+    for worker in workers:
+        with pytest.raises(SlotRefused) as caught:
+            worker.acquire(60)
+        assert stopped_for - 500 <= caught.value.wait_s <= stopped_for + MICROSECOND
+        held_until = worker.snapshot().cooldown_until
+        assert held_until == caught.value.retry_at
+        clock.passed += 20
+    clock.passed += stopped_for - 20
+    workers[1].acquire(5)
+
+
+def test_who_waits_for_a_stop_waits_no_longer_for_a_clock_that_is_set_back(
+    limiter: Build, clock: FakeClock
+) -> None:
+    """Ten minutes were told, and after one the clock is set back by an hour: eleven at most."""
+    worker = limiter()
+    answer(worker, 429, Retry_After="600")
+
+    def set_back(passed: float) -> None:
+        if 60 <= passed < 61:
+            clock.set_by = -3600.0
+
+    clock.on_nap = set_back
+    assert 600 <= worker.acquire(700).waited_s <= 661 + 2
+
+
 def test_a_stop_set_while_waiting_is_noticed(limiter: Build, clock: FakeClock) -> None:
     """A worker in the middle of a long wait learns within a second that the service was stopped."""
     slow, other = limiter(rate=0.02), limiter(rate=0.02)

@@ -99,7 +99,7 @@ def config(service: Service, sim: Simulator) -> ServiceConfig:
 
 def config_for(service: str, sim: Simulator) -> ServiceConfig:
     """One service as the simulator offers it."""
-    return ServiceConfig(sim.url(service), api_key="tests-key", contact="tests@example.org", timeout_s=5)
+    return ServiceConfig(sim.url(service), api_key="tests-key", contact="tests@example.org")
 
 
 @pytest.fixture

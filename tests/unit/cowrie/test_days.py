@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gc
 import gzip
 import json
 import os
@@ -16,7 +17,14 @@ from typing import Any
 
 import pytest
 
-from cowrie_enrich_dagster.cowrie import FileIndex, days_touched, index_file, index_files, read_pieces
+from cowrie_enrich_dagster.cowrie import (
+    FileIndex,
+    PieceStream,
+    days_touched,
+    index_file,
+    index_files,
+    read_pieces,
+)
 from cowrie_enrich_dagster.cowrie.blocks import BLOCK_BYTES
 from cowrie_enrich_dagster.cowrie.dayscan import DayScanner
 
@@ -316,6 +324,27 @@ def test_every_day_is_given_in_order(tmp_path: Path) -> None:
     stream = read_pieces(tmp_path, START - timedelta(days=1), START + timedelta(days=2))
     assert [day.day for day in stream] == [START + timedelta(days=number) for number in (-1, 0, 1, 2)]
     assert [counts.pieces for counts in stream.report.days.values()] == [0, 5, 5, 0]
+
+
+def open_files(folder: Path) -> list[str]:
+    """The names of the files in it that this process has open."""
+    opened = [descriptor.resolve() for descriptor in Path("/proc/self/fd").iterdir()]
+    return [path.name for path in opened if path.parent == folder]
+
+
+def test_a_reading_that_is_broken_off_leaves_no_file_open(long_log: Path) -> None:
+    """Neither one that is closed nor one that is merely given up, and without waiting for the collector."""
+    gc.disable()
+    try:
+        for end in (PieceStream.close, lambda _: None):
+            stream = read_pieces(long_log, START, START + timedelta(days=19))
+            next(stream)
+            assert open_files(long_log) == ["cowrie.json"]
+            end(stream)
+            del stream
+            assert open_files(long_log) == []
+    finally:
+        gc.enable()
 
 
 def test_days_the_wrong_way_round(tmp_path: Path) -> None:
