@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Date, bindparam, text
 
 from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
-from cowrie_enrich_dagster.enrichment.keys import MAY_BE_SENT, Key
+from cowrie_enrich_dagster.enrichment.keys import Key, rows_that_may_be_sent
 from cowrie_enrich_dagster.enrichment.spending import NetworkTold, Spending
 from cowrie_enrich_dagster.lookups.model import LastStatus
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
@@ -112,7 +112,7 @@ class Knowledge:
         """How the latest lookup ended, or why there was none."""
         if latest := self.latest(key.value):
             return latest.status
-        if not key.may_be_sent:
+        if not key.may_be_sent_to(self.asked.service):
             return LookupStatus.SKIPPED_POLICY
         if not self.asked.has_key:
             return LookupStatus.SKIPPED_NO_KEY
@@ -128,7 +128,9 @@ class Knowledge:
 
     def without_answer(self, key: Key) -> dict[str, Any]:
         """As it stands in `enriched_sessions.intel` where nothing is known: why not."""
-        spared = "listed as a known scanner" if key.known_scanner else key.scanner_list
+        spared = None
+        if not key.may_be_sent_to(self.asked.service):
+            spared = "listed as a known scanner" if key.known_scanner else key.scanner_list
         of_network = self.networks.get(key.value)
         known = f"known of {of_network.network}" if of_network else self.spared.get(key.value)
         detail = spared or self._last(key).detail or known
@@ -220,7 +222,7 @@ def unanswered(database: Database, service: Service, days: Days) -> dict[str, se
     """The addresses that may be sent and have no fresh answer, each with its days that no answer is about."""
     query = text(f"""
         SELECT a.src_ip FROM session_ips AS a
-        WHERE a.day BETWEEN :first AND :last AND {MAY_BE_SENT}
+        WHERE a.day BETWEEN :first AND :last AND {rows_that_may_be_sent(service)}
           AND NOT EXISTS (SELECT 1 FROM enrichment_cache AS c WHERE c.service = :service
                           AND c.cache_key = a.src_ip AND c.expires_at > :now)
         GROUP BY a.src_ip

@@ -22,6 +22,7 @@ from cowrie_enrich_dagster.services.lists import Network, as_text, parse_network
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
+from cowrie_enrich_dagster.vocabulary import Subject
 
 if TYPE_CHECKING:
     from cowrie_enrich_dagster.services.lists.matching import NetworkTable
@@ -217,9 +218,15 @@ class Spending:
                 for key, payload, fetched_at in connection.execute(query, values)
             ]
 
-    def known_columns(self, keys: Sequence[str]) -> dict[str, set[str]]:
+    def may_be_sent(self, key: Key) -> bool:
+        """Whether any service may be asked about an address."""
+        services = self._services.values()
+        return any(key.may_be_sent_to(one) for one in services if one.subject is Subject.IP)
+
+    def known_columns(self, addresses: Sequence[Key]) -> dict[str, set[str]]:
         """The wanted columns that each address has by now, from whoever told them."""
-        known: dict[str, set[str]] = {key: set() for key in keys}
+        keys = [address.value for address in addresses]
+        known = {key.value: {"source_is_scanner"} if key.is_scanner else set() for key in addresses}
         for service in self._services.values():
             facts_of = self.wanted_of(service)
             if not facts_of:

@@ -174,12 +174,14 @@ class LookupQueue(Claiming):
         status: LookupStatus,
         *,
         service: str | None = None,
+        but: Sequence[str] = (),
         claimed: bool = False,
     ) -> None:
-        """Close the open lookups of keys, at one service or at all, in the caller's transaction.
+        """Close the open lookups of keys, at one service or at all `but` some, in the caller's transaction.
 
         Who is just asking about one closes it himself, unless `claimed` says that it must not be asked about.
         """
+        others = {f"but_{number}": name for number, name in enumerate(but)}
         statement = f"""
             UPDATE lookups
             SET status = :status, next_attempt_at = NULL, ready = false, claimed_by = NULL,
@@ -188,12 +190,14 @@ class LookupQueue(Claiming):
                 SELECT service, key FROM lookups
                 WHERE next_attempt_at IS NOT NULL AND {self._database.among("key")}
                   {"AND service = :service" if service else ""}
+                  {f"AND service NOT IN ({', '.join(f':{name}' for name in others)})" if others else ""}
                   {"" if claimed else "AND (claim_expires_at IS NULL OR claim_expires_at <= :now)"}
                 ORDER BY service, key {self._lock}
             )
         """
         values = {"keys": to_json(list(keys)), "status": status.value, "now": self._database.now(connection)}
-        connection.execute(queue_sql(statement), values | ({"service": service} if service else {}))
+        values |= {"service": service} if service else others
+        connection.execute(queue_sql(statement), values)
 
     @survives_outage
     def leave(self) -> dict[str, int]:
