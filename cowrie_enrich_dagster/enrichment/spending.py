@@ -189,11 +189,11 @@ class Spending:
                 facts = wanted.get(key.value)
                 if facts and facts <= NETWORK_FACTS and not networks.is_first(key.value, taken):
                     why[key.value] = BLOCK
-        return why, {
-            key: ",".join(sorted(column for fact in facts for column in COLUMNS[fact]))
-            for key, facts in wanted.items()
-            if key not in why
-        }
+        return why, {key: _in_columns(facts) for key, facts in wanted.items() if key not in why}
+
+    def purpose_of(self, service: Service) -> str | None:
+        """What the service is asked for at all, as a lookup says it (None: for everything)."""
+        return None if self.want is None else _in_columns(self.wanted_of(service))
 
     def networks(self, service: Service) -> _Networks:
         """The networks that the service has told, of answers that still hold."""
@@ -246,6 +246,10 @@ class Spending:
         for key in self._on_tor_lists(keys):
             known[key].add("source_is_tor")
         return known
+
+
+def _in_columns(facts: Iterable[str]) -> str:
+    return ",".join(sorted(column for fact in facts for column in COLUMNS[fact]))
 
 
 def _network_facts(facts: Facts) -> frozenset[str]:

@@ -106,12 +106,13 @@ class Upkeep(Pipeline):
             now = self.database.now(connection)
             since = Chosen.of_days(Days((now - active).date(), LAST_DAY))
             expiring = self.cache.database.expiring(connection, name, now + ahead)
-            service = self.services[name]
-            if not self.spending().wanted_of(service):
+            service, spending = self.services[name], self.spending()
+            if not spending.wanted_of(service):
                 return []
+            purpose = spending.purpose_of(service)
             keys = keys_of(self.database, connection, since, service.subject)
-            wanted = (k.wanted for k in keys if k.may_be_sent_to(service) and k.value in expiring)
-            return list(islice(wanted, limit))
+            sent = (key for key in keys if key.may_be_sent_to(service) and key.value in expiring)
+            return [key.wanted._replace(purpose=purpose) for key in islice(sent, limit)]
 
     def cleanup(self, *, dry_run: bool = False) -> dict[str, int]:
         """Take expired answers out of the cache into `observations`; returns how many, by service."""
