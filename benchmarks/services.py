@@ -132,7 +132,7 @@ def _wanted(enricher: Enricher, service: str) -> list[Wanted]:
 
 
 def _by_coming(enricher: Enricher) -> list[Wanted]:
-    keys = [key for key in _keys(enricher, DAYS, Subject.IP) if key.may_be_sent]
+    keys = [key for key in _keys(enricher, DAYS, Subject.IP) if key.may_be_sent_to(ALL["dshield"])]
     coming = sorted(keys, key=lambda key: (key.first_seen, key.value), reverse=True)
     return [Wanted(key.value, place) for place, key in enumerate(coming)]
 
@@ -194,7 +194,8 @@ def _serve_lists(simulator: SimulatorProcess, enricher: Enricher) -> None:
         listed: dict[str, list[str]] = {}
         # In the order in which they are fetched: days that are over, newest first, then the present one.
         for day in sorted(DAYS, key=lambda day: (day == EVENING.date(), -day.toordinal())):
-            seen = [key.value for key in _keys(enricher, Days(day, day), Subject.IP) if key.may_be_sent]
+            keys = _keys(enricher, Days(day, day), Subject.IP)
+            seen = [key.value for key in keys if key.may_be_sent_to(ALL[service])]
             answers = enricher.cache.get_many(service, seen)
             figures = {
                 ip: (hit.entry.payload or {}).get(inside, {}).get(figure) for ip, hit in answers.items()

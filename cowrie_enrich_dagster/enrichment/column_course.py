@@ -62,7 +62,7 @@ class ColumnCourse:
     def shares(self, keys: Iterable[Key]) -> list[ColumnShares]:
         """The course of the columns about addresses; `keys` are all addresses."""
         columns = self._columns()
-        sent = [key for key in keys if key.may_be_sent]
+        sent = [key for key in keys if self._spending.may_be_sent(key)]
         total = sum(key.sessions for key in sent)
         if not columns or not total:
             return []
@@ -70,7 +70,7 @@ class ColumnCourse:
         have: Counter[str] = Counter()
         for start in range(0, len(sent), KEYS_AT_ONCE):
             lot = sent[start : start + KEYS_AT_ONCE]
-            told = self._spending.known_columns([key.value for key in lot])
+            told = self._spending.known_columns(lot)
             for key in lot:
                 have.update(dict.fromkeys(told[key.value] & columns, key.sessions))
             known |= told

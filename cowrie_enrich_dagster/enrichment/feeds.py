@@ -76,6 +76,7 @@ class FeedService:
     """
 
     batch_size = 1
+    is_free = False
     own_moment: tuple[str, ...] = ()
     tells: frozenset[str] = frozenset()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -11,11 +11,13 @@ from sqlalchemy import Column, Connection, Date, MetaData, Row, Table, Text, bin
 
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.lookups.order import BY_WORTH, CLASS_STEP
+from cowrie_enrich_dagster.lookups.queue import LookupQueue
+from cowrie_enrich_dagster.services import FREE, Service
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
-from cowrie_enrich_dagster.vocabulary import Days, Scope, Subject
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
 
 PREFIX_CHARS = 5
 """How much of a password's SHA-1 leaves the machine (HIBP's k-anonymity)."""
@@ -25,15 +27,27 @@ _ARRAYS = {Subject.FILE_SHA256: "file_hashes", Subject.PASSWORD_SHA1_PREFIX: "pa
 """The JSON arrays of `sessions` in which these keys, or what they are cut from, stand."""
 
 
-def may_be_sent(scope: Scope, is_scanner: bool) -> bool:
-    """Whether services may be asked about what is of this scope, and on a list of scanners or not.
+def may_be_sent(service: Service, scope: Scope, is_scanner: bool) -> bool:
+    """Whether a service may be asked about what is of this scope, and on a list of scanners or not.
 
-    The rule is said here, and of rows of `session_ips AS a` in `MAY_BE_SENT`.
+    Such lists spare calls: whom an address more costs none is asked all the same. The rule is said here, and
+    of rows of `session_ips AS a` in `rows_that_may_be_sent`, and of what is open in `close_unsent`.
     """
-    return scope is Scope.GLOBAL and not is_scanner
+    return scope is Scope.GLOBAL and (service.is_free or not is_scanner)
 
 
-MAY_BE_SENT = f"(a.scope = '{Scope.GLOBAL.value}' AND NOT a.known_scanner AND a.scanner_list IS NULL)"
+def rows_that_may_be_sent(service: Service) -> str:
+    """The same as a condition in SQL."""
+    is_global = f"a.scope = '{Scope.GLOBAL.value}'"
+    return is_global if service.is_free else f"{is_global} AND NOT a.known_scanner AND a.scanner_list IS NULL"
+
+
+def close_unsent(
+    queue: LookupQueue, connection: Connection, never: Sequence[str], scanners: Collection[str]
+) -> None:
+    """End, unasked, the lookups that were open about what may not be sent: not global, or a scanner's."""
+    queue.close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)
+    queue.close(connection, list(scanners), LookupStatus.SKIPPED_POLICY, but=FREE, claimed=True)
 
 
 @dataclass(frozen=True)
@@ -53,9 +67,13 @@ class Key:
     scanner_list: str | None = None
 
     @property
-    def may_be_sent(self) -> bool:
-        """Whether services may be asked about it."""
-        return may_be_sent(self.scope, self.known_scanner or self.scanner_list is not None)
+    def is_scanner(self) -> bool:
+        """Whether it is on the operator's list of scanners, or on somebody's now."""
+        return self.known_scanner or self.scanner_list is not None
+
+    def may_be_sent_to(self, service: Service) -> bool:
+        """Whether a service may be asked about it."""
+        return may_be_sent(service, self.scope, self.is_scanner)
 
     @property
     def wanted(self) -> Wanted:

@@ -112,7 +112,7 @@ class Knowledge:
         """How the latest lookup ended, or why there was none."""
         if latest := self.latest(key.value):
             return latest.status
-        if not key.may_be_sent:
+        if not key.may_be_sent_to(self.asked.service):
             return LookupStatus.SKIPPED_POLICY
         if not self.asked.has_key:
             return LookupStatus.SKIPPED_NO_KEY
@@ -128,7 +128,9 @@ class Knowledge:
 
     def without_answer(self, key: Key) -> dict[str, Any]:
         """As it stands in `enriched_sessions.intel` where nothing is known: why not."""
-        spared = "listed as a known scanner" if key.known_scanner else key.scanner_list
+        spared = None
+        if not key.may_be_sent_to(self.asked.service):
+            spared = "listed as a known scanner" if key.known_scanner else key.scanner_list
         of_network = self.networks.get(key.value)
         known = f"known of {of_network.network}" if of_network else self.spared.get(key.value)
         detail = spared or self._last(key).detail or known

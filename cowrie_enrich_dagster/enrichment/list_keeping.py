@@ -14,6 +14,7 @@ from sqlalchemy import Column, Date, MetaData, Table, Text, bindparam, text
 from cowrie_enrich_dagster.cache import HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment import list_store
 from cowrie_enrich_dagster.enrichment.asking import Asking
+from cowrie_enrich_dagster.enrichment.keys import close_unsent
 from cowrie_enrich_dagster.enrichment.list_book import ListBook
 from cowrie_enrich_dagster.enrichment.lists import (
     ListReport,
@@ -193,4 +194,4 @@ def _mark(database: Database, queue: LookupQueue, listed: dict[str, str]) -> Non
             )
         )
         connection.execute(text("DROP TABLE listed_sources"))
-        queue.close(connection, list(listed), LookupStatus.SKIPPED_POLICY, claimed=True)
+        close_unsent(queue, connection, (), list(listed))

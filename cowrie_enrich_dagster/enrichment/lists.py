@@ -110,6 +110,7 @@ class ListService:
     limit_statuses = frozenset({429})
     auth_statuses: frozenset[int] = frozenset()
     batch_size = 1
+    is_free = False
     own_moment: tuple[str, ...] = ()
     tells: frozenset[str] = frozenset()
 

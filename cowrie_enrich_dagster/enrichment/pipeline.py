@@ -236,9 +236,9 @@ class Pipeline(RowWriting):
         for day in days:
             of_day = all_keys if days.first == days.last else self._keys_of_days(Days(day, day))
             for subject, keys in of_day.items():
-                sent = [key.value for key in keys if key.may_be_sent]
                 for name, service in self.services.items():
                     if service.subject is subject:
+                        sent = [key.value for key in keys if key.may_be_sent_to(service)]
                         plans[name].rates_by_day[day] = tallies[name].of_some(sent)
 
     def plan_and_open(self, days: Days, *, by_day: bool = False) -> Plan:
@@ -255,7 +255,7 @@ class Pipeline(RowWriting):
             keys = self._keys_of_days(Days(day, day))
             answers = AnswersOfDay(sessions.get(day, 0))
             for name, service in self.services.items():
-                sent = [key for key in keys[service.subject] if key.may_be_sent]
+                sent = [key for key in keys[service.subject] if key.may_be_sent_to(service)]
                 held = self.cache.database.fetched_at(name, [key.value for key in sent])
                 answers.count(name, sent, held.keys())
             told[day] = answers

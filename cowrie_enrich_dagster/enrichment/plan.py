@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from itertools import islice
@@ -168,11 +168,12 @@ def plan_service(
     keys = iter(keys)
     while lot := list(islice(keys, KEYS_AT_ONCE)):
         plan.keys += len(lot)
-        sent = {key.value: key for key in lot if key.may_be_sent}
+        sent = {key.value: key for key in lot if key.may_be_sent_to(service)}
         worth.total += sum(key.sessions for key in sent.values())
         if len(lot) > len(sent):
             plan.skipped[LookupStatus.SKIPPED_POLICY.value] += len(lot) - len(sent)
-            plan.spared[ON_LIST] += sum(key.scanner_list is not None for key in lot)
+            if has_key:
+                plan.spared[ON_LIST] += _spared_by_lists(service, cache, lot, sent)
         hits = cache.get_many(service.name, list(sent))
         plan.cached.update(hit.tier for hit in hits.values())
         if count:
@@ -196,10 +197,20 @@ def plan_service(
         if take and missing:
             take(service.name, [key.wanted._replace(purpose=purposes.get(key.value)) for key in missing])
     plan.spared = +plan.spared
-    plan.calls_spared = calls_for(service, plan.spared.total())
+    plan.calls_spared = calls_for(service, plan.wanted + plan.spared.total()) - calls_for(
+        service, plan.wanted
+    )
     if plan.wanted:
         _foresee(plan, service, pace, worth)
     return plan
+
+
+def _spared_by_lists(
+    service: Service, cache: HybridEnrichmentCache, lot: Iterable[Key], sent: Container[str]
+) -> int:
+    """How many of the keys would be asked about if no list held them."""
+    held = [key.value for key in lot if key.value not in sent and key.scanner_list is not None]
+    return len(held) - len(cache.get_many(service.name, held)) if held else 0
 
 
 def _foresee(plan: ServicePlan, service: Service, pace: QuotaStatus, worth: _Worth) -> None:

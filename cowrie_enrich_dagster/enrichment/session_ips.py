@@ -14,7 +14,7 @@ from sqlalchemy import Boolean, Connection, Date, bindparam, distinct, func, sel
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
-from cowrie_enrich_dagster.enrichment.keys import may_be_sent
+from cowrie_enrich_dagster.enrichment.keys import close_unsent
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -22,7 +22,7 @@ from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
-from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope
+from cowrie_enrich_dagster.vocabulary import Days, Scope
 
 _SESSIONS = table_of(SessionRecord)
 _ADDRESSES = table_of(SessionIp)
@@ -160,13 +160,9 @@ def summarise_addresses(
         came_or_went = _replace(database, connection, days, rows)
         # What everybody shares is judged by all addresses; another run may have found the days' campaigns.
         note_sessions_changed(database, connection, sorted(came_or_went))
-        never = [
-            ip
-            for ip, scope in scopes.items()
-            if not may_be_sent(scope, ip in known_scanners or ip in on_lists)
-        ]
         # What was opened before its key was listed is not asked any more.
-        LookupQueue(database).close(connection, never, LookupStatus.SKIPPED_POLICY, claimed=True)
+        never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL]
+        close_unsent(LookupQueue(database), connection, never, known_scanners | on_lists.keys())
     by_scope = Counter(scope.value for scope in scopes.values())
     return AddressReport(len(rows), len(scopes), dict(by_scope), len(known_scanners))
 

@@ -22,6 +22,7 @@ from cowrie_enrich_dagster.services.lists import Network, as_text, parse_network
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
+from cowrie_enrich_dagster.vocabulary import Subject
 
 if TYPE_CHECKING:
     from cowrie_enrich_dagster.services.lists.matching import NetworkTable
@@ -188,11 +189,11 @@ class Spending:
                 facts = wanted.get(key.value)
                 if facts and facts <= NETWORK_FACTS and not networks.is_first(key.value, taken):
                     why[key.value] = BLOCK
-        return why, {
-            key: ",".join(sorted(column for fact in facts for column in COLUMNS[fact]))
-            for key, facts in wanted.items()
-            if key not in why
-        }
+        return why, {key: _in_columns(facts) for key, facts in wanted.items() if key not in why}
+
+    def purpose_of(self, service: Service) -> str | None:
+        """What the service is asked for at all, as a lookup says it (None: for everything)."""
+        return None if self.want is None else _in_columns(self.wanted_of(service))
 
     def networks(self, service: Service) -> _Networks:
         """The networks that the service has told, of answers that still hold."""
@@ -217,9 +218,15 @@ class Spending:
                 for key, payload, fetched_at in connection.execute(query, values)
             ]
 
-    def known_columns(self, keys: Sequence[str]) -> dict[str, set[str]]:
+    def may_be_sent(self, key: Key) -> bool:
+        """Whether any service may be asked about an address."""
+        services = self._services.values()
+        return any(key.may_be_sent_to(one) for one in services if one.subject is Subject.IP)
+
+    def known_columns(self, addresses: Sequence[Key]) -> dict[str, set[str]]:
         """The wanted columns that each address has by now, from whoever told them."""
-        known: dict[str, set[str]] = {key: set() for key in keys}
+        keys = [address.value for address in addresses]
+        known = {key.value: {"source_is_scanner"} if key.is_scanner else set() for key in addresses}
         for service in self._services.values():
             facts_of = self.wanted_of(service)
             if not facts_of:
@@ -239,6 +246,10 @@ class Spending:
         for key in self._on_tor_lists(keys):
             known[key].add("source_is_tor")
         return known
+
+
+def _in_columns(facts: Iterable[str]) -> str:
+    return ",".join(sorted(column for fact in facts for column in COLUMNS[fact]))
 
 
 def _network_facts(facts: Facts) -> frozenset[str]:

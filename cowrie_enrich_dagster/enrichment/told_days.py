@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta, timezone
 
 from sqlalchemy import BindParameter, Date, bindparam, text
 
-from cowrie_enrich_dagster.enrichment.keys import MAY_BE_SENT
+from cowrie_enrich_dagster.enrichment.keys import rows_that_may_be_sent
 from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY, in_utc, ttl_of
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.storage.engine import Database
@@ -34,7 +34,7 @@ def unanswered(database: Database, service: Service, days: Days) -> dict[str, se
     """The addresses that may be sent and have no fresh answer, each with its days that no answer is about."""
     query = text(f"""
         SELECT a.src_ip FROM session_ips AS a
-        WHERE a.day BETWEEN :first AND :last AND {MAY_BE_SENT}
+        WHERE a.day BETWEEN :first AND :last AND {rows_that_may_be_sent(service)}
           AND NOT EXISTS (SELECT 1 FROM enrichment_cache AS c WHERE c.service = :service
                           AND c.cache_key = a.src_ip AND c.expires_at > :now)
         GROUP BY a.src_ip

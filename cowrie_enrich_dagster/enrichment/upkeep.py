@@ -86,7 +86,7 @@ class Upkeep(Pipeline):
         with self.database.read() as connection:
             keys = keys_of(self.database, connection, EVERY_SESSION, subject)
             while left > 0 and (lot := list(islice(keys, KEYS_AT_ONCE))):
-                chosen = [key for key in lot if key.may_be_sent]
+                chosen = [key for key in lot if key.may_be_sent_to(service)]
                 spared, purposes = spending.spare(service, chosen)
                 sent = {
                     key.value: key.wanted._replace(purpose=purposes.get(key.value))
@@ -107,10 +107,13 @@ class Upkeep(Pipeline):
             now = self.database.now(connection)
             since = Chosen.of_days(Days((now - active).date(), LAST_DAY))
             expiring = self.cache.database.expiring(connection, name, now + ahead)
-            keys = keys_of(self.database, connection, since, self.services[name].subject)
-            if not self.spending().wanted_of(self.services[name]):
+            service, spending = self.services[name], self.spending()
+            if not spending.wanted_of(service):
                 return []
-            return list(islice((k.wanted for k in keys if k.may_be_sent and k.value in expiring), limit))
+            purpose = spending.purpose_of(service)
+            keys = keys_of(self.database, connection, since, service.subject)
+            sent = (key for key in keys if key.may_be_sent_to(service) and key.value in expiring)
+            return [key.wanted._replace(purpose=purpose) for key in islice(sent, limit)]
 
     def cleanup(self, *, dry_run: bool = False) -> dict[str, int]:
         """Take expired answers out of the cache into `observations`; returns how many, by service."""

@@ -50,7 +50,8 @@ class LookupQueue(Claiming):
     def open(self, service: str, wanted: Iterable[Wanted]) -> set[str]:
         """Open a row for each wanted key that is neither open nor validly answered; a few thousand at a time.
 
-        A row that is open already may rise in the order, and what failed before is due again. Rows that stay
+        A row that is open already may rise in the order, and what failed before is due again; it says what it
+        is asked for this time, and falls where that is worth less. Rows that stay
         as they are are not written. Returns the keys that are closed and stay so: another worker answered
         them since the caller looked into the cache.
         """
@@ -71,7 +72,7 @@ class LookupQueue(Claiming):
                 connection.execute(
                     text(f"SELECT key FROM lookups WHERE {of_rows} ORDER BY key {self._lock}"), values
                 )
-            for change in (self._new_question(of_rows), self._next_try(of_rows), self._rise()):
+            for change in (self._new_question(), self._next_try(of_rows), self._new_purpose(), self._rise()):
                 connection.execute(queue_sql(change), values)
             closed = text(f"SELECT key FROM lookups WHERE next_attempt_at IS NULL AND {of_rows}")
             return set(connection.execute(closed, values).scalars())
@@ -87,14 +88,17 @@ class LookupQueue(Claiming):
             ON CONFLICT (service, key) DO NOTHING
         """
 
-    @staticmethod
-    def _new_question(of_rows: str) -> str:
+    def _new_question(self) -> str:
         """Closed rows that have no answer, or one that has expired: they are opened as new ones are."""
         return f"""
             UPDATE lookups
             SET next_attempt_at = :now, ready = true, is_refresh = (valid_until IS NOT NULL),
-                status = 'deferred', last_error = NULL, attempts = 0, opened_at = :now, updated_at = :now
-            WHERE {of_rows} AND next_attempt_at IS NULL AND (valid_until IS NULL OR valid_until <= :now)
+                status = 'deferred', last_error = NULL, attempts = 0, opened_at = :now, updated_at = :now,
+                asked_for = wanted.purpose
+            FROM ({self._wanted}) AS wanted
+            WHERE lookups.service = :service AND lookups.key = wanted.key
+              AND lookups.next_attempt_at IS NULL
+              AND (lookups.valid_until IS NULL OR lookups.valid_until <= :now)
         """
 
     @staticmethod
@@ -104,6 +108,19 @@ class LookupQueue(Claiming):
             UPDATE lookups SET next_attempt_at = :now, ready = true
             WHERE {of_rows} AND next_attempt_at IS NOT NULL AND NOT ready AND claimed_by IS NULL
               AND (attempts < 5 OR status IN ('deferred', 'rate_limited'))
+        """
+
+    def _new_purpose(self) -> str:
+        """Open rows that are to be asked for other columns than before: they are worth what those are."""
+        value_class = f"{self._greater}(lookups.value_class, wanted.priority / {CLASS_STEP})"
+        return f"""
+            UPDATE lookups
+            SET asked_for = wanted.purpose, value_class = {value_class},
+                priority = {value_class} * {CLASS_STEP} + wanted.priority % {CLASS_STEP}
+            FROM ({self._wanted}) AS wanted
+            WHERE lookups.service = :service AND lookups.key = wanted.key
+              AND lookups.next_attempt_at IS NOT NULL
+              AND coalesce(lookups.asked_for, '') <> coalesce(wanted.purpose, '')
         """
 
     def _rise(self) -> str:
@@ -176,12 +193,14 @@ class LookupQueue(Claiming):
         status: LookupStatus,
         *,
         service: str | None = None,
+        but: Sequence[str] = (),
         claimed: bool = False,
     ) -> None:
-        """Close the open lookups of keys, at one service or at all, in the caller's transaction.
+        """Close the open lookups of keys, at one service or at all `but` some, in the caller's transaction.
 
         Who is just asking about one closes it himself, unless `claimed` says that it must not be asked about.
         """
+        others = {f"but_{number}": name for number, name in enumerate(but)}
         statement = f"""
             UPDATE lookups
             SET status = :status, next_attempt_at = NULL, ready = false, claimed_by = NULL,
@@ -190,12 +209,14 @@ class LookupQueue(Claiming):
                 SELECT service, key FROM lookups
                 WHERE next_attempt_at IS NOT NULL AND {self._database.among("key")}
                   {"AND service = :service" if service else ""}
+                  {f"AND service NOT IN ({', '.join(f':{name}' for name in others)})" if others else ""}
                   {"" if claimed else "AND (claim_expires_at IS NULL OR claim_expires_at <= :now)"}
                 ORDER BY service, key {self._lock}
             )
         """
         values = {"keys": to_json(list(keys)), "status": status.value, "now": self._database.now(connection)}
-        connection.execute(queue_sql(statement), values | ({"service": service} if service else {}))
+        values |= {"service": service} if service else others
+        connection.execute(queue_sql(statement), values)
 
     @survives_outage
     def leave(self) -> dict[str, int]:

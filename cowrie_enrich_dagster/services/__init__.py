@@ -17,6 +17,7 @@ from cowrie_enrich_dagster.services.base import (
 
 __all__ = [
     "ALL",
+    "FREE",
     "OWN_MOMENTS",
     "Answer",
     "Facts",
@@ -35,6 +36,9 @@ def _discover() -> dict[str, Service]:
 
 ALL: dict[str, Service] = _discover()
 """Every service by its name, in the order of `Service.rank`."""
+
+FREE = tuple(name for name, service in ALL.items() if service.is_free)
+"""The services of which an address more costs no call."""
 
 OWN_MOMENTS: dict[str, tuple[str, ...]] = {
     name: service.own_moment for name, service in ALL.items() if service.own_moment

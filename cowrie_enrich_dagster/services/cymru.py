@@ -53,6 +53,7 @@ class Cymru(Usual):
     default_url = "whois://whois.cymru.com:43"
     needs_key = False
     batch_size = 500
+    is_free = True
     tells = frozenset({"as_number", "as_organization", "network"})
 
     def fetch(

@@ -56,6 +56,7 @@ class MaxMind(Usual):
     limits = Limits(rate=1e6, source="none: it is a file (https://dev.maxmind.com/geoip/docs/databases)")
     default_url = ""
     batch_size = 1000
+    is_free = True
     tells = frozenset(
         {"as_number", "as_organization", "country_iso_code", "network", "is_proxy", "is_vpn", "is_tor"}
     )

@@ -260,7 +260,7 @@ class Settings(Frozen):
     scanners_file: Annotated[
         ListedNetworks | None, From(env="ENRICH_SCANNERS_FILE", accepts=_NETWORK_FILE)
     ] = None
-    """Scanners known to the operator: marked as such, and never asked about."""
+    """Scanners known to the operator: marked as such, and no call is spent on them."""
     enabled_services: Annotated[
         ServiceNames | None,
         From(env="ENRICH_SERVICES", accepts="a comma list of {services}", unset="those that are configured"),

@@ -27,6 +27,7 @@ class Usual:
     limit_statuses = frozenset({429})
     auth_statuses = frozenset({401, 403})
     batch_size = 1
+    is_free = False
     own_moment: tuple[str, ...] = ()
 
 

@@ -113,6 +113,9 @@ class Service(Protocol):
     """HTTP statuses by which it refuses our key, plan or User-Agent: asking on with the same is useless."""
     batch_size: int
     """How many keys one request may carry."""
+    is_free: bool
+    """Whether an address more costs (nearly) no call: it is one of hundreds in a request that no quota
+    counts, or is looked up in a file. What spares calls, such as a list of scanners, then spares nothing."""
     own_moment: tuple[str, ...]
     """Where in an answer stands when its maker last touched it, which says nothing about the key; or ()."""
     tells: frozenset[str]

@@ -124,7 +124,7 @@ class SessionPiece(_SessionColumns, Base):
 class SessionIp(Base):
     """One source address on one day, whether it may be asked about (`scope`) and how much it is worth.
 
-    A `known_scanner` is on the operator's list: it is never asked about, wherever it may be routed.
+    A `known_scanner` is on the operator's list: no call is spent on it, wherever it may be routed.
     """
 
     __tablename__ = "session_ips"
@@ -149,11 +149,11 @@ class SessionIp(Base):
         "session times the sensors that saw it (at most 4,999)",
     )
     known_scanner: Mapped[bool] = mapped_column(
-        server_default=false(), doc="On the operator's list of scanners: never asked about"
+        server_default=false(), doc="On the operator's list of scanners: no call is spent on it"
     )
     scanner_list: Mapped[str | None] = mapped_column(
         String(64),
-        doc="The list of scanners (`list:name`) that holds it now: not asked about meanwhile; null: none",
+        doc="The list of scanners (`list:name`) that holds it now: no call is spent on it; null: none",
     )
 
     __table_args__ = (Index("ix_session_ips_src_ip", "src_ip"),)

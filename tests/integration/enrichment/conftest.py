@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,20 @@ def open_enricher(environment: dict[str, str], tmp_path: Path) -> Iterator[Calla
     yield open_one
     for enricher in opened:
         enricher.close()
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Callable[..., None]:
+    """Write `[[enrichment.lists]]`, each given as a dict."""
+
+    def write(*lists: dict[str, Any]) -> None:
+        entries = []
+        for one in lists:
+            values = (
+                f"{key} = {value if isinstance(value, (int, float)) else repr(value)}"
+                for key, value in one.items()
+            )
+            entries.append("[[enrichment.lists]]\n" + "\n".join(values))
+        (tmp_path / "sensors.toml").write_text("\n".join(entries))
+
+    return write

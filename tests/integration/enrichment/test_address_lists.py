@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,6 +21,7 @@ from cowrie_enrich_dagster.storage.tables import (
     table_of,
 )
 from cowrie_enrich_dagster.vocabulary import Days
+from tests.integration.enrichment.listing import at, lines, rows_by_ip, serve, tor
 from tests.logs import START, routable_ips, write_logs
 
 Open = Callable[..., Enricher]
@@ -34,64 +34,6 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def few_logs(environment: dict[str, str], tmp_path: Path) -> None:
     """Forty addresses with a session each on the first of November."""
     environment["COWRIE_LOG_DIR"] = str(write_logs(tmp_path / "few", IPS))
-
-
-@pytest.fixture
-def configure(tmp_path: Path) -> Callable[..., None]:
-    """Write `[[enrichment.lists]]`, each given as a dict."""
-
-    def write(*lists: dict[str, Any]) -> None:
-        entries = []
-        for one in lists:
-            values = (
-                f"{key} = {value if isinstance(value, (int, float)) else repr(value)}"
-                for key, value in one.items()
-            )
-            entries.append("[[enrichment.lists]]\n" + "\n".join(values))
-        (tmp_path / "sensors.toml").write_text("\n".join(entries))
-
-    return write
-
-
-class Clock:
-    """The database's clock, set by hand; it goes on, for slots are waited for on it."""
-
-    def __init__(self, now: datetime) -> None:
-        self.now = now
-        self._since = time.monotonic()
-
-    def __call__(self) -> datetime:
-        return self.now + timedelta(seconds=time.monotonic() - self._since)
-
-
-def at(enricher: Enricher, moment: datetime) -> Clock:
-    clock = Clock(moment)
-    enricher.database._clock = clock
-    return clock
-
-
-def serve(simulator: Simulator, body: str, times: int = 1) -> None:
-    """The next answers for any list are this text."""
-    simulator.set_fault("lists", Fault(kind="reply", status=200, body=body, times=times))
-
-
-def lines(*addresses: str) -> str:
-    return "".join(f"{address}\n" for address in addresses)
-
-
-def rows_by_ip(enricher: Enricher) -> dict[str, Any]:
-    table = table_of(EnrichedSession)
-    with enricher.database.read() as connection:
-        return {row.source_ip: row for row in connection.execute(select(table))}
-
-
-def tor(simulator: Simulator, form: str = "addresses", percent: int = 50, **more: Any) -> dict[str, Any]:
-    return {
-        "name": "exits",
-        "says": "tor",
-        "url": f"{simulator.url('lists')}/{form}/11.0.0.0-24/{percent}",
-        **more,
-    }
 
 
 def test_a_list_is_fetched_once_and_its_sessions_say_so(

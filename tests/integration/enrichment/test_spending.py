@@ -131,4 +131,29 @@ def test_open_lookups_that_are_not_worth_a_call_any_more_end(
     assert enricher.queue.backlog_of("spur").total == 0
 
 
+def purposes(enricher: Enricher, service: str) -> set[str | None]:
+    table = table_of(Lookup)
+    with enricher.database.read() as connection:
+        query = select(table.c.asked_for).where(table.c.service == service)
+        return set(connection.execute(query).scalars())
+
+
+def test_a_lookup_says_what_it_is_asked_for_this_time(
+    many: dict[str, str], open_enricher: Open, simulator: Simulator
+) -> None:
+    """Opened for everything, for some columns, for others; open, answered, expired or refreshed."""
+    enricher = open_enricher()
+    enricher.ingest(DAY)
+    enricher.summarise_addresses(DAY)
+    enricher.plan_and_open(DAY)
+    assert purposes(enricher, "dshield") == {None}
+    open_enricher(ENRICH_WANT="source_reports").plan_and_open(DAY)
+    assert purposes(enricher, "dshield") == {"source_reports"}
+    open_enricher(ENRICH_WANT="source_reports,source_as_number").run(DAY)
+    assert purposes(enricher, "dshield") == {"source_reports"}  # Cymru was asked for the number
+    later = open_enricher(ENRICH_WANT="source_reports,source_as_number")
+    later.refresh(timedelta(days=8), timedelta(days=4000), service="dshield", limit=3, until=0)
+    assert purposes(enricher, "dshield") == {"source_reports", "source_as_number,source_reports"}
+
+
 _WEEK = (timedelta(days=1), timedelta(days=7))

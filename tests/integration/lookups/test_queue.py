@@ -197,6 +197,38 @@ def test_worth_goes_before_recency_and_recency_before_business(queue: LookupQueu
     assert [queue.claim("dshield", "w", 1)[0] for _ in order] == order
 
 
+def asked_for(queue: LookupQueue) -> list[tuple[str, str | None]]:
+    query = text("SELECT key, asked_for FROM lookups ORDER BY key")
+    with queue._database.read() as connection:
+        return [(row.key, row.asked_for) for row in connection.execute(query)]
+
+
+def test_a_lookup_says_what_it_is_asked_for_this_time(queue: LookupQueue, clock: Clock) -> None:
+    """Open or closed, it takes the purpose of who opens it last, and is worth what that is worth."""
+    queue.open("dshield", [Wanted("a", 9, TODAY, "x,y"), Wanted("b", 8, TODAY, "x,y"), Wanted("c", 7, TODAY)])
+    assert asked_for(queue) == [("a", "x,y"), ("b", "x,y"), ("c", None)]
+    queue.open("dshield", [Wanted("a", 4, TODAY, "y"), Wanted("b", 5, TODAY, "x,y"), Wanted("c", 3, TODAY)])
+    assert asked_for(queue) == [("a", "y"), ("b", "x,y"), ("c", None)]
+    assert queue.claim("dshield", "w", 3) == ["b", "c", "a"]  # the same purpose never falls
+    expires = clock.now + timedelta(days=1)
+    finish(queue, *(Outcome(key, FOUND, valid_until=expires) for key in "abc"))
+    queue.open("dshield", [Wanted(key, 1, TODAY, "z") for key in "abc"])
+    assert asked_for(queue) == [("a", "y"), ("b", "x,y"), ("c", None)]  # answered: nobody asks
+    clock.tick(days=2)
+    queue.open("dshield", [Wanted("a", 1, TODAY, "z"), Wanted("b", 1, TODAY), Wanted("c", 1, TODAY, "x")])
+    assert asked_for(queue) == [("a", "z"), ("b", None), ("c", "x")]
+
+
+def test_another_purpose_never_takes_a_key_out_of_its_class(queue: LookupQueue) -> None:
+    """A plan of another day knows nothing of who got in on this one, or that it is more than was known."""
+    got_in, quiet = priority_of(sessions=3, login_successes=1), priority_of(sessions=9)
+    queue.open("dshield", [Wanted("a", got_in, TODAY, "x,y"), Wanted("b", quiet, TODAY, "x,y")])
+    queue.open("dshield", [Wanted("a", quiet, TODAY, "x"), Wanted("b", got_in, TODAY, "x")])
+    with queue._database.read() as connection:
+        rows = connection.execute(text("SELECT key, value_class, priority FROM lookups ORDER BY key"))
+        assert [tuple(row) for row in rows] == [("a", 2, 10_009), ("b", 2, got_in)]
+
+
 def test_a_key_that_is_seen_again_rises(queue: LookupQueue) -> None:
     """What is open already takes the newer day and the higher worth, and never a lower one."""
     queue.open("dshield", [Wanted("a", 1, LAST_WEEK), Wanted("b", 1, LAST_WEEK), Wanted("c", 1, LAST_WEEK)])
