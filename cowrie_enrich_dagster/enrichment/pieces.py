@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Date, bindparam, delete, literal, select, text, union_all
 
-from cowrie_enrich_dagster.cowrie import DayOfPieces, Row, Session, sessions_of
+from cowrie_enrich_dagster.cowrie import NOTHING_DONE, DayOfPieces, Row, Session, sessions_of
 from cowrie_enrich_dagster.cowrie.sessions import LISTS
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.storage.bulk import insert_plain_rows, insert_rows, upsert_rows
@@ -75,8 +75,8 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> None:
         _note_met_again(connection, _OTHERS[0], day)
         connection.execute(delete(_PIECES).where(_PIECES.c.day == of_day.day))
         connection.execute(delete(_SESSIONS).where(_SESSIONS.c.day == of_day.day))
-        insert_plain_rows(connection, _SESSIONS, _COLUMNS, alone())
-        insert_plain_rows(connection, _PIECES, _COLUMNS, several)
+        insert_plain_rows(connection, _SESSIONS, _COLUMNS, alone(), NOTHING_DONE)
+        insert_plain_rows(connection, _PIECES, _COLUMNS, several, NOTHING_DONE)
         for keys in _OTHERS:
             _note_met_again(connection, keys, day)
         if not database.is_sqlite:  # of a table that nobody has looked at thousands of rows are expected
