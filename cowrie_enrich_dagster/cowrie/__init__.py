@@ -10,10 +10,11 @@ from .processes import ReadingFailed
 from .read_days import DayOfPieces
 from .read_pieces import DayReadOn, PieceStream, read_on, read_pieces
 from .read_report import DayCounts, PassedOver, QuarantinedLine, ReadRange, ReadReport
-from .sessions import Row, Session
+from .sessions import NOTHING_DONE, Row, Session
 from .timeline import sessions_of
 
 __all__ = [
+    "NOTHING_DONE",
     "DayCounts",
     "DayOfPieces",
     "DayReadOn",

@@ -22,7 +22,7 @@ from .fields import (
     version_field,
 )
 from .packed import with_value
-from .summed import First, Summed
+from .summed import Doings, First, Summed
 
 MAX_PASSWORDS = 1000
 CONNECT = "cowrie.session.connect"
@@ -50,10 +50,18 @@ def _digest(password: str) -> bytes:
     return sha1(password.encode(), usedforsecurity=False).digest()
 
 
+def _doings(piece: Summed) -> Doings:
+    doings = piece.doings
+    if doings is None:
+        doings = piece.doings = Doings()
+    return doings
+
+
 def _deeds(piece: Summed) -> Deeds:
-    if piece.deeds is None:
-        piece.deeds = Deeds()
-    return piece.deeds
+    doings = _doings(piece)
+    if doings.deeds is None:
+        doings.deeds = Deeds()
+    return doings.deeds
 
 
 def _connect(piece: Summed, at: str, fields: dict[str, Any]) -> None:
@@ -79,7 +87,8 @@ def _login(piece: Summed, at: str, fields: dict[str, Any], *, success: bool) -> 
     password = raw_text_field(fields, "password")
     if password is not None:
         digest = _digest(password) if len(password) <= TEXT_CHARS else _digest.__wrapped__(password)
-        piece.passwords = with_value(piece.passwords, digest, MAX_PASSWORDS)
+        doings = _doings(piece)
+        doings.passwords = with_value(doings.passwords, digest, MAX_PASSWORDS)
         password = clean(password, TEXT_CHARS)
     username = text_field(fields, "username")
     login: Login = (username, password, text_field(fields, "fingerprint"), success)
@@ -88,13 +97,15 @@ def _login(piece: Summed, at: str, fields: dict[str, Any], *, success: bool) -> 
 
 
 def _login_failed(piece: Summed, at: str, fields: dict[str, Any]) -> None:
-    piece.login_failures += 1
-    piece.attempt = _earlier(_login(piece, at, fields, success=False), piece.attempt)
+    attempt, doings = _login(piece, at, fields, success=False), _doings(piece)
+    doings.login_failures += 1
+    doings.attempt = _earlier(attempt, doings.attempt)
 
 
 def _login_success(piece: Summed, at: str, fields: dict[str, Any]) -> None:
-    piece.login_successes += 1
-    piece.success = _earlier(_login(piece, at, fields, success=True), piece.success)
+    attempt, doings = _login(piece, at, fields, success=True), _doings(piece)
+    doings.login_successes += 1
+    doings.success = _earlier(attempt, doings.success)
 
 
 def _fingerprint(piece: Summed, at: str, fields: dict[str, Any]) -> None:
@@ -107,16 +118,16 @@ def _exploit_attempt(piece: Summed, at: str, fields: dict[str, Any]) -> None:
 
 
 def _command_input(piece: Summed, at: str, fields: dict[str, Any]) -> None:
-    piece.commands += 1
+    _doings(piece).commands += 1
     _deeds(piece).line(at, fields)
 
 
 def _command_failed(piece: Summed, at: str, fields: dict[str, Any]) -> None:
-    piece.commands_failed += 1
+    _doings(piece).commands_failed += 1
 
 
 def _command_input_failed(piece: Summed, at: str, fields: dict[str, Any]) -> None:
-    piece.commands_failed += 1
+    _doings(piece).commands_failed += 1
     _command_input(piece, at, fields)
 
 
@@ -125,7 +136,7 @@ def _session_input(piece: Summed, at: str, fields: dict[str, Any]) -> None:
 
 
 def _download(piece: Summed, at: str, fields: dict[str, Any]) -> None:
-    piece.downloads += 1
+    _doings(piece).downloads += 1
     _deeds(piece).file(at, fields, "download")
 
 
@@ -134,12 +145,12 @@ def _download_failed(piece: Summed, at: str, fields: dict[str, Any]) -> None:
 
 
 def _upload(piece: Summed, at: str, fields: dict[str, Any]) -> None:
-    piece.uploads += 1
+    _doings(piece).uploads += 1
     _deeds(piece).file(at, fields, "upload")
 
 
 def _tunnel_request(piece: Summed, at: str, fields: dict[str, Any]) -> None:
-    piece.tunnel_requests += 1
+    _doings(piece).tunnel_requests += 1
     _deeds(piece).tunnel(at, fields, 1)
 
 
@@ -148,46 +159,52 @@ def _tunnel_named(piece: Summed, at: str, fields: dict[str, Any]) -> None:
 
 
 def _tunnel_data(piece: Summed, at: str, fields: dict[str, Any]) -> None:
-    piece.tunnel_data += 1
+    _doings(piece).tunnel_data += 1
     _deeds(piece).tunnel(at, fields, 0)
 
 
 def _client_version(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     version = version_field(fields)
     if version is not None:
-        piece.client_version = _earlier((at, version), piece.client_version)
+        doings = _doings(piece)
+        doings.client_version = _earlier((at, version), doings.client_version)
 
 
 def _client_kex(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     hassh = text_field(fields, "hassh", _CODE_CHARS)
     if hassh is not None:
-        piece.hassh = _earlier((at, hassh), piece.hassh)
+        doings = _doings(piece)
+        doings.hassh = _earlier((at, hassh), doings.hassh)
 
 
 def _session_params(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     arch = text_field(fields, "arch", _CODE_CHARS)
     if arch is not None:
-        piece.arch = _earlier((at, arch), piece.arch)
+        doings = _doings(piece)
+        doings.arch = _earlier((at, arch), doings.arch)
 
 
 def _client_size(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     width = int_field(fields, "width", _MAX_TERMINAL)
     height = int_field(fields, "height", _MAX_TERMINAL)
     if width is not None and height is not None:
-        piece.terminal = _earlier((at, width, height), piece.terminal)
+        doings = _doings(piece)
+        doings.terminal = _earlier((at, width, height), doings.terminal)
 
 
 def _ja4h(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     fingerprint = text_field(fields, "ja4h", _CODE_CHARS)
     if fingerprint is not None:
-        piece.ja4h = _earlier((at, fingerprint), piece.ja4h)
+        doings = _doings(piece)
+        doings.ja4h = _earlier((at, fingerprint), doings.ja4h)
     _tunnel_named(piece, at, fields)
 
 
 def _ja4(piece: Summed, at: str, fields: dict[str, Any]) -> None:
     fingerprint = text_field(fields, "ja4", _CODE_CHARS)
     if fingerprint is not None:
-        piece.ja4 = _earlier((at, fingerprint), piece.ja4)
+        doings = _doings(piece)
+        doings.ja4 = _earlier((at, fingerprint), doings.ja4)
     _tunnel_named(piece, at, fields)
 
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .deeds import Deeds
-from .kinds import CONNECT, END_FIELDS, HANDLERS, MAX_PASSWORDS
-from .packed import MarkSet, smallest, with_mark
-from .sessions import Row, Session, json_text
+from .kinds import CONNECT, END_FIELDS, HANDLERS
+from .packed import MarkSet, with_mark
+from .sessions import Row, Session
 from .summed import First, Summed
+from .told import end_of_row
 
 NEVER = ""
 """Before every moment."""
 _NOT_YET = "~"
 """After every moment."""
 _TUNNEL_KINDS = ("cowrie.direct-tcpip.", "cowrie.tunnelproxy-tcpip.", "cowrie.tcpip-forward")
-_NO_DEEDS = ("[]", 0, "[]", 0, "[]", 0, "[]", 0, "[]", "[]")
+_NONE: First = (None, None, None)
 
 
 @dataclass(slots=True, eq=False)
@@ -101,14 +101,13 @@ class Piece(Summed):
 
     def row(self, session_id: str, sensor: str, day: str) -> Row:
         """It as a row of `Session`'s fields, given the rest of what is known about it."""
-        login = self.success or self.attempt or (None, None, None)
-        if self.connect is not None:
-            _, src_ip, src_port, dst_port, protocol = self.connect
+        connect, closed_at, doings = self.connect, self.closed_at, self.doings
+        if connect is not None:
+            _, src_ip, src_port, dst_port, protocol = connect
         else:
             ends = self.ends or {}
-            src_ip, src_port, dst_port, protocol = (_value(ends.get(name)) for name in END_FIELDS)
-        closed_at, terminal = self.closed_at, self.terminal
-        return (
+            src_ip, src_port, dst_port, protocol = (ends.get(name, _NONE)[2] for name in END_FIELDS)
+        row = (
             session_id,
             sensor,
             day,
@@ -120,29 +119,11 @@ class Piece(Summed):
             self.ended.replace("T", " "),
             None if closed_at is None else closed_at.replace("T", " "),
             self._length() if self.closed is None else self.closed[1],
-            int(self.has_connect),
+            1 if self.has_connect else 0,
             0 if closed_at is None else 1,
             self.event_count,
-            self.login_failures,
-            self.login_successes,
-            self.commands,
-            self.commands_failed,
-            self.downloads,
-            self.uploads,
-            self.tunnel_requests,
-            self.tunnel_data,
-            login[1],
-            login[2],
-            _value(self.client_version),
-            _value(self.hassh),
-            _value(self.arch),
-            None if terminal is None else terminal[1],
-            None if terminal is None else terminal[2],
-            _value(self.ja4h),
-            _value(self.ja4),
-            *(_NO_DEEDS if self.deeds is None else _told(self.deeds)),
-            self._digests() if self.passwords else "[]",
         )
+        return row if doings is None else row + end_of_row(doings)
 
     def session(self, session_id: str, sensor: str, day: str) -> Session:
         """It as a session."""
@@ -152,10 +133,6 @@ class Piece(Summed):
         """Milliseconds from the first event to the last."""
         span = datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.began)
         return round(span / timedelta(milliseconds=1))
-
-    def _digests(self) -> str:
-        digests = smallest(self.passwords, MAX_PASSWORDS)
-        return json_text([digest.hex().upper() for digest in digests])
 
     def _note_ends(self, kind: str, at: str, fields: dict[str, Any]) -> None:
         # Connect events come first whenever they were logged. A tunnel's events have its ports, which the
@@ -175,29 +152,3 @@ class Piece(Summed):
         known = self.ends.get(name)
         if known is None or first < known:
             self.ends[name] = first
-
-
-def _value(first: First | None) -> Any:
-    """The value of a moment and one value, or of a rank, a moment and one value."""
-    return None if first is None else first[-1]
-
-
-def _told(deeds: Deeds) -> tuple[Any, ...]:
-    """The fields of a row from `logins` to `urls`."""
-    files = deeds.told_files() if deeds.files else ()
-    return (
-        json_text(deeds.told_logins() if deeds.logins or deeds.offers else ()),
-        deeds.logins_left_out,
-        json_text(deeds.told_lines() if deeds.lines else ()),
-        deeds.lines_left_out,
-        json_text(files),
-        deeds.files_left_out,
-        json_text(deeds.told_tunnels() if deeds.tunnels else ()),
-        deeds.tunnels_left_out,
-        json_text(_distinct(files, "sha256")),
-        json_text(_distinct(files, "url")),
-    )
-
-
-def _distinct(files: tuple[dict[str, Any], ...], name: str) -> tuple[str, ...]:
-    return tuple(sorted({file[name] for file in files if file[name] is not None})) if files else ()

@@ -10,7 +10,12 @@ import orjson
 
 Row = tuple[Any, ...]
 """The fields of a `Session` in their order, as databases take them: moments as `2025-11-01 10:00:00.123456`,
-days as `2025-11-01`, lists as JSON, truth as 1 or 0. No text in it is empty."""
+days as `2025-11-01`, lists as JSON, truth as 1 or 0. No text in it is empty. A row that would end with all of
+`NOTHING_DONE` may end before it."""
+NO_DEEDS: Row = ("[]", 0, "[]", 0, "[]", 0, "[]", 0, "[]", "[]")
+"""The fields of a row from `logins` to `urls` where there are none."""
+NOTHING_DONE: Row = (0, 0, 0, 0, 0, 0, 0, 0, *(None,) * 9, *NO_DEEDS, "[]")
+"""The fields of a row from `login_failures` on, of a session that only came and went, as most do."""
 
 
 class Session(NamedTuple):
@@ -82,7 +87,7 @@ class Session(NamedTuple):
     @classmethod
     def of_row(cls, row: Row) -> Session:
         """The inverse of `row`."""
-        session = cls._make(row)
+        session = cls._make(row if len(row) == len(cls._fields) else (*row, *NOTHING_DONE))
         read = {name: reader(getattr(session, name)) for name, reader in _READERS.items()}
         return session._replace(**read)
 

@@ -13,13 +13,9 @@ First = tuple[Any, ...]
 
 
 @dataclass(slots=True, eq=False)
-class Summed:
-    """What events say of their session, whatever the order they come in. Moments are texts, as in `Event`."""
+class Doings:
+    """What was done in a session and is known of its client: of most nothing, they only come and go."""
 
-    began: str
-    ended: str
-    event_count: int = 0
-    has_connect: bool = False
     login_failures: int = 0
     login_successes: int = 0
     commands: int = 0
@@ -28,10 +24,6 @@ class Summed:
     uploads: int = 0
     tunnel_requests: int = 0
     tunnel_data: int = 0
-    connect: First | None = None  # address, ports and protocol from an event that had them all
-    ends: dict[str, First] | None = None  # else each of them from the best event that had it
-    closed_at: str | None = None
-    closed: First | None = None
     attempt: First | None = None
     success: First | None = None
     client_version: First | None = None
@@ -42,3 +34,18 @@ class Summed:
     ja4: First | None = None
     deeds: Deeds | None = None
     passwords: ValueSet[bytes] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Summed:
+    """What events say of their session, whatever the order they come in. Moments are texts, as in `Event`."""
+
+    began: str
+    ended: str
+    event_count: int = 0
+    has_connect: bool = False
+    connect: First | None = None  # address, ports and protocol from an event that had them all
+    ends: dict[str, First] | None = None  # else each of them from the best event that had it
+    closed_at: str | None = None
+    closed: First | None = None
+    doings: Doings | None = None

@@ -27,7 +27,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from cowrie_enrich_dagster.cowrie import DayOfPieces, Row, Session, sessions_of
+from cowrie_enrich_dagster.cowrie import NOTHING_DONE, DayOfPieces, Row, Session, sessions_of
 from cowrie_enrich_dagster.cowrie.sessions import LISTS
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.enrichment.growing import begin_reading
@@ -93,8 +93,8 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> str:
         _note_met_again(connection, _OTHERS[0], day)
         connection.execute(delete(_PIECES).where(_PIECES.c.day == of_day.day))
         connection.execute(delete(_SESSIONS).where(_SESSIONS.c.day == of_day.day))
-        insert_plain_rows(connection, _SESSIONS, _COLUMNS, alone())
-        insert_plain_rows(connection, _PIECES, _COLUMNS, several)
+        insert_plain_rows(connection, _SESSIONS, _COLUMNS, alone(), NOTHING_DONE)
+        insert_plain_rows(connection, _PIECES, _COLUMNS, several, NOTHING_DONE)
         for keys in _OTHERS:
             _note_met_again(connection, keys, day)
         if not database.is_sqlite:  # of a table that nobody has looked at thousands of rows are expected
