@@ -8,22 +8,25 @@ from typing import Any
 from .deeds import Deeds
 from .packed import as_bytes, from_bytes, value_set
 from .piece import Piece
+from .summed import Doings
 
-_EMPTY = {field.name: getattr(Piece("", ""), field.name) for field in fields(Piece)}
-_NO_DEEDS = {field.name: getattr(Deeds(), field.name) for field in fields(Deeds)}
+
+def _fields(empty: Piece | Doings | Deeds) -> dict[str, Any]:
+    return {field.name: getattr(empty, field.name) for field in fields(empty)}
+
+
+_PIECE, _DOINGS, _DEEDS = _fields(Piece("", "")), _fields(Doings()), _fields(Deeds())
 _COUNTED = ("logins", "offers", "tunnels")
 """Of deeds: items with the moment of the first and their number."""
 
 
 def plain_piece(piece: Piece) -> dict[str, Any]:
-    """A piece, its deeds and its `others`; what is as in an empty one is left out."""
-    plain = {name: value for name, empty in _EMPTY.items() if (value := getattr(piece, name)) != empty}
+    """A piece, what was done in it and its `others`; what is as in an empty one is left out."""
+    plain = _told(piece, _PIECE)
     if piece.marks:
         plain["marks"] = as_bytes(piece.marks).hex()
-    if piece.passwords:
-        plain["passwords"] = [password.hex() for password in piece.passwords]
-    if piece.deeds is not None:
-        plain["deeds"] = _plain_deeds(piece.deeds)
+    if piece.doings is not None:
+        plain["doings"] = _plain_doings(piece.doings)
     if piece.others is not None:
         plain["others"] = [plain_piece(other) for other in piece.others]
     return plain
@@ -31,23 +34,46 @@ def plain_piece(piece: Piece) -> dict[str, Any]:
 
 def piece_of(plain: dict[str, Any]) -> Piece:
     """The inverse of `plain_piece`."""
-    values: dict[str, Any] = {"began": "", "ended": ""}
-    values |= {name: tuple(value) if type(value) is list else value for name, value in plain.items()}
+    values = {"began": "", "ended": "", **_with_tuples(plain)}
     if "marks" in plain:
         values["marks"] = from_bytes(bytes.fromhex(plain["marks"]))
-    if "passwords" in plain:
-        values["passwords"] = value_set(map(bytes.fromhex, plain["passwords"]))
     if "ends" in plain:
         values["ends"] = {name: tuple(first) for name, first in plain["ends"].items()}
-    if "deeds" in plain:
-        values["deeds"] = _deeds_of(plain["deeds"])
+    if "doings" in plain:
+        values["doings"] = _doings_of(plain["doings"])
     if "others" in plain:
         values["others"] = [piece_of(other) for other in plain["others"]]
     return Piece(**values)
 
 
+def _told(of: Piece | Doings | Deeds, empty: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, usual in empty.items() if (value := getattr(of, name)) != usual}
+
+
+def _with_tuples(plain: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if type(value) is list else value for name, value in plain.items()}
+
+
+def _plain_doings(doings: Doings) -> dict[str, Any]:
+    plain = _told(doings, _DOINGS)
+    if doings.passwords:
+        plain["passwords"] = [password.hex() for password in doings.passwords]
+    if doings.deeds is not None:
+        plain["deeds"] = _plain_deeds(doings.deeds)
+    return plain
+
+
+def _doings_of(plain: dict[str, Any]) -> Doings:
+    values = _with_tuples(plain)
+    if "passwords" in plain:
+        values["passwords"] = value_set(map(bytes.fromhex, plain["passwords"]))
+    if "deeds" in plain:
+        values["deeds"] = _deeds_of(plain["deeds"])
+    return Doings(**values)
+
+
 def _plain_deeds(deeds: Deeds) -> dict[str, Any]:
-    plain = {name: value for name, empty in _NO_DEEDS.items() if (value := getattr(deeds, name)) != empty}
+    plain = _told(deeds, _DEEDS)
     for name in _COUNTED:
         if name in plain:
             plain[name] = [[item, *counted] for item, counted in plain[name].items()]

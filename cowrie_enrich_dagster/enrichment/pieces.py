@@ -47,6 +47,7 @@ from cowrie_enrich_dagster.vocabulary import Days
 _SESSIONS, _PIECES, _MOVED = table_of(SessionRecord), table_of(SessionPiece), table_of(MovedDay)
 _COLUMNS = Session._fields
 _KEYS = "sensor, session_id"
+_PLACES = [_COLUMNS.index(name) for name in ("sensor", "session_id")]
 _ROWS_AT_ONCE = 1_000
 _MET_AGAIN = Table(
     "met_again", MetaData(),
@@ -113,16 +114,15 @@ def add_to_day(
     with database.write() as connection:
         _begin(database, connection)
         if pieces:
-            ids = [dict(zip(_COLUMNS, of_id[0], strict=True)) for of_id in pieces]
-            keys = [(of_id["sensor"], of_id["session_id"]) for of_id in ids]
+            keys = ([of_id[0][place] for place in _PLACES] for of_id in pieces)
             insert_rows(connection, _MET_AGAIN, list(_MET_AGAIN.columns.keys()), keys)
             for table in (_SESSIONS, _PIECES):
                 statement = f"DELETE FROM {table.name} WHERE day = :day AND {_IS_MET_AGAIN}"
                 connection.execute(text(statement).bindparams(bindparam("day", day, Date)))
-            insert_plain_rows(connection, _SESSIONS, _COLUMNS, (of[0] for of in pieces if len(of) == 1))
-            insert_plain_rows(
-                connection, _PIECES, _COLUMNS, (one for of in pieces if len(of) > 1 for one in of)
-            )
+            alone = (of_id[0] for of_id in pieces if len(of_id) == 1)
+            several = (piece for of_id in pieces if len(of_id) > 1 for piece in of_id)
+            insert_plain_rows(connection, _SESSIONS, _COLUMNS, alone, NOTHING_DONE)
+            insert_plain_rows(connection, _PIECES, _COLUMNS, several, NOTHING_DONE)
             _end(database, connection, {day} | _join_again(connection), Days(day, day))
         then(connection)
 
