@@ -86,7 +86,7 @@ class RunReport:
 
     def add_ingest(self, ingested: IngestReport) -> None:
         """Take over what was read of the logs."""
-        self.events, self.quarantined = ingested.read.events, ingested.read.lines_quarantined
+        self.events, self.quarantined = ingested.whole.events, ingested.whole.lines_quarantined
         self.passed_over = ingested.read.passed_over
         self.moved_days = ingested.moved_days
         self.has_logs = bool(ingested.sessions_by_day) or not ingested.empty_days

@@ -46,9 +46,9 @@ def test_every_line_of_an_error_is_marked(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "row"),
     [
-        (("db", "current"), ["current", "v21"]),
-        (("db", "upgrade"), ["current", "v21"]),
-        (("db", "downgrade", "v21"), ["current", "v21"]),
+        (("db", "current"), ["current", "v22"]),
+        (("db", "upgrade"), ["current", "v22"]),
+        (("db", "downgrade", "v22"), ["current", "v22"]),
         (("cache", "cleanup", "--dry-run"), ["dry run", "yes"]),
         (("cache", "purge", "--yes"), ["purged database", "3"]),
         (("cache", "import", "."), ["imported", "0"]),

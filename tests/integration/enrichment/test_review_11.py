@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from cowrie_enrich_dagster.enrichment import Enricher, asking
 from cowrie_enrich_dagster.enrichment.join import enrich_touched
-from cowrie_enrich_dagster.enrichment.keys import Key
+from cowrie_enrich_dagster.enrichment.keys import Key, touch
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
 from cowrie_enrich_dagster.enrichment.learned import write_news
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
@@ -101,7 +101,8 @@ def test_a_row_whose_keys_were_not_gathered_stays_as_it_is(open_enricher: Open) 
     enricher = open_enricher()
     enricher.run(DAY)
     before = intel(enricher, IPS[0])
-    enrich_touched(enricher.database, {Subject.IP: [IPS[0]]}, [], [], [], lambda _: None)
+    database = enricher.database
+    enrich_touched(database, lambda c: touch(database, c, {Subject.IP: [IPS[0]]}), [], [], [], lambda _: None)
     assert intel(enricher, IPS[0]) == before
 
 
