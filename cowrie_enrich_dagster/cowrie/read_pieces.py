@@ -115,8 +115,8 @@ def read_on(
     That is when a file of it was replaced, cut off, renamed or taken away, cannot be read on, or when a
     connect came after events on either side of it. It has to be, too, if the day had one of the `new` ids.
 
-    What comes of it is what reading the whole day would give; `report` counts what was read now. `known` is
-    used up.
+    What comes of it is what reading the whole day would give, but for the order of lines that were typed in
+    the same microsecond and lie in different files. `report` counts what was read now. `known` is used up.
     """
     report = ReadReport()
     logs = logs_in(root, report, index_cache)
