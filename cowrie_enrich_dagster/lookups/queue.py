@@ -45,6 +45,8 @@ class LookupQueue(Claiming):
                 "FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS item"
             )
             self._greater = "greatest"
+        # Materialized: else SQLite reads the keys anew for every row of the service.
+        self._with_wanted = f"WITH wanted AS MATERIALIZED ({self._wanted})"
 
     @survives_outage
     def open(self, service: str, wanted: Iterable[Wanted]) -> set[str]:
@@ -55,7 +57,7 @@ class LookupQueue(Claiming):
         as they are are not written. Returns the keys that are closed and stay so: another worker answered
         them since the caller looked into the cache.
         """
-        rows = [(want.key, want.priority, want.last_day.isoformat(), want.purpose) for want in wanted]
+        rows = self._changing(service, wanted)
         if not rows:
             return set()
         of_rows = f"service = :service AND {self._database.among('key')}"
@@ -77,6 +79,23 @@ class LookupQueue(Claiming):
             closed = text(f"SELECT key FROM lookups WHERE next_attempt_at IS NULL AND {of_rows}")
             return set(connection.execute(closed, values).scalars())
 
+    def _changing(self, service: str, wanted: Iterable[Wanted]) -> list[tuple[str, int, str, str | None]]:
+        """What of the wanted is not open as it should be: on a live day nearly all is."""
+        rows = [(want.key, want.priority, want.last_day.isoformat(), want.purpose) for want in wanted]
+        statement = f"""
+            {self._with_wanted}
+            SELECT wanted.key FROM wanted LEFT JOIN lookups
+            ON lookups.service = :service AND lookups.key = wanted.key
+            WHERE lookups.key IS NULL OR lookups.next_attempt_at IS NULL
+              OR (NOT lookups.ready AND lookups.claimed_by IS NULL)
+              OR wanted.priority > lookups.priority OR wanted.last_day > lookups.last_day
+              OR coalesce(lookups.asked_for, '') <> coalesce(wanted.purpose, '')
+        """
+        with self._database.read() as connection:
+            values = {"service": service, "rows": to_json(rows)}
+            changing = set(connection.execute(text(statement), values).scalars())
+        return [row for row in rows if row[0] in changing]
+
     def _insertion(self) -> str:
         """Keys that were never asked about."""
         return f"""
@@ -91,11 +110,12 @@ class LookupQueue(Claiming):
     def _new_question(self) -> str:
         """Closed rows that have no answer, or one that has expired: they are opened as new ones are."""
         return f"""
+            {self._with_wanted}
             UPDATE lookups
             SET next_attempt_at = :now, ready = true, is_refresh = (valid_until IS NOT NULL),
                 status = 'deferred', last_error = NULL, attempts = 0, opened_at = :now, updated_at = :now,
                 asked_for = wanted.purpose
-            FROM ({self._wanted}) AS wanted
+            FROM wanted
             WHERE lookups.service = :service AND lookups.key = wanted.key
               AND lookups.next_attempt_at IS NULL
               AND (lookups.valid_until IS NULL OR lookups.valid_until <= :now)
@@ -114,10 +134,11 @@ class LookupQueue(Claiming):
         """Open rows that are to be asked for other columns than before: they are worth what those are."""
         value_class = f"{self._greater}(lookups.value_class, wanted.priority / {CLASS_STEP})"
         return f"""
+            {self._with_wanted}
             UPDATE lookups
             SET asked_for = wanted.purpose, value_class = {value_class},
                 priority = {value_class} * {CLASS_STEP} + wanted.priority % {CLASS_STEP}
-            FROM ({self._wanted}) AS wanted
+            FROM wanted
             WHERE lookups.service = :service AND lookups.key = wanted.key
               AND lookups.next_attempt_at IS NOT NULL
               AND coalesce(lookups.asked_for, '') <> coalesce(wanted.purpose, '')
@@ -126,9 +147,8 @@ class LookupQueue(Claiming):
     def _rise(self) -> str:
         """Open rows whose key is worth more, or was seen later, than it was when they were opened."""
         greater = self._greater
-        # Materialized: else SQLite reads the keys anew for every row of the service.
         return f"""
-            WITH wanted AS MATERIALIZED ({self._wanted})
+            {self._with_wanted}
             UPDATE lookups
             SET priority = {greater}(lookups.priority, wanted.priority),
                 value_class = {greater}(lookups.value_class, wanted.priority / {CLASS_STEP}),
