@@ -74,6 +74,8 @@ class RowWriting(ListKeeping):
         """What the rows of a day that grows rest on; None if all of its rows are to be written."""
         if days.first != days.last or days.last < now.known_until.date():
             return None
+        if self.settings.want is not None:  # what one address tells of its network is in rows of others
+            return None
         before = written(self.database, days.first)
         return before if before is not None and before.basis == now.basis else None
 
