@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from .blocks import FileFault, read_blocks
 from .discovery import LogFile
-from .events import parse_event
 from .file_index import FileIndex
 from .forms import Form
 from .joined import JoinedReader
@@ -90,11 +89,7 @@ class StretchReader:
         report.files += 1
         report.ranges.append(ReadRange(name, 0, 0))
         report.ranges.extend(ReadRange(name, part.first_line, part.last_line) for part in self._ranges)
-        add, sensor = self._sessions.add, self._file.sensor
-
-        def take(record: Any) -> None:
-            add(parse_event(record, sensor))
-
+        take = self._sessions.taker(self._file.sensor)
         reader = reader_of(self._index.form, take, self._reject, report)
         lines = {stretch.start: stretch.first_line for stretch in self._stretches}
         position = -1
