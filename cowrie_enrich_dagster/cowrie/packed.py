@@ -62,6 +62,13 @@ def value_set(values: Iterable[Value]) -> ValueSet[Value]:
     return kept if len(kept) <= _PLAIN_VALUES else set(kept)
 
 
+def with_new_mark(marks: MarkSet, number: int) -> MarkSet:
+    """`marks` (which may be changed) with a `number` that is not in it yet."""
+    if isinstance(marks, bytes) and len(marks) < _PLAIN_MARKS * _MARK_BYTES:
+        return marks + _mark(number)
+    return with_mark(marks, number) or marks
+
+
 def with_value(values: ValueSet[Value], value: Value, limit: int) -> ValueSet[Value]:
     """`values` (which may be changed) with `value`; far beyond `limit`, only the `limit` smallest are kept.
 

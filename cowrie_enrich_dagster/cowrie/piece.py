@@ -65,7 +65,7 @@ class Piece(Summed):
         if handle is not None:
             handle(home, at, fields)
         if home.connect is None:
-            home._note_ends(kind, at, fields)
+            home.note_ends(kind, at, fields)
         return True
 
     @property
@@ -134,7 +134,8 @@ class Piece(Summed):
         span = datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.began)
         return round(span / timedelta(milliseconds=1))
 
-    def _note_ends(self, kind: str, at: str, fields: dict[str, Any]) -> None:
+    def note_ends(self, kind: str, at: str, fields: dict[str, Any]) -> None:
+        """Take note of the addresses, ports and protocol that an event tells, while no connect has all."""
         # Connect events come first whenever they were logged. A tunnel's events have its ports, which the
         # client claims; their address is the session's, but only Cowrie's output puts it there.
         is_tunnel = kind.startswith(_TUNNEL_KINDS)

@@ -144,9 +144,7 @@ def read_on(
         return None
     pieces = sessions.pieces(day)
     reading = keeper.read(feeds, pieces, report)
-    for key, events in before.items():
-        if _events(pieces[key]) == events:
-            del pieces[key]
+    sessions.drop(day, [key for key, events in before.items() if _events(pieces[key]) == events])
     new = [key for key in pieces if key not in before]
     return DayReadOn(list(sessions.finish(day)), new, reading, report)
 

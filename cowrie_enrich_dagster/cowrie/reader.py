@@ -161,34 +161,51 @@ class RecordReader:
         self._offset += self._held_bytes + 1
 
     def _read(self, lines: list[bytes], cut_off: str = "") -> None:
-        loads = self._loads
-        take = self._take
-        number, offset = self._line, self._offset
-        plain = rubbish = 0
-        for line in lines:
+        report = self._report
+        start = 0
+        while True:
+            end = start if self._record else self._read_events(lines, start)
+            report.lines_in += end - start
+            report.lines_parsed += end - start
+            self._line += end - start
+            self._offset += sum(map(len, lines[start:end])) + end - start
+            if end == len(lines):
+                return
+            self._read_other(_Line(self._line, self._offset, lines[end]), cut_off)
+            self._line += 1
+            self._offset += len(lines[end]) + 1
+            start = end + 1
+
+    def _read_events(self, lines: list[bytes], start: int) -> int:
+        """Read lines that are each one event, from `start` on; the index of the first that is not."""
+        loads, take = self._loads, self._take
+        index = start
+        try:
+            for index in range(start, len(lines)):
+                take(loads(lines[index]))
+        except (orjson.JSONDecodeError, InvalidEvent):
+            return index
+        return len(lines)
+
+    def _read_other(self, line: _Line, cut_off: str) -> None:
+        """Read a line that may be anything."""
+        raw = line.raw
+        if not self._record and b"{" in raw:
             try:
-                record = None if self._record or b"{" not in line else loads(line)
+                self._take(self._loads(raw))
+            except InvalidEvent as error:
+                self._report.lines_in += 1
+                self._reject(line, str(error))
             except orjson.JSONDecodeError:
-                record = None
-            if record is None:
-                if self._record or b"{" in line or self._prefix or line[:1] <= b" " or line[:1] > b"~":
-                    self._read_hard(_Line(number, offset, line), cut_off)
-                else:  # what the other way comes to, for millions of lines of rubbish
-                    rubbish += 1
-                    self._quarantine(number, offset, _NO_OBJECT, line)
+                self._read_hard(line, cut_off)
             else:
-                try:
-                    take(record)
-                    plain += 1
-                except InvalidEvent as error:
-                    self._report.lines_in += 1
-                    self._reject(_Line(number, offset, line), str(error))
-            number += 1
-            offset += len(line) + 1
-        self._line, self._offset = number, offset
-        self._report.lines_in += plain + rubbish
-        self._report.lines_parsed += plain
-        self._report.lines_quarantined += rubbish
+                self._report.lines_in += 1
+                self._report.lines_parsed += 1
+        elif self._record or self._prefix or raw[:1] <= b" " or raw[:1] > b"~":
+            self._read_hard(line, cut_off)
+        else:  # what the other way comes to, for millions of lines of rubbish
+            self._report.lines_in += 1
+            self._reject(line, _NO_OBJECT)
 
     def _read_hard(self, line: _Line, cut_off: str) -> None:
         """A line that is not exactly one JSON value, or may belong to a record begun on an earlier line."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .blocks import FileFault, is_compressed, read_blocks
 from .discovery import LogFile
-from .events import Identify, parse_event
+from .events import Identify
 from .file_index import FileIndex, fingerprint
 from .forms import Form
 from .joined import JoinedReader
@@ -119,11 +119,7 @@ class StretchReader:
         report.files += 1
         report.ranges.append(ReadRange(name, 0, 0))
         report.ranges.extend(ReadRange(name, part.first_line, part.last_line) for part in self._ranges)
-        add, sensor, identify = self._sessions.add, self._file.sensor, self._identify
-
-        def take(record: Any) -> None:
-            add(parse_event(record, sensor, identify))
-
+        take = self._sessions.taker(self._file.sensor, self._identify)
         reader = reader_of(self._index.form, take, self._reject, report)
         lines = {stretch.start: stretch.first_line for stretch in self._stretches}
         position = -1
