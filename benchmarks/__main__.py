@@ -28,6 +28,7 @@ ALL = (
     "week",
     "attack_report",
     "lists",
+    "spending",
 )
 
 

@@ -28,7 +28,7 @@ from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.lookups.model import OpenLookups, Wanted
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport, Source
-from cowrie_enrich_dagster.pacing import QuotaStatus, Reason
+from cowrie_enrich_dagster.pacing import QuotaStatus, Reason, calls_left
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.services.lists import MAX_BYTES, ListPlace
 from cowrie_enrich_dagster.settings import ServiceSettings
@@ -128,16 +128,18 @@ class ListKeeping(Asking):
         return Spending(
             self.settings.want,
             self.services,
-            self._can_ask,
+            self._calls_left,
             self.database,
             self.cache.database,
             lambda addresses: self.list_book.holding("tor", addresses),
         )
 
-    def _can_ask(self, name: str) -> bool:
+    def _calls_left(self, name: str) -> float:
+        """How many requests a service may be asked within a day; none where it does not accept us."""
         if not self.has_key(name):
-            return False
-        return self.source(name).limiter.snapshot().cooldown_reason is not Reason.AUTH_FAILED
+            return 0
+        status = self.source(name).limiter.snapshot()
+        return 0 if status.cooldown_reason is Reason.AUTH_FAILED else calls_left(status)
 
     @survives_outage
     def release(self, name: str, keys: Sequence[str]) -> None:

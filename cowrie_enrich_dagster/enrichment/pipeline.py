@@ -105,7 +105,7 @@ class Pipeline(ListKeeping):
             fetched = self.ask_in_slices(self._goals(plan), until, progress, self.write_news)
             report.add_fetches(fetched)
             is_refused = is_refused or any(part.is_refused for part in fetched)
-            if not weighs or time.monotonic() >= until or not any(part.api_calls for part in fetched):
+            if not weighs or time.monotonic() >= until or not any(part.answered for part in fetched):
                 break
             plan = self.plan_and_open(days)
         if is_refused or weighs:  # which is said of every key, asked or not
@@ -224,7 +224,7 @@ class Pipeline(ListKeeping):
                     has_key=self.has_key(name),
                     take=take,
                     count=tallies[name].count,
-                    spare=course.spare if self.settings.want else None,
+                    weigh=course.weigh if self.settings.want else None,
                     release=self.release if take else None,
                 )
             plans[name].rates = tallies[name].rates

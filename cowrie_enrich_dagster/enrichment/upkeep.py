@@ -18,6 +18,7 @@ from cowrie_enrich_dagster.enrichment.pipeline import Pipeline
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE
 from cowrie_enrich_dagster.enrichment.run_report import DrainReport, RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
+from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.services import OWN_MOMENTS
 from cowrie_enrich_dagster.services.feeds import FEEDS
@@ -69,8 +70,9 @@ class Upkeep(Pipeline):
         """
         self.queue.leave()
         names = [service] if service else [name for name in self.services if self.has_key(name)]
+        spending = self.spending()
         for name in names:
-            self._open_never_asked(name, limit)
+            self._open_never_asked(name, limit, spending)
             expiring = self._expiring(name, ahead, active, limit)
             for start in range(0, len(expiring), KEYS_AT_ONCE):
                 lot = expiring[start : start + KEYS_AT_ONCE]
@@ -79,19 +81,14 @@ class Upkeep(Pipeline):
         return self.drain(progress, until=until)
 
     @repeats_after_outage
-    def _open_never_asked(self, name: str, limit: int | None) -> None:
+    def _open_never_asked(self, name: str, limit: int | None, spending: Spending) -> None:
         service, left = self.services[name], math.inf if limit is None else limit
-        subject, spending = service.subject, self.spending()
+        subject = service.subject
         with self.database.read() as connection:
             keys = keys_of(self.database, connection, EVERY_SESSION, subject)
             while left > 0 and (lot := list(islice(keys, KEYS_AT_ONCE))):
                 chosen = [key for key in lot if key.may_be_sent_to(service)]
-                spared, purposes = spending.spare(service, chosen)
-                sent = {
-                    key.value: key.wanted._replace(purpose=purposes.get(key.value))
-                    for key in chosen
-                    if key.value not in spared
-                }
+                _, sent = spending.weigh(service, chosen)
                 known = self.queue.statuses(name, list(sent)).keys() | ever_told(
                     self.database, name, list(sent)
                 )
