@@ -16,11 +16,13 @@ from cowrie_enrich_dagster.enrichment import list_store
 from cowrie_enrich_dagster.enrichment.asking import Asking
 from cowrie_enrich_dagster.enrichment.keys import close_unsent
 from cowrie_enrich_dagster.enrichment.list_book import ListBook
+from cowrie_enrich_dagster.enrichment.list_store import ListState
 from cowrie_enrich_dagster.enrichment.lists import (
     ListReport,
     ListService,
     addresses_to_ask,
     greed,
+    is_due,
     list_reports,
     refresh_list,
 )
@@ -50,6 +52,14 @@ class ListKeeping(Asking):
     def list_book(self) -> ListBook:
         """What every list said when."""
         return ListBook(self.database, self.settings.lists)
+
+    def lists_due(self) -> bool:
+        """Whether the time of any list has come, or there is one that is not configured any more."""
+        now, states = self.database.moment(), list_store.states(self.database)
+        named = {one.name: one for one in self.settings.lists}
+        return any(is_due(one, states.get(name, ListState()), now) for name, one in named.items()) or bool(
+            list_store.to_retire(self.database, named)
+        )
 
     def refresh_lists(self, *, until: float = math.inf) -> list[ListReport]:
         """Look at every list whose time has come, and mark the addresses that scanners' lists hold.

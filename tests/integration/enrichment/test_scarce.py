@@ -136,6 +136,27 @@ def test_what_a_file_does_not_tell_is_asked_for(
     assert asked(simulator) == {"dshield": IPS[:5], "spur": [], "abuseipdb": []}
 
 
+def test_a_drain_goes_on_with_what_answers_make_worth_asking(
+    scarce: dict[str, str], open_enricher: Open, simulator: Simulator
+) -> None:
+    """What DShield knows nothing of is asked of Spur in the same drain."""
+    enricher = open_enricher(ENRICH_WANT="country", DSHIELD_PER_DAY="100")
+    enricher.ingest(DAY)
+    enricher.summarise_addresses(DAY)
+    enricher.plan_and_open(DAY)
+    enricher.enrich(DAY)
+    assert set(enricher.queue.backlog()) == {"dshield"}
+    report = enricher.drain()
+    assert report.run.pending == 0
+    assert all(row.source_geo_country_iso_code for row in rows(enricher))
+    of = asked(simulator)
+    assert (len(of["dshield"]), len(of["abuseipdb"])) == (len(IPS), 0)
+    assert 0 < len(of["spur"]) <= 2
+    assert {part.service: part.api_calls for part in report.fetched} == {
+        "dshield": len(IPS), "spur": len(of["spur"])
+    }  # fmt: skip
+
+
 def test_a_block_is_worth_the_sessions_of_all_its_addresses(
     scarce: dict[str, str], open_enricher: Open, tmp_path: Path
 ) -> None:
