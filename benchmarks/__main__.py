@@ -29,6 +29,7 @@ ALL = (
     "week",
     "attack_report",
     "lists",
+    "spending",
 )
 
 

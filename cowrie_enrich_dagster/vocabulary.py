@@ -5,7 +5,7 @@ They are stored in the database as their values, so a rename is a migration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from enum import Enum
@@ -96,6 +96,17 @@ class Days:
         if days.first < FIRST_DAY or days.last > LAST_DAY:
             raise ValueError(f"{text!r} has days that are not from {FIRST_DAY} to {LAST_DAY}")
         return days
+
+    @classmethod
+    def stretches(cls, days: Iterable[date]) -> list[Days]:
+        """Some days as ranges of those that follow one another, the oldest first."""
+        found: list[Days] = []
+        for day in sorted(set(days)):
+            if found and found[-1].last + timedelta(days=1) == day:
+                found[-1] = cls(found[-1].first, day)
+            else:
+                found.append(cls(day, day))
+        return found
 
     @property
     def ends(self) -> tuple[date, date]:

@@ -82,9 +82,7 @@ def run(
     ]
     print_table("Keys by service and status", ["service", "status", "keys", "calls of this run"], statuses)
     _say_other_lists(run_report.days_of_other_lists)
-    for name, told in report["lists"].items():
-        if told["problem"]:
-            err.print(f"[yellow]warning:[/yellow] list {escape(name)}: {escape(told['problem'])}")
+    _say_lists(run_report)
     if run_report.moved_days:
         err.print(
             f"these logs changed sessions of {_first_days(run_report.moved_days)}, which were written anew"
@@ -99,6 +97,12 @@ def run(
             "cowrie-enrich drain goes on with them when they are due"
         )
     say(top)
+
+
+def _say_lists(report: RunReport) -> None:
+    for name, told in report.lists.items():
+        if told["problem"]:
+            err.print(f"[yellow]warning:[/yellow] list {escape(name)}: {escape(told['problem'])}")
 
 
 def _say_other_lists(days: list[date]) -> None:
@@ -222,6 +226,7 @@ def _say_drained(report: DrainReport, json: bool) -> None:
         counts = ", ".join(f"{number(count)} {status}" for status, count in sorted(part.statuses.items()))
         calls = counted(part.api_calls, "call")
         tell(f"{part.service}: {calls}; {counts}; {escape(part.stopped_because or 'done')}")
+    _say_lists(report.run)
     _say_other_lists(report.run.days_of_other_lists)
     sessions = counted(report.run.sessions, "session")
     written = f"{sessions} on {counted(len(report.days), 'day')} enriched again"

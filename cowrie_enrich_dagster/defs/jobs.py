@@ -94,6 +94,9 @@ def _tell(context: OpExecutionContext, pipeline: Enricher, report: DrainReport) 
     Slices follow one another while something is due: so that a day does not come up in each of them, it is
     said at most every ENRICH_EVERY_MINUTES, and in the last slice.
     """
+    for name, told in report.run.lists.items():
+        if told["problem"]:
+            context.log.warning("list %s: %s", name, told["problem"])
     context.add_output_metadata(
         {
             "asked": counts_table("service", {part.service: part.statuses for part in report.fetched}),

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 
 from cowrie_enrich_dagster.enrichment.feeds import FeedService
 from cowrie_enrich_dagster.enrichment.keys import occurring
@@ -44,6 +45,11 @@ class Asking(Wiring):
     def goal(self, name: str, days: Days) -> Among:
         """The keys of `days`, as what a service is to be asked until they are closed."""
         return occurring(self.database, days, self.services[name].subject)
+
+    def as_pending_now(self, report: FetchReport, days: Days) -> FetchReport:
+        """A report with what is still open of its `days` now: some may not be worth a call any more."""
+        left = self.queue.open_among(report.service, self.goal(report.service, days))
+        return replace(report, pending=left.total)
 
     def backlog(self) -> dict[str, OpenLookups]:
         """The open lookups of every service that has any; a missing list is none, who needs it asks anew."""

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.spending import Spending
+from cowrie_enrich_dagster.lookups.model import Wanted
+from cowrie_enrich_dagster.lookups.order import place_of
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.vocabulary import WANTED_GROUPS, Subject
 
@@ -28,9 +30,9 @@ class ColumnShares:
 
 
 class _Asked(NamedTuple):
-    place: int
+    place: tuple[int, int, int, str]
+    rank: int
     calls: float
-    key: str
     sessions: int
     columns: frozenset[str]
 
@@ -45,19 +47,17 @@ class ColumnCourse:
     def __init__(self, spending: Spending) -> None:
         self._spending = spending
         self._asked: list[_Asked] = []
-        self._places: dict[str, int] = {}
 
-    def spare(self, service: Service, keys: Sequence[Key]) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        """As `Spending.spare`, noting what is left to be asked about addresses."""
-        why, purposes = self._spending.spare(service, keys)
+    def weigh(self, service: Service, keys: Sequence[Key]) -> tuple[Mapping[str, str], Mapping[str, Wanted]]:
+        """As `Spending.weigh`, noting what is left to be asked about addresses."""
+        why, wanted = self._spending.weigh(service, keys)
         if service.subject is Subject.IP:
-            for key in keys:
-                if key.value in purposes:
-                    place = self._places.setdefault(key.value, len(self._places))
-                    columns = frozenset(purposes[key.value].split(","))
-                    share = 1 / service.batch_size
-                    self._asked.append(_Asked(place, share, key.value, key.sessions, columns))
-        return why, purposes
+            sessions = {key.value: key.sessions for key in keys}
+            columns = self._spending.columns_of(service)
+            for want in wanted.values():
+                share = 1 / service.batch_size
+                self._asked.append(_Asked(place_of(want), service.rank, share, sessions[want.key], columns))
+        return why, wanted
 
     def shares(self, keys: Iterable[Key]) -> list[ColumnShares]:
         """The course of the columns about addresses; `keys` are all addresses."""
@@ -77,9 +77,10 @@ class ColumnCourse:
         points = [_point(0, have, columns, total)]
         spent = 0.0
         for one in sorted(self._asked):
-            new = (one.columns & columns) - known.get(one.key, set())
+            of_key = known.setdefault(one.place[-1], set())
+            new = one.columns - of_key
             have.update(dict.fromkeys(new, one.sessions))
-            known.setdefault(one.key, set()).update(new)
+            of_key |= new
             spent += one.calls
             if spent >= points[-1].calls + STEP:
                 points.append(_point(math.floor(spent / STEP) * STEP, have, columns, total))

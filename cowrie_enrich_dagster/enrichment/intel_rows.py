@@ -15,7 +15,7 @@ from cowrie_enrich_dagster.enrichment.facts import OF_ADDRESSES
 from cowrie_enrich_dagster.enrichment.keys import PREFIX_CHARS, Key
 from cowrie_enrich_dagster.enrichment.knowledge import Knowledge
 from cowrie_enrich_dagster.enrichment.list_book import LATE, Spans, moments_of
-from cowrie_enrich_dagster.enrichment.spending import NETWORK_FACTS
+from cowrie_enrich_dagster.enrichment.networks_told import NETWORK_FACTS
 from cowrie_enrich_dagster.services import Facts
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
 

@@ -71,6 +71,11 @@ class Key:
         """Whether it is on the operator's list of scanners, or on somebody's now."""
         return self.known_scanner or self.scanner_list is not None
 
+    @property
+    def business(self) -> int:
+        """What it is worth within its class."""
+        return self.priority % CLASS_STEP
+
     def may_be_sent_to(self, service: Service) -> bool:
         """Whether a service may be asked about it."""
         return may_be_sent(service, self.scope, self.is_scanner)

@@ -13,7 +13,8 @@ from sqlalchemy import text
 
 from cowrie_enrich_dagster.cache import DatabaseCache, Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.keys import Key
-from cowrie_enrich_dagster.enrichment.spending import NetworkTold, Spending
+from cowrie_enrich_dagster.enrichment.networks_told import NetworkTold
+from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.lookups.model import LastStatus
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.services import Facts, Service

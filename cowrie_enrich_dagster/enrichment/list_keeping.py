@@ -16,11 +16,13 @@ from cowrie_enrich_dagster.enrichment import list_store
 from cowrie_enrich_dagster.enrichment.asking import Asking
 from cowrie_enrich_dagster.enrichment.keys import close_unsent
 from cowrie_enrich_dagster.enrichment.list_book import ListBook
+from cowrie_enrich_dagster.enrichment.list_store import ListState
 from cowrie_enrich_dagster.enrichment.lists import (
     ListReport,
     ListService,
     addresses_to_ask,
     greed,
+    is_due,
     list_reports,
     refresh_list,
 )
@@ -28,7 +30,7 @@ from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.lookups.model import OpenLookups, Wanted
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport, Source
-from cowrie_enrich_dagster.pacing import QuotaStatus, Reason
+from cowrie_enrich_dagster.pacing import QuotaStatus, Reason, calls_left
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.services.lists import MAX_BYTES, ListPlace
 from cowrie_enrich_dagster.settings import ServiceSettings
@@ -50,6 +52,14 @@ class ListKeeping(Asking):
     def list_book(self) -> ListBook:
         """What every list said when."""
         return ListBook(self.database, self.settings.lists)
+
+    def lists_due(self) -> bool:
+        """Whether the time of any list has come, or there is one that is not configured any more."""
+        now, states = self.database.moment(), list_store.states(self.database)
+        named = {one.name: one for one in self.settings.lists}
+        return any(is_due(one, states.get(name, ListState()), now) for name, one in named.items()) or bool(
+            list_store.to_retire(self.database, named)
+        )
 
     def refresh_lists(self, *, until: float = math.inf) -> list[ListReport]:
         """Look at every list whose time has come, and mark the addresses that scanners' lists hold.
@@ -128,16 +138,18 @@ class ListKeeping(Asking):
         return Spending(
             self.settings.want,
             self.services,
-            self._can_ask,
+            self._calls_left,
             self.database,
             self.cache.database,
             lambda addresses: self.list_book.holding("tor", addresses),
         )
 
-    def _can_ask(self, name: str) -> bool:
+    def _calls_left(self, name: str) -> float:
+        """How many requests a service may be asked within a day; none where it does not accept us."""
         if not self.has_key(name):
-            return False
-        return self.source(name).limiter.snapshot().cooldown_reason is not Reason.AUTH_FAILED
+            return 0
+        status = self.source(name).limiter.snapshot()
+        return 0 if status.cooldown_reason is Reason.AUTH_FAILED else calls_left(status)
 
     @survives_outage
     def release(self, name: str, keys: Sequence[str]) -> None:

@@ -131,17 +131,25 @@ def _replace(
 
 def retire(database: Database, kept: Collection[str]) -> list[str]:
     """End the entries of lists that are not configured any more: what they say is not looked at."""
-    gone = [name for name in _with_entries(database) if name not in kept]
+    gone = to_retire(database, kept)
     for name in gone:
         _retire(database, name)
     return gone
 
 
 @survives_outage
-def _with_entries(database: Database) -> list[str]:
-    query = select(_ENTRIES.c.list).where(_ENTRIES.c.seen_until.is_(None)).distinct()
+def to_retire(database: Database, kept: Collection[str]) -> list[str]:
+    """The lists that still hold entries, though they are none of those that are kept."""
+    # By what was looked at: a list's last look says whether it holds anything, its entries may be millions.
+    held = [name for name, state in states(database).items() if state.last and state.last.status != RETIRED]
+    return sorted(name for name in held if name not in kept and _has_entries(database, name))
+
+
+@survives_outage
+def _has_entries(database: Database, name: str) -> bool:
+    query = select(_ENTRIES.c.list).where(_ENTRIES.c.list == name, _ENTRIES.c.seen_until.is_(None)).limit(1)
     with database.read() as connection:
-        return sorted(connection.execute(query).scalars())
+        return connection.execute(query).first() is not None
 
 
 @survives_outage

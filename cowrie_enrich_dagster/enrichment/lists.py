@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -149,7 +151,7 @@ def refresh_list(
     """Look at a list if its time has come; whatever goes wrong is told in the report and never an error."""
     state = list_store.states(database).get(settings.name, ListState())
     now = database.moment()
-    if not _is_due(settings, state, now):
+    if not is_due(settings, state, now):
         return _report(settings, database, "fresh", state, now)
     if settings.file is not None:
         look, sent = _of_file(settings, database, book, state, now), 0
@@ -163,12 +165,26 @@ def refresh_list(
     return _report(settings, database, look.status, after, database.moment(), look, sent)
 
 
-def _is_due(settings: ListSettings, state: ListState, now: datetime) -> bool:
-    if settings.file is not None or state.last is None:
+def is_due(settings: ListSettings, state: ListState, now: datetime) -> bool:
+    """Whether its time has come: its hours are over, or its file is another than the last time."""
+    if state.last is None or (settings.file is not None and _mark_of(settings.file) != state.last.etag):
         return True
-    if state.last.status in GOOD:
-        return now >= state.last.fetched_at + timedelta(hours=settings.refresh_hours)
-    return now >= state.last.fetched_at + min(RETRY_AFTER, timedelta(hours=settings.refresh_hours))
+    refresh = timedelta(hours=settings.refresh_hours)
+    return now >= state.last.fetched_at + (
+        refresh if state.last.status in GOOD else min(RETRY_AFTER, refresh)
+    )
+
+
+def _mark_of(file: Path) -> str | None:
+    """What tells one version of a file from another; None: it cannot be had."""
+    try:
+        return _mark(file.stat())
+    except OSError:
+        return None
+
+
+def _mark(stat: os.stat_result) -> str:
+    return f"{stat.st_mtime_ns}-{stat.st_size}"
 
 
 def _of_file(
@@ -179,7 +195,7 @@ def _of_file(
     refresh = timedelta(hours=settings.refresh_hours)
     try:
         stat = path.stat()
-        mark = f"{stat.st_mtime_ns}-{stat.st_size}"
+        mark = _mark(stat)
         if state.last and state.last.etag == mark:
             if state.last.status in GOOD and now >= state.last.fetched_at + refresh:
                 return _unchanged(database, settings, state, mark)

@@ -94,18 +94,26 @@ class Pipeline(RowWriting):
         self, plan: Plan, report: RunReport, joined: JoinReport, until: float, progress: Progress | None
     ) -> JoinReport:
         """Ask for what the plan wants; where calls are weighed, what is told decides what else is."""
-        days, weighs, is_refused = plan.days, self.settings.want is not None, False
-        while plan.wanted:
-            fetched = self.ask_in_slices(self._goals(plan), until, progress, self.write_news)
-            report.add_fetches(fetched)
-            is_refused = is_refused or any(part.is_refused for part in fetched)
-            if not weighs or time.monotonic() >= until or not any(part.api_calls for part in fetched):
-                break
-            plan = self.plan_and_open(days)
-        if is_refused or weighs:  # which is said of every key, asked or not
-            return self.enrich(days)
-        self._recount(joined, days)
+        fetched = self.ask_in_slices(self._goals(plan), until, progress, self.write_news)
+        fetched = self.ask_on(plan.days, fetched, until, progress)
+        report.add_fetches(fetched)
+        if self.settings.want is not None or any(part.is_refused for part in fetched):
+            return self.enrich(plan.days)  # both are said of every key, asked or not
+        self._recount(joined, plan.days)
         return joined
+
+    def ask_on(
+        self, days: Days, fetched: Sequence[FetchReport], until: float, progress: Progress | None = None
+    ) -> list[FetchReport]:
+        """After what was `fetched`: where calls are weighed, what answers made worth asking; all together."""
+        if self.settings.want is None:
+            return list(fetched)
+        together = {part.service: part for part in fetched}
+        while time.monotonic() < until and any(part.answered for part in fetched):
+            goals = self._goals(self.plan_and_open(days))
+            fetched = self.ask_in_slices(goals, until, progress, self.write_news)
+            together |= {part.service: part.after(together.get(part.service)) for part in fetched}
+        return [self.as_pending_now(part, days) for part in together.values()]
 
     def _goals(self, plan: Plan) -> dict[str, Among]:
         return {name: self.goal(name, plan.days) for name in plan.wanted}
@@ -217,7 +225,7 @@ class Pipeline(RowWriting):
                 has_key=self.has_key(name),
                 take=take,
                 count=tallies[name].count,
-                spare=course.spare if self.settings.want else None,
+                weigh=course.weigh if self.settings.want else None,
                 release=self.release if take else None,
             )
             plans[name].rates = tallies[name].rates

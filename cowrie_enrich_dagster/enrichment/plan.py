@@ -16,6 +16,7 @@ from cowrie_enrich_dagster.enrichment.hit_rates import total as total_rates
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.lookups.ledger import calls_for
 from cowrie_enrich_dagster.lookups.model import Wanted
+from cowrie_enrich_dagster.lookups.order import place_of
 from cowrie_enrich_dagster.pacing import QuotaStatus, eta_seconds
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
@@ -26,8 +27,8 @@ Take = Callable[[str, Sequence[Wanted]], None]
 """Takes what a service is to be asked about, some thousand keys at a time, in the order of asking."""
 Count = Callable[[Sequence[str], Mapping[str, Hit]], None]
 """Told of each lot of keys what the tiers gave, before anything is opened (see `hit_rates.Tally`)."""
-Spare = Callable[[Service, Sequence[Key]], tuple[Mapping[str, str], Mapping[str, str]]]
-"""Which keys are not worth a call, and why; of the others what for (see `spending`)."""
+Weigh = Callable[[Service, Sequence[Key]], tuple[Mapping[str, str], Mapping[str, Wanted]]]
+"""Which keys are not worth a call, and why; the others as the queue takes them (see `Spending.weigh`)."""
 Release = Callable[[str, Sequence[str]], None]
 """Ends the open lookups of a service about keys that are not worth a call any more."""
 ON_LIST = "list"
@@ -123,20 +124,22 @@ class _Worth:
 
     def __init__(self) -> None:
         self.total = 0
-        self._sessions, self._first_seen = array("q"), array("d")
+        self._sessions, self._first_seen, self._places = array("q"), array("d"), array("q")
 
-    def unknown(self, key: Key) -> None:
+    def unknown(self, key: Key, want: Wanted) -> None:
         self._sessions.append(key.sessions)
         self._first_seen.append(key.first_seen.timestamp())
+        value_class, day, priority, _ = place_of(want)
+        self._places.append((value_class * 2**20 + day) * 2**20 + priority)
 
     def coverage(self, batch_size: int, calls: Iterable[int]) -> list[Coverage]:
         import numpy as np  # a sixth of what a start takes, and most commands plan nothing
 
         sessions = np.array(self._sessions)
-        by_coming = np.argsort(np.array(self._first_seen), kind="stable")
         known = self.total - int(sessions.sum())
         covered, first_come = (
-            np.concatenate(([known], known + np.cumsum(order))) for order in (sessions, sessions[by_coming])
+            np.concatenate(([known], known + np.cumsum(sessions[np.argsort(np.array(by), kind="stable")])))
+            for by in (self._places, self._first_seen)
         )
         points = ((number, min(number * batch_size, len(sessions))) for number in sorted(set(calls)))
         return [
@@ -155,13 +158,13 @@ def plan_service(
     has_key: bool,
     take: Take | None = None,
     count: Count | None = None,
-    spare: Spare | None = None,
+    weigh: Weigh | None = None,
     release: Release | None = None,
 ) -> ServicePlan:
     """Look every key that may be sent up in the cache; the rest is wanted, and given to `take`.
 
     Except for addresses of which we have been told at the time: asking now tells about now, not about then.
-    And except for what `spare` says is not worth it; `release` is told of that.
+    And except for what `weigh` says is not worth it; `release` is told of that.
     `keys` come in the order of asking; `KEYS_AT_ONCE` are held at a time (a query per tier for each lot).
     """
     plan, worth = ServicePlan(service.name, keys=0), _Worth()
@@ -186,16 +189,15 @@ def plan_service(
         if not has_key:
             plan.skipped[LookupStatus.SKIPPED_NO_KEY.value] += len(missing)
             continue
-        why, purposes = spare(service, missing) if spare else ({}, {})
+        why, wanted = weigh(service, missing) if weigh else ({}, {key.value: key.wanted for key in missing})
         plan.spared.update(why.values())
         if release and why:
             release(service.name, list(why))
-        missing = [key for key in missing if key.value not in why]
-        plan.wanted += len(missing)
-        for key in missing:
-            worth.unknown(key)
-        if take and missing:
-            take(service.name, [key.wanted._replace(purpose=purposes.get(key.value)) for key in missing])
+        plan.wanted += len(wanted)
+        for want in wanted.values():
+            worth.unknown(sent[want.key], want)
+        if take and wanted:
+            take(service.name, list(wanted.values()))
     plan.spared = +plan.spared
     plan.calls_spared = calls_for(service, plan.wanted + plan.spared.total()) - calls_for(
         service, plan.wanted

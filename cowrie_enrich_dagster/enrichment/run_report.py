@@ -185,6 +185,7 @@ class DrainReport:
         return {
             "lookups": {part.service: dict(part.statuses) for part in self.fetched},
             **{name: figures[name] for name in kept},
+            "lists": self.run.lists,
             "sessions": self.run.sessions,
             "days": [str(day) for day in self.days],
         }

@@ -1,222 +1,198 @@
-"""Calls only where they change something: what a service could still tell of a key that is wanted.
+"""Calls only where they change something: what a service could tell of a key that is wanted and not known.
 
-Services are asked in the order of trust: while one that is believed more is yet to answer, the others wait,
-for its answer would stand. Columns that hold for a whole network (its AS, its country) are known for all its
-addresses once a service told them, with the network, about one.
+Services are asked in the order of trust: what one that is believed more is about to tell, the others are not
+asked for. But nobody waits for what it cannot tell: of a service that may be asked about a hundred keys more
+today a hundred are expected, and the others are asked for the rest. Columns that hold for a whole network
+(its AS, its country) are known for all its addresses once a service told them, with the network, about one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import bindparam, text
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from cowrie_enrich_dagster.cache import DatabaseCache
 from cowrie_enrich_dagster.enrichment.facts import COLUMNS
 from cowrie_enrich_dagster.enrichment.keys import Key
-from cowrie_enrich_dagster.services import Facts, Service
-from cowrie_enrich_dagster.services.lists import Network, as_text, parse_network
+from cowrie_enrich_dagster.enrichment.known_so_far import KnownSoFar, State
+from cowrie_enrich_dagster.enrichment.networks_told import NETWORK_FACTS, NetworksTold
+from cowrie_enrich_dagster.enrichment.reach import Reach
+from cowrie_enrich_dagster.lookups.model import Wanted
+from cowrie_enrich_dagster.lookups.order import CLASS_STEP
+from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.outages import survives_outage
-from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Subject
 
-if TYPE_CHECKING:
-    from cowrie_enrich_dagster.services.lists.matching import NetworkTable
-
-NETWORK_FACTS = frozenset({"as_number", "as_organization", "country_iso_code"})
-"""What holds for all addresses of a network that an answer names."""
-_LEVELS = {4: (12, 16, 18, 20, 21, 22, 23, 24), 6: (24, 32, 36, 40, 44, 48)}
-"""One address of each block of these lengths is asked about before the others: its network may be theirs."""
-_BITS = {4: 32, 6: 128}
 KNOWN, NETWORK, FIRST, UNWANTED, BLOCK = "known", "network", "asked_first", "unwanted", "network_asked"
 """Why a key is not asked about: all is known; its network is; a more trusted service is asked first;
 nothing of the service is wanted; another address of its block is asked first."""
 
 
-@dataclass(frozen=True)
-class NetworkTold:
-    """What a service said of a network, when it was asked about one of its addresses."""
-
-    network: str
-    facts: Facts
-    fetched_at: datetime
+_NOTHING: frozenset[str] = frozenset()
+_IS_TOR = frozenset({"is_tor"})
 
 
-class _Networks:
-    """The networks that one service has told, and the blocks in which it was asked."""
+class _Judged(NamedTuple):
+    """What a service could tell of keys in one state: the facts that are `open`, those that would be but for
+    networks, and the more trusted services that may be asked about the key."""
 
-    def __init__(self, told: Iterable[tuple[str, Facts, datetime]]) -> None:
-        self._networks: list[Network] = []
-        self._told: list[NetworkTold] = []
-        self._blocks: set[Network] = set()
-        for key, facts, fetched_at in told:
-            network = parse_network(facts.network) if facts.network else None
-            self._mark(parse_network(key))
-            if network is not None:
-                self._networks.append(network)
-                self._told.append(NetworkTold(as_text(network), facts, fetched_at))
-        self._table: NetworkTable | None = None
-        if self._networks:
-            from cowrie_enrich_dagster.services.lists.matching import NetworkTable  # numpy takes its time
-
-            self._table = NetworkTable.of(self._networks)
-
-    def _mark(self, address: Network | None) -> None:
-        if address is not None:
-            self._blocks.update(_blocks_of(address))
-
-    def of(self, addresses: Iterable[str]) -> dict[str, NetworkTold]:
-        """For each address the most specific network that was told and holds it."""
-        if self._table is None:
-            return {}
-        rows = self._table.rows_of(addresses)
-        return {
-            address: self._told[max(of_address, key=lambda row: self._networks[row][1])]
-            for address, of_address in rows.items()
-        }
-
-    def is_first(self, key: str, taken: set[Network]) -> bool:
-        """Whether this address is the one of its block to be asked; `taken` are blocks that have one."""
-        address = parse_network(key)
-        if address is None:
-            return True
-        block = next((block for block in _blocks_of(address) if block not in self._blocks), None)
-        if block is None:
-            return True
-        if block in taken:
-            return False
-        taken.add(block)
-        return True
-
-
-def _blocks_of(address: Network) -> list[Network]:
-    version, _, first = address
-    bits = _BITS[version]
-    return [(version, length, first >> (bits - length) << (bits - length)) for length in _LEVELS[version]]
+    open: frozenset[str]
+    but_for_networks: frozenset[str]
+    asked_before: tuple[Service, ...]
 
 
 class Spending:
-    """What is worth a call, as of now; one for each plan."""
+    """What is worth a call, as of now; one for each plan, in which services come in the order of trust."""
 
     def __init__(
         self,
         want: Collection[str] | None,
         services: Mapping[str, Service],
-        can_ask: Callable[[str], bool],
+        calls_left: Callable[[str], float],
         database: Database,
         tier: DatabaseCache,
         on_tor_lists: Callable[[Sequence[str]], Collection[str]],
     ) -> None:
         self.want = want
         self._services = services
-        self._can_ask = can_ask
-        self._database = database
-        self._tier = tier
+        self._calls_left = calls_left
         self._on_tor_lists = on_tor_lists
-        self._networks: dict[str, _Networks] = {}
-        self._taken: dict[str, set[Network]] = {}
+        self._known = KnownSoFar(services, database, tier)
+        self._judged: dict[tuple[str, State], _Judged] = {}
+        self._reaches: dict[str, Reach] = {}
+        self._left: dict[str, float] = {}
+        self._columns: dict[frozenset[str], tuple[str, ...]] = {}
 
     def wanted_of(self, service: Service) -> frozenset[str]:
         """The facts that the service tells and that fill a wanted column."""
         if self.want is None:
             return service.tells
-        return frozenset(fact for fact in service.tells if COLUMNS.get(fact, ()) and self._wants(fact))
+        return frozenset(fact for fact in service.tells if self._columns_of(frozenset([fact])))
 
-    def _wants(self, fact: str) -> bool:
-        return any(column in (self.want or ()) for column in COLUMNS.get(fact, ()))
+    def _columns_of(self, facts: frozenset[str]) -> tuple[str, ...]:
+        """The wanted columns that these facts fill, in alphabetical order."""
+        if facts not in self._columns:
+            columns = sorted(column for fact in facts for column in COLUMNS.get(fact, ()))
+            self._columns[facts] = tuple(c for c in columns if self.want is None or c in self.want)
+        return self._columns[facts]
+
+    def columns_of(self, service: Service) -> frozenset[str]:
+        """The wanted columns that an answer of the service may fill."""
+        return frozenset(self._columns_of(self.wanted_of(service)))
+
+    def purpose_of(self, service: Service) -> str | None:
+        """What the service is asked for at all, as a lookup says it (None: for everything)."""
+        return None if self.want is None else ",".join(sorted(self.columns_of(service)))
+
+    def networks(self, service: Service) -> NetworksTold:
+        """The networks that the service has told, of answers that still hold."""
+        return self._known.networks(service)
 
     def open_facts(
         self, service: Service, keys: Sequence[str]
     ) -> tuple[dict[str, frozenset[str]], dict[str, str]]:
-        """For each key the wanted facts that the service may still tell; where that is none, why."""
+        """For each key the wanted facts that the service is to tell; where that is none, why."""
         wanted = self.wanted_of(service)
         if not wanted:
             return {}, dict.fromkeys(keys, UNWANTED)
-        left = dict.fromkeys(keys, wanted)
+        on_tor_lists = set(self._on_tor_lists(keys)) if "is_tor" in wanted else _NOTHING
+        left: dict[str, frozenset[str]] = {}
         why: dict[str, str] = {}
-        if "is_tor" in wanted:
-            for key in self._on_tor_lists(keys):
-                left[key] = left[key] - {"is_tor"}
-        for better in self._services.values():
-            shared = wanted & better.tells
-            if better.rank < service.rank and better.subject is service.subject and shared:
-                self._take_out(better, shared, left, why)
-        if service.tells & {"network"}:
-            for key, told in self.networks(service).of(k for k, facts in left.items() if facts).items():
-                left[key] = left[key] - _network_facts(told.facts)
-                if not left[key]:
-                    why.setdefault(key, NETWORK)
-        return {k: facts for k, facts in left.items() if facts}, {
-            key: why.get(key, KNOWN) for key, facts in left.items() if not facts
-        }
+        for key, state in self._known.states(service.subject, keys):
+            judged = self._judge(service, state)
+            listed = _IS_TOR if key in on_tor_lists else _NOTHING
+            expected = _NOTHING.union(*(self._expected(one, key) for one in judged.asked_before))
+            if facts := judged.open - listed - expected:
+                left[key] = facts
+            elif judged.open - listed:
+                why[key] = FIRST
+            else:
+                why[key] = NETWORK if judged.but_for_networks - listed else KNOWN
+        return left, why
 
-    def _take_out(
-        self, better: Service, shared: frozenset[str], left: dict[str, frozenset[str]], why: dict[str, str]
-    ) -> None:
-        """Take out of `left` what a more trusted service has told, or is yet to be asked about."""
-        keys = [key for key, facts in left.items() if facts & shared]
-        entries = self._tier.get_many(better.name, keys)
-        now = self._database.moment()
-        by_network = self.networks(better).of(keys) if better.tells & {"network"} else {}
-        waits = self._can_ask(better.name)
-        for key in keys:
-            entry = entries.get(key)
-            if entry is not None and entry.is_fresh(now):
-                facts = better.facts(entry.payload) if entry.payload else Facts()
-                left[key] = left[key] - {fact for fact in shared if getattr(facts, fact) is not None}
-                continue
-            if key in by_network:
-                left[key] = left[key] - (_network_facts(by_network[key].facts) & shared)
-                if not left[key]:
-                    why[key] = NETWORK
-            if waits and left[key] & shared:
-                left[key] = left[key] - shared
-                if not left[key]:
-                    why[key] = FIRST
+    def _judge(self, service: Service, state: State) -> _Judged:
+        judged = self._judged.get((service.name, state))
+        if judged is None:
+            judged = self._judged[service.name, state] = self._judge_anew(service, state)
+        return judged
 
-    def spare(self, service: Service, keys: Sequence[Key]) -> tuple[dict[str, str], dict[str, str]]:
-        """Which of the keys (in the order of asking) are not worth a call, why; of the others what for."""
+    def _judge_anew(self, service: Service, state: State) -> _Judged:
+        wanted = self.wanted_of(service)
+        told, of_networks, before = _NOTHING, _NOTHING, []
+        for name, one in state.told.items():
+            other = self._services[name]
+            is_better = other.rank < service.rank
+            if is_better and not one.is_fresh and wanted & other.tells:
+                before.append(other)
+            # Whom an address more costs no call is asked, whatever those say that are believed less.
+            if other is service or is_better or not service.is_free:
+                told |= one.facts if one.is_fresh else _NOTHING
+                of_networks |= _NOTHING if one.is_fresh else one.of_network
+        return _Judged(wanted - told - of_networks, wanted - told, tuple(before))
+
+    def _expected(self, service: Service, key: str) -> frozenset[str]:
+        """What a service that is believed more will tell; of one that this plan is not about, all it can."""
+        reach = self._reaches.get(service.name)
+        is_expected = self._left_of(service) > 0 if reach is None else key in reach
+        return self.wanted_of(service) if is_expected else _NOTHING
+
+    def _left_of(self, service: Service) -> float:
+        if service.name not in self._left:
+            self._left[service.name] = self._calls_left(service.name)
+        return self._left[service.name]
+
+    def weigh(self, service: Service, keys: Sequence[Key]) -> tuple[dict[str, str], dict[str, Wanted]]:
+        """Which of the keys (in the order of asking) are not worth a call, and why; the others as the queue
+        takes them: what they are asked for and, within their class, what that is worth."""
         if self.want is None:
-            return {}, {}
-        wanted, why = self.open_facts(service, [key.value for key in keys])
-        if service.batch_size == 1 and service.tells & {"network"}:
-            networks, taken = self.networks(service), self._taken.setdefault(service.name, set())
-            for key in keys:
-                facts = wanted.get(key.value)
-                if facts and facts <= NETWORK_FACTS and not networks.is_first(key.value, taken):
-                    why[key.value] = BLOCK
-        return why, {key: _in_columns(facts) for key, facts in wanted.items() if key not in why}
+            return {}, {key.value: key.wanted for key in keys}
+        left, why = self.open_facts(service, [key.value for key in keys])
+        reach = self._reach_of(service)
+        followers, served = self._blocks(service, [key for key in keys if key.value in left], left, reach)
+        wanted: dict[str, Wanted] = {}
+        waiting: dict[str, Wanted] = {}
+        for key in keys:
+            facts = left.get(key.value, _NOTHING)
+            if facts_of_it := facts - NETWORK_FACTS if key.value in followers else facts:
+                wanted[key.value] = self._wanted(key, facts_of_it, served[key.value])
+            elif facts:
+                why[key.value] = BLOCK
+                waiting[key.value] = self._wanted(key, facts, 0)
+        reach.plan(wanted, waiting)
+        return why, wanted
 
-    def purpose_of(self, service: Service) -> str | None:
-        """What the service is asked for at all, as a lookup says it (None: for everything)."""
-        return None if self.want is None else _in_columns(self.wanted_of(service))
+    def _blocks(
+        self, service: Service, keys: Sequence[Key], left: Mapping[str, frozenset[str]], reach: Reach
+    ) -> tuple[set[str], Counter[str]]:
+        """Addresses whose network another's answer may tell, and what they are worth, by whose answer it is.
 
-    def networks(self, service: Service) -> _Networks:
-        """The networks that the service has told, of answers that still hold."""
-        if service.name not in self._networks:
-            self._networks[service.name] = _Networks(self._answers(service))
-        return self._networks[service.name]
+        Where many addresses go in a request, each may as well be in it.
+        """
+        followers: set[str] = set()
+        served: Counter[str] = Counter()
+        if service.batch_size > 1 or "network" not in service.tells:
+            return followers, served
+        networks = self.networks(service)
+        for key in keys:
+            if left[key.value] & NETWORK_FACTS:
+                head = networks.head(key.value, reach.heads)
+                if head != key.value:
+                    followers.add(key.value)
+                    served[head] += key.business
+        return followers, served
 
-    @survives_outage
-    def _answers(self, service: Service) -> list[tuple[str, Facts, datetime]]:
-        query = (
-            text("""
-                SELECT cache_key, cache_value, fetched_at FROM enrichment_cache
-                WHERE service = :service AND expires_at > :now
-            """)
-            .bindparams(bindparam("now", type_=UtcDateTime()))
-            .columns(cache_value=Json, fetched_at=UtcDateTime())
-        )
-        with self._database.read() as connection:
-            values: dict[str, Any] = {"service": service.name, "now": self._database.now(connection)}
-            return [
-                (key, service.facts(payload) if payload else Facts(), fetched_at)
-                for key, payload, fetched_at in connection.execute(query, values)
-            ]
+    def _wanted(self, key: Key, facts: frozenset[str], served: int) -> Wanted:
+        """Worth the wanted columns that are filled, in the key's own sessions and in those that it serves."""
+        of_networks = self._columns_of(facts & NETWORK_FACTS)
+        worth = key.business * len(self._columns_of(facts)) + served * len(of_networks)
+        priority = key.priority - key.business + min(worth, CLASS_STEP - 1)
+        return key.wanted._replace(priority=priority, purpose=",".join(self._columns_of(facts)))
+
+    def _reach_of(self, service: Service) -> Reach:
+        if service.name not in self._reaches:
+            self._reaches[service.name] = Reach(self._left_of(service) * service.batch_size)
+        return self._reaches[service.name]
 
     def may_be_sent(self, key: Key) -> bool:
         """Whether any service may be asked about an address."""
@@ -227,30 +203,10 @@ class Spending:
         """The wanted columns that each address has by now, from whoever told them."""
         keys = [address.value for address in addresses]
         known = {key.value: {"source_is_scanner"} if key.is_scanner else set() for key in addresses}
-        for service in self._services.values():
-            facts_of = self.wanted_of(service)
-            if not facts_of:
-                continue
-            by_network = self.networks(service).of(keys) if service.tells & {"network"} else {}
-            entries = self._tier.get_many(service.name, keys)
-            for key in keys:
-                entry = entries.get(key)
-                if entry is not None and entry.payload:
-                    told = service.facts(entry.payload)
-                    have = {fact for fact in facts_of if getattr(told, fact, None) is not None}
-                elif key in by_network:
-                    have = set(_network_facts(by_network[key].facts) & facts_of)
-                else:
-                    continue
-                known[key].update(column for fact in have for column in COLUMNS[fact])
+        for key, state in self._known.states(Subject.IP, keys):
+            for name, told in state.told.items():
+                facts = told.facts if told.facts or told.is_fresh else told.of_network
+                known[key].update(self._columns_of(facts & self._services[name].tells))
         for key in self._on_tor_lists(keys):
             known[key].add("source_is_tor")
         return known
-
-
-def _in_columns(facts: Iterable[str]) -> str:
-    return ",".join(sorted(column for fact in facts for column in COLUMNS[fact]))
-
-
-def _network_facts(facts: Facts) -> frozenset[str]:
-    return frozenset(name for name in NETWORK_FACTS if getattr(facts, name) is not None)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -13,13 +14,16 @@ from cowrie_enrich_dagster.cache import ImportReport, archive_expired, import_di
 from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
 from cowrie_enrich_dagster.enrichment.keys import EVERY_SESSION, Chosen, keys_of
 from cowrie_enrich_dagster.enrichment.knowledge import forget
+from cowrie_enrich_dagster.enrichment.learned import Learned
 from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
 from cowrie_enrich_dagster.enrichment.pipeline import Pipeline
 from cowrie_enrich_dagster.enrichment.plan import KEYS_AT_ONCE
 from cowrie_enrich_dagster.enrichment.run_report import DrainReport, RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
+from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.enrichment.told_days import ever_told
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
+from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.services import OWN_MOMENTS
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.services.lists import list_service_name
@@ -33,15 +37,17 @@ class Upkeep(Pipeline):
     def drain(self, progress: Progress | None = None, *, until: float = math.inf) -> DrainReport:
         """Ask what is due in the queue, all services at once, and write what is learned into its rows.
 
+        Lists whose time has come are looked at before, for they spare calls.
         Ends when nothing is due that may be asked within the patience, or at `until`.
         """
         started = time.monotonic()
         run_id = begin_run(self.database, "drain", None)
         report = RunReport.for_services(self.services, None)
-        goals: dict[str, Among | None] = dict.fromkeys(self.askable())
+        if self.lists_due():
+            report.add_lists(self.look_at_lists(until=until))
         learned = self.write_news()  # what a killed drain left
         self.find_campaigns()  # of days that a killed run left, or an older version
-        fetched = self.ask_in_slices(goals, until, progress, lambda: learned.add(self.write_news()))
+        fetched = self._ask_what_is_due(learned, until, progress)
         report.add_fetches(fetched)
         backlog = self.backlog()
         report.pending_by_service = {name: left.total for name, left in backlog.items()}
@@ -51,6 +57,26 @@ class Upkeep(Pipeline):
         report.elapsed_s = time.monotonic() - started
         end_run(self, run_id, report)
         return DrainReport(report, fetched, sorted(learned.days))
+
+    def _ask_what_is_due(
+        self, learned: Learned, until: float, progress: Progress | None
+    ) -> list[FetchReport]:
+        """Ask; where calls are weighed, go on with what the answers made worth asking on their days."""
+        together: dict[str, FetchReport] = {}
+        while True:
+            goals: dict[str, Among | None] = dict.fromkeys(self.askable())
+            news = Learned()
+            fetched = self.ask_in_slices(goals, until, progress, partial(self._add_news, news))
+            learned.add(news)
+            together |= {part.service: part.after(together.get(part.service)) for part in fetched}
+            is_over = time.monotonic() >= until or not any(part.answered for part in fetched)
+            if self.settings.want is None or is_over:
+                return list(together.values())
+            for days in Days.stretches(news.days):
+                self.plan_and_open(days)
+
+    def _add_news(self, learned: Learned) -> None:
+        learned.add(self.write_news())
 
     def refresh(
         self,
@@ -70,8 +96,9 @@ class Upkeep(Pipeline):
         """
         self.queue.leave()
         names = [service] if service else [name for name in self.services if self.has_key(name)]
+        spending = self.spending()
         for name in names:
-            self._open_never_asked(name, limit)
+            self._open_never_asked(name, limit, spending)
             expiring = self._expiring(name, ahead, active, limit)
             for start in range(0, len(expiring), KEYS_AT_ONCE):
                 lot = expiring[start : start + KEYS_AT_ONCE]
@@ -80,19 +107,14 @@ class Upkeep(Pipeline):
         return self.drain(progress, until=until)
 
     @repeats_after_outage
-    def _open_never_asked(self, name: str, limit: int | None) -> None:
+    def _open_never_asked(self, name: str, limit: int | None, spending: Spending) -> None:
         service, left = self.services[name], math.inf if limit is None else limit
-        subject, spending = service.subject, self.spending()
+        subject = service.subject
         with self.database.read() as connection:
             keys = keys_of(self.database, connection, EVERY_SESSION, subject)
             while left > 0 and (lot := list(islice(keys, KEYS_AT_ONCE))):
                 chosen = [key for key in lot if key.may_be_sent_to(service)]
-                spared, purposes = spending.spare(service, chosen)
-                sent = {
-                    key.value: key.wanted._replace(purpose=purposes.get(key.value))
-                    for key in chosen
-                    if key.value not in spared
-                }
+                _, sent = spending.weigh(service, chosen)
                 known = self.queue.statuses(name, list(sent)).keys() | ever_told(
                     self.database, name, list(sent)
                 )

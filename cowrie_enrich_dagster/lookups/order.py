@@ -7,6 +7,8 @@ about then), then how busy it was, then the key itself.
 
 from __future__ import annotations
 
+from cowrie_enrich_dagster.lookups.model import Wanted
+
 CLASS_STEP = 5_000
 """A priority is `value_class * CLASS_STEP + business`, with business below it."""
 
@@ -15,6 +17,11 @@ LOGIN, FILES = 2, 1
 
 BY_WORTH = "value_class DESC, is_refresh, last_day DESC, priority DESC, key"
 """The order as SQL, over columns of `lookups`; its index is `ix_lookups_ready`."""
+
+
+def place_of(want: Wanted) -> tuple[int, int, int, str]:
+    """The same for sorting what was never answered."""
+    return -(want.priority // CLASS_STEP), -want.last_day.toordinal(), -want.priority, want.key
 
 
 def priority_of(*, sessions: int, sensors: int = 1, login_successes: int = 0, files: int = 0) -> int:

@@ -46,6 +46,11 @@ class FetchReport:
         return self.ending.said if self.ending else ""
 
     @property
+    def answered(self) -> int:
+        """The keys about which something was told."""
+        return sum(self.statuses[status.value] for status in LookupStatus if status.is_answer)
+
+    @property
     def is_refused(self) -> bool:
         """Whether the service does not accept who we say we are, now or when the keys were asked last."""
         told = bool(self.statuses[LookupStatus.AUTH_FAILED.value])

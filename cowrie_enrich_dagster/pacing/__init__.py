@@ -15,6 +15,7 @@ from cowrie_enrich_dagster.pacing.slower import Pace, SlowerRateLimiter
 from cowrie_enrich_dagster.pacing.status import (
     QuotaStatus,
     WindowStatus,
+    calls_left,
     capacity_per_day,
     eta_seconds,
     quota,
@@ -35,6 +36,7 @@ __all__ = [
     "SlowerRateLimiter",
     "Stopped",
     "WindowStatus",
+    "calls_left",
     "capacity_per_day",
     "eta_seconds",
     "fingerprint",

@@ -132,6 +132,14 @@ def capacity_per_day(status: QuotaStatus) -> float:
     return min([86_400.0 / status.spacing_s, *(limit * a_day[name] for name, limit in limits.items())])
 
 
+def calls_left(status: QuotaStatus) -> float:
+    """How many requests the service allows within a day from now, before any window is reset."""
+    left = [window.left for window in status.windows if window.name != "minute" and window.left is not None]
+    minutes = [window.limit for window in status.windows if window.name == "minute" and window.limit]
+    pace = max([status.spacing_s, *(60.0 / limit for limit in minutes)])
+    return min([max(0.0, 86_400.0 - status.wait_s) / pace, *left])
+
+
 def _policy_of(state: State) -> Policy:
     windows = {name: w.limit for name, w in state.windows.items() if w.limit and not w.told}
     return Policy(

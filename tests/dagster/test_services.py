@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dagster import AssetCheckSeverity, AssetKey, DagsterInstance, Definitions
+from sqlalchemy import text
 
 from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.defs.assets import (
@@ -21,8 +22,11 @@ from cowrie_enrich_dagster.defs.assets import (
 from cowrie_enrich_dagster.defs.assets.feeds import feed_asset
 from cowrie_enrich_dagster.defs.jobs import enrich_day
 from cowrie_enrich_dagster.defs.resources import resources
+from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.simulator.pages import REFUSED_KEY
+from cowrie_enrich_dagster.vocabulary import Days
 from tests.all_services import hashes, write_attacks
 from tests.dagster.conftest import Materialise
 from tests.hook import Hook
@@ -37,6 +41,31 @@ def with_feeds() -> Definitions:
     ]
     others = [cowrie_logs, cowrie_sessions, session_ips, enrichment_cache, enriched_sessions, campaigns]
     return Definitions(assets=[*others, *feeds], jobs=[enrich_day], resources=resources)
+
+
+def test_what_answers_make_worth_asking_is_asked_in_the_same_run(
+    materialise: Materialise, environment: pytest.MonkeyPatch, simulator: Simulator, tmp_path: Path
+) -> None:
+    """One address of each block first, then of the smaller blocks; what DShield does not know, of Spur."""
+    ips = [f"11.{n}.{m}.7" for n in range(3) for m in range(8)]
+    environment.setenv("COWRIE_LOG_DIR", str(write_attacks(tmp_path / "attacks", ips)))
+    environment.setenv("ENRICH_SERVICES", "dshield,spur")
+    environment.setenv("SPUR_API_URL", simulator.url("spur"))
+    environment.setenv("SPUR_API_KEY", "key")
+    environment.setenv("SPUR_RATE_LIMIT", "1000")
+    environment.setenv("ENRICH_WANT", "country")
+    result = materialise("2025-11-01")
+    assert result.success
+    with Enricher(load_settings()) as enricher:
+        query = text("SELECT count(*) FROM enriched_sessions WHERE source_geo_country_iso_code IS NULL")
+        with enricher.database.read() as connection:
+            assert connection.execute(query).scalar_one() == 0
+        assert enricher.plan(Days.parse("2025-11-01")).wanted == []
+    calls = len(simulator.requests("dshield"))
+    assert 3 <= calls < len(ips)
+    (summary,) = result.asset_materializations_for_node("enrichment_cache.summarise")
+    assert summary.metadata["run_api_calls"].value == calls + len(simulator.requests("spur"))
+    assert summary.metadata["run_pending"].value == 0
 
 
 def test_a_bad_key_is_a_failed_check_that_names_the_setting(

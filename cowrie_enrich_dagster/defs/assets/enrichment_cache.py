@@ -1,7 +1,10 @@
-"""`session_ips` -> answers in `enrichment_cache`: plan, ask each service, summarise; each step retryable."""
+"""`session_ips` -> answers in `enrichment_cache`: plan, ask each service, summarise; each step retryable.
+
+Where calls are weighed, what is told makes other questions worth asking: one more step goes on with these.
+"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dagster import (
@@ -118,6 +121,22 @@ def fetch(
     return Asked(plan, report)
 
 
+@op(retry_policy=retry, pool="fetch")
+def ask_on(
+    context: OpExecutionContext,
+    database: ResourceParam[DatabaseResource],
+    redis: ResourceParam[RedisResource],
+    rate_limits: ResourceParam[RateLimitsResource],
+    asked: list[Asked],
+) -> list[Asked]:
+    """Where calls are weighed (ENRICH_WANT), ask what the answers of others have made worth asking."""
+    days, fetched = days_of(context), [part.report for part in asked]
+    with opened(database, redis, rate_limits) as pipeline:
+        together = pipeline.ask_on(days, fetched, end_of_run(context, pipeline.settings))
+    reports = {report.service: report for report in together}
+    return [replace(part, report=reports[part.plan.service]) for part in asked]
+
+
 _CHECKS = (
     checks.CACHE_HIT_RATE,
     checks.L1_HIT_RATE,
@@ -222,7 +241,7 @@ def enrichment_cache(
 ) -> dict[str, Any]:
     """Every routable address of the day answered by every service: from the cache, or asked once."""
     result, *of_checks = summarise(
-        plan(start=[session_ips, address_lists, dshield_feed, abuseipdb_feed]).map(fetch).collect()
+        ask_on(plan(start=[session_ips, address_lists, dshield_feed, abuseipdb_feed]).map(fetch).collect())
     )
     names = [check.get_python_identifier() for check in _CHECKS]
     return {"result": result, **dict(zip(names, of_checks, strict=True))}

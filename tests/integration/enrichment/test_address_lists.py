@@ -187,6 +187,41 @@ def test_lookups_that_were_open_end_when_their_address_is_listed(
         assert set(marked.scalars()) == set(IPS[:8])
 
 
+def test_a_drain_looks_at_lists_whose_time_has_come(
+    open_enricher: Open, simulator: Simulator, configure: Callable[..., None], tmp_path: Path
+) -> None:
+    """Before it asks, so that what a list spares is spared; one that is fresh is left alone."""
+    before = open_enricher()
+    before.ingest(DAY)
+    before.summarise_addresses(DAY)
+    before.plan_and_open(DAY)
+    friends = tmp_path / "friends.txt"
+    friends.write_text(f"{IPS[-1]}\n")
+    configure(
+        tor(simulator, name="scan", says="scanner", refresh_hours=6),
+        {"name": "friends", "says": "own", "file": str(friends)},
+    )
+    serve(simulator, lines(*IPS[:8]))
+    enricher = open_enricher()
+    clock = at(enricher, START + timedelta(days=1))
+    told = enricher.drain().as_dict()["lists"]
+    assert {name: (one["status"], one["problem"]) for name, one in told.items()} == {
+        "scan": ("taken", ""), "friends": ("taken", "")
+    }  # fmt: skip
+    assert {record.keys[0] for record in simulator.requests("dshield")} == set(IPS[8:-1])
+    assert enricher.drain().as_dict()["lists"] == {}
+    friends.write_text(f"{IPS[-1]}\n{IPS[0]}\n")
+    assert enricher.drain().as_dict()["lists"]["friends"]["came"] == 1
+    assert len(simulator.requests("lists")) == 1
+    clock.now += timedelta(hours=7)
+    serve(simulator, "<html>", times=2)
+    assert "is an HTML" in enricher.drain().as_dict()["lists"]["scan"]["problem"]
+    configure()
+    later = open_enricher()
+    later.drain()
+    assert later.list_book.networks("scanner") == []
+
+
 def test_a_greedy_scanners_list_is_refused_until_its_share_is_allowed(
     open_enricher: Open, simulator: Simulator, configure: Callable[..., None]
 ) -> None:

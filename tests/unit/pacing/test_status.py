@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from cowrie_enrich_dagster.pacing import Policy, QuotaStatus, eta_seconds
+from cowrie_enrich_dagster.pacing import Policy, QuotaStatus, calls_left, eta_seconds
 from cowrie_enrich_dagster.pacing.gcra import decide
 from cowrie_enrich_dagster.pacing.model import Grant, Reason, State, Wait
 from cowrie_enrich_dagster.pacing.status import HORIZON, quota_status
@@ -53,6 +53,20 @@ def test_days_and_months_are_waited_for() -> None:
     assert eta_seconds(ledger, 501) == pytest.approx(DAY / 2)
     assert eta_seconds(ledger, 1001) == pytest.approx(1.5 * DAY)
     assert eta_seconds(ledger, 1201) == pytest.approx(28.5 * DAY)
+
+
+def test_what_is_left_within_a_day() -> None:
+    """What the pace allows until this time tomorrow, or less where a day or month has less left."""
+    assert calls_left(status(Policy("service", rate=0.5, margin=0.0))) == pytest.approx(43_200)
+    assert calls_left(
+        status(Policy("service", rate=1.0, margin=0.0, windows={"minute": 4}))
+    ) == pytest.approx(5760)
+    windows = {"day": 500, "month": 1200}
+    assert calls_left(status(Policy("service", rate=1.0, margin=0.0, windows=windows))) == 500
+    banned = State("service", cooldown_until=NOON + DAY / 2, cooldown_reason=Reason.RATE_LIMITED)
+    assert calls_left(status(Policy("service", rate=1.0, margin=0.0), banned)) == pytest.approx(DAY / 2)
+    banned = State("service", cooldown_until=NOON + 2 * DAY, cooldown_reason=Reason.RATE_LIMITED)
+    assert calls_left(status(Policy("service", rate=1.0, margin=0.0), banned)) == 0
 
 
 def test_a_minute_window_slows_the_pace() -> None:
