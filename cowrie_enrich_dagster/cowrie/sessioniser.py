@@ -67,9 +67,9 @@ class Sessioniser:
     def taker(self, sensor: str, identify: Identify = hash) -> Callable[[Any], None]:
         """What takes the decoded records of a log whose events may not name their `sensor`.
 
-        It raises InvalidEvent and OutOfPlace, and does what `add` of a parsed event does. Nearly all events are
-        of a day and a sensor met before, have a moment as Cowrie writes it, and come in the order of time; for
-        these it takes fewer steps.
+        It raises InvalidEvent and OutOfPlace, and does what `add` of a parsed event does. Nearly all events
+        are of a day and a sensor met before, have a moment as Cowrie writes it, and come in the order of
+        time; for these it takes fewer steps.
         """
         add, report, by_text = self.add, self._report, self._by_text
         dumps, is_sorted, moment = orjson.dumps, orjson.OPT_SORT_KEYS, datetime.fromisoformat
