@@ -139,7 +139,7 @@ def _run_samples(url: str, home: Path) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database of the test's own with the current schema, on each engine in turn.
 
     There is nothing in it or, where the test is marked as `sampled`, what a run over the sample days left.
@@ -147,9 +147,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     kind = "sampled" if request.node.get_closest_marker("sampled") else "template"
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue(f"sqlite_{kind}"), tmp_path / "test.db")
-        return f"sqlite:///{tmp_path}/test.db"
+        yield f"sqlite:///{tmp_path}/test.db"
+        return
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    return server.new_database(request.getfixturevalue(f"postgres_{kind}"))
+    url = server.new_database(request.getfixturevalue(f"postgres_{kind}"))
+    yield url
+    server.drop_database(url)
 
 
 @pytest.fixture

