@@ -142,7 +142,7 @@ class RecordReader:
         else:
             self._read([short], cut_off)
             length -= len(short) + 1
-        self._offset += length + (short is None)
+        self._offset += length + 1
 
     def _loads_behind_prefix(self, line: bytes) -> Any:
         match = self._prefix.match(line) if self._prefix else None

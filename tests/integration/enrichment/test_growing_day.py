@@ -132,6 +132,25 @@ def test_a_line_that_is_still_being_written_counts_once(database: Database, tmp_
     assert rows(database)["quarantined_lines"] == []
 
 
+def test_lines_above_a_mebibyte_are_read_to_their_ends(database: Database, tmp_path: Path) -> None:
+    """Their texts are cut before they are decoded; the place after them is that in the file all the same."""
+    log = tmp_path / "logs" / "cowrie.json"
+    typed = event("command.input", "00000001", "2025-11-02T12:00:02.000000Z", input="x" * (1 << 20))
+    append(log, line(typed) + b"".join(session(1, at=NOON)) + line(typed) + b"rubbish\n")
+    ingest_days(database, log.parent, TODAY)
+    append(log, b"more rubbish\n" + b"".join(session(2, at=NOON)))
+
+    assert ingest_days(database, log.parent, TODAY).read.lines_in == 6
+
+    found = rows(database)
+    read_whole(database, log.parent)
+    assert found == rows(database)
+    with database.read() as connection:
+        places = connection.execute(text("SELECT line, byte_offset FROM quarantined_lines ORDER BY line"))
+        content = log.read_bytes()
+        assert [(line, content.index(word)) for line, word in ((8, b"rubbish"), (9, b"more"))] == [*places]
+
+
 def test_what_comes_of_a_session_long_closed_is_put_where_it_belongs(
     database: Database, tmp_path: Path
 ) -> None:
