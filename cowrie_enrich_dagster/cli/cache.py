@@ -58,10 +58,12 @@ def stats(json: JsonOption = False) -> None:
 def cleanup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
 ) -> None:
-    """Delete answers that have expired."""
+    """Delete answers that have expired, and what lists said before the oldest session."""
     with open_enricher() as enricher:
         counts = enricher.cleanup(dry_run=dry_run)
-    print_figures("Expired answers", {"dry_run": dry_run, "expired": counts})
+        list_entries = enricher.prune_lists(dry_run=dry_run)
+    figures = {"dry_run": dry_run, "expired": counts, "list_entries": list_entries}
+    print_figures("Expired answers", figures)
 
 
 @app.command()

@@ -172,13 +172,15 @@ class CleanupConfig(Config):
 def cleanup(
     context: OpExecutionContext, database: ResourceParam[DatabaseResource], config: CleanupConfig
 ) -> None:
-    """Delete answers that have expired."""
+    """Delete answers that have expired, and what lists said before the oldest session."""
     with opened(database) as pipeline:
         counts = pipeline.cleanup(dry_run=config.dry_run)
-    context.add_output_metadata({"expired": sum(counts.values()), "by_service": counts})
+        list_entries = pipeline.prune_lists(dry_run=config.dry_run)
+    figures = {"expired": sum(counts.values()), "by_service": counts, "list_entries": list_entries}
+    context.add_output_metadata(figures)
 
 
-@job(description="Delete expired answers from the database tier.")
+@job(description="Delete expired answers from the database tier, and what lists said before any session.")
 def cleanup_cache() -> None:
     cleanup()
 

@@ -10,7 +10,8 @@ repeated; a dry run counts by the same conditions. What goes:
   index does not know (to its end), stays;
 - open lookups of keys (addresses, file hashes, password prefixes) that no kept day has;
 - of the history (`observations`) what was told of such keys; and of others what was replaced, and had
-  expired, before the first kept day began: no kept session can show it.
+  expired, before the first kept day began: no kept session can show it;
+- of what lists said, the spans that ended before then.
 
 Answers in `enrichment_cache` stay: they may be asked for again, and expire by themselves.
 """
@@ -37,6 +38,7 @@ from sqlalchemy import (
 )
 
 from cowrie_enrich_dagster.cowrie import FileIndex
+from cowrie_enrich_dagster.enrichment import list_store
 from cowrie_enrich_dagster.enrichment.campaigns import forget_campaigns_of
 from cowrie_enrich_dagster.enrichment.keys import keys_seen_since
 from cowrie_enrich_dagster.services import ALL, Service
@@ -73,6 +75,7 @@ class Forgotten:
     quarantined_lines: int = 0
     lookups: int = 0
     observations: int = 0
+    list_entries: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -91,7 +94,13 @@ def forget_days_before(database: Database, keep_from: date, *, dry_run: bool) ->
     for service in ALL.values():
         gone.lookups += _lookups(database, service, keep_from, dry_run)
         gone.observations += _observations(database, service, keep_from, dry_run)
+    gone.list_entries = list_store.prune(database, beginning_of(keep_from), dry_run=dry_run)
     return gone
+
+
+def beginning_of(day: date) -> datetime:
+    """The moment at which a UTC day begins."""
+    return datetime.combine(day, time(), timezone.utc)
 
 
 def _rows_of_days(database: Database, table: Table, keep_from: date, dry_run: bool) -> int:
@@ -189,7 +198,7 @@ def _lookups(database: Database, service: Service, keep_from: date, dry_run: boo
 
 
 def _observations(database: Database, service: Service, keep_from: date, dry_run: bool) -> int:
-    begin = datetime.combine(keep_from, time(), timezone.utc)
+    begin = beginning_of(keep_from)
     expired = begin - max(service.ttl, service.not_found_ttl)
     page = text(
         "SELECT DISTINCT key FROM observations WHERE service = :service AND key > :after "

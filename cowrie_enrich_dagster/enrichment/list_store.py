@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, Table, Text, bindparam, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, Text, TextClause, bindparam, select, text
 
 from cowrie_enrich_dagster.services.lists import Network, ReadList, as_text
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -17,6 +17,8 @@ from cowrie_enrich_dagster.storage.tables import AddressList, ListEntry, UtcDate
 
 TAKEN, UNCHANGED, REFUSED, FAILED, RETIRED = "taken", "unchanged", "refused", "failed", "retired"
 GOOD = (TAKEN, UNCHANGED)
+ROWS_AT_ONCE = 50_000
+"""So many are deleted in a transaction."""
 _LISTS = table_of(AddressList)
 _ENTRIES = table_of(ListEntry)
 _LISTED_NOW = Table("listed_now", MetaData(), Column("network", Text, primary_key=True))
@@ -160,6 +162,31 @@ def _retire(database: Database, name: str) -> None:
         _, went = _replace(connection, name, (), now)
         look = Look(name, now, says, RETIRED, "it is not configured any more", entries=0, went=went)
         connection.execute(_LISTS.insert(), asdict(look))
+
+
+def prune(database: Database, before: datetime, *, dry_run: bool) -> int:
+    """Delete the entries that ended before any session of ours did, from `before` on; how many (would be)."""
+    ended = "seen_until <= :before"
+    values = {"before": before}
+    moment = bindparam("before", type_=UtcDateTime())
+    if dry_run:
+        with database.read() as connection:
+            query = text(f"SELECT count(*) FROM list_entries WHERE {ended}").bindparams(moment)
+            return int(connection.execute(query, values).scalar_one())
+    row, among = ("rowid", "IN ({})") if database.is_sqlite else ("ctid", "= ANY(ARRAY({}))")
+    some = f"SELECT {row} FROM list_entries WHERE {ended} LIMIT {ROWS_AT_ONCE}"
+    statement = text(f"DELETE FROM list_entries WHERE {row} {among.format(some)}").bindparams(moment)
+    total, number = 0, ROWS_AT_ONCE
+    while number == ROWS_AT_ONCE:
+        number = _execute(database, statement, values)
+        total += number
+    return total
+
+
+@survives_outage
+def _execute(database: Database, statement: TextClause, values: Mapping[str, Any]) -> int:
+    with database.write() as connection:
+        return connection.execute(statement, values).rowcount
 
 
 @survives_outage

@@ -10,8 +10,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from sqlalchemy import func, select
+
 from cowrie_enrich_dagster.cache import ImportReport, archive_expired, import_directory, import_records
-from cowrie_enrich_dagster.enrichment.forget import Forgotten, forget_days_before
+from cowrie_enrich_dagster.enrichment import list_store
+from cowrie_enrich_dagster.enrichment.forget import Forgotten, beginning_of, forget_days_before
 from cowrie_enrich_dagster.enrichment.keys import EVERY_SESSION, Chosen, keys_of
 from cowrie_enrich_dagster.enrichment.knowledge import forget
 from cowrie_enrich_dagster.enrichment.learned import Learned
@@ -28,6 +31,7 @@ from cowrie_enrich_dagster.services import OWN_MOMENTS
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.services.lists import list_service_name
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
+from cowrie_enrich_dagster.storage.tables import SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import LAST_DAY, Days, Progress
 
 
@@ -143,6 +147,19 @@ class Upkeep(Pipeline):
             lists = [list_service_name(one.name) for one in self.settings.lists]
             archive_expired(self.database, OWN_MOMENTS, [*FEEDS, *lists])
         return self.cache.database.cleanup_expired(dry_run=dry_run)
+
+    def prune_lists(self, *, dry_run: bool = False) -> int:
+        """Delete what lists said before any session that there is, or may still be read; how many spans.
+
+        What ENRICH_KEEP_DAYS keeps may still be read; without it no session is thought to come that began
+        before all others.
+        """
+        with self.database.read() as connection:
+            oldest = connection.execute(select(func.min(table_of(SessionRecord).c.started_at))).scalar_one()
+        kept_from = self.first_kept_day()
+        moments = [beginning_of(kept_from)] if kept_from else []
+        moments += [oldest] if oldest else []
+        return list_store.prune(self.database, min(moments), dry_run=dry_run) if moments else 0
 
     def forget_old_days(self, *, dry_run: bool) -> Forgotten:
         """Delete the days that ENRICH_KEEP_DAYS does not keep; with `dry_run` count what would go."""

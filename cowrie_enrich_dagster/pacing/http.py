@@ -217,12 +217,21 @@ def _body_of(response: requests.Response, most: int) -> tuple[bytes, requests.Re
             body += chunk
             if len(body) >= most:
                 response.close()
-                break
+                return bytes(body), None
     except requests.RequestException as error:
         return bytes(body), error
     except ValueError:  # urllib3 lets chunks of a size below zero through to the socket
         return bytes(body), requests.exceptions.ChunkedEncodingError("a chunk of less than nothing")
+    if body and _is_cut(response):
+        return bytes(body), requests.exceptions.ChunkedEncodingError("a packed body that breaks off")
     return bytes(body), None
+
+
+def _is_cut(response: requests.Response) -> bool:
+    """Whether a packed body (gzip, deflate) ends before its end, which urllib3 lets pass: that of an answer
+    that was cut before it was framed, or has nothing to tell its length."""
+    unpacking = getattr(getattr(response.raw, "_decoder", None), "_obj", None)
+    return getattr(unpacking, "eof", True) is False
 
 
 def _nothing() -> None:

@@ -145,6 +145,74 @@ def test_each_days_sessions_say_what_the_list_said_then_in_any_order(
         assert said() == wanted
 
 
+@pytest.mark.parametrize("by", ["cleanup", "forget"])
+def test_what_lists_said_before_the_oldest_session_is_pruned(
+    open_enricher: Open, simulator: Simulator, configure: Callable[..., None], tmp_path: Path, by: str
+) -> None:
+    """Counted first, then deleted, once; no session says anything else for it, run again or not."""
+    ips, logs = [f"11.0.0.{n}" for n in range(1, 7)], tmp_path / "three"
+    for number in range(3):
+        write_logs(
+            logs / f"s{number}",
+            ips,
+            start=START + timedelta(days=number, hours=12),
+            sensor=f"s{number}",
+        )
+    configure(tor(simulator, refresh_hours=12))
+    everything = open_enricher(COWRIE_LOG_DIR=str(logs))
+    clock = at(everything, START)
+    # Of a list with each address from one look to another, half days apart; the last is on it still.
+    spans = {0: (-6, -3), 1: (-6, 0), 2: (-1, 1), 3: (-6, 4), 4: (2, 5), 5: (3, None)}
+    for look in range(-6, 7):
+        clock.now = START + timedelta(hours=12 * look + 6)
+        held = [
+            ips[n] for n, (since, until) in spans.items() if since <= look and (until is None or look < until)
+        ]
+        serve(simulator, lines("11.9.9.9", *held))
+        assert everything.refresh_lists()[0].status == "taken"
+    clock.now = START + timedelta(days=2, hours=13)
+    days = Days.parse("2025-11-01..2025-11-03")
+    everything.ingest(days)
+    everything.summarise_addresses(days)
+    everything.enrich(days)
+    kept = Days.parse("2025-11-02..2025-11-03") if by == "forget" else days
+    keeps = {"ENRICH_KEEP_DAYS": "1"} if by == "forget" else {}
+    enricher = open_enricher(COWRIE_LOG_DIR=str(logs), **keeps)
+    at(enricher, clock.now)
+
+    def said() -> list[Any]:
+        query = select(table_of(EnrichedSession)).order_by(text("day, source_ip"))
+        with enricher.database.read() as connection:
+            rows = connection.execute(query).all()
+        return [
+            (row.day, row.source_ip, row.source_lists, row.source_is_tor)
+            for row in rows
+            if row.day >= kept.first
+        ]
+
+    def entries() -> int:
+        with enricher.database.read() as connection:
+            return int(connection.execute(text("SELECT count(*) FROM list_entries")).scalar_one())
+
+    def prune(*, dry_run: bool) -> int:
+        if by == "cleanup":
+            return enricher.prune_lists(dry_run=dry_run)
+        return enricher.forget_old_days(dry_run=dry_run).list_entries
+
+    before, number = said(), entries()
+    assert len({str(lists) for _, _, lists, _ in before}) == 2
+    gone = 3 if by == "forget" else 2  # what ended before 12:00 of the first day, or before the second
+    assert prune(dry_run=True) == gone
+    assert entries() == number
+    assert prune(dry_run=False) == gone
+    assert prune(dry_run=False) == 0
+    assert entries() == number - gone
+    assert said() == before
+    enricher.enrich(kept)
+    assert said() == before
+    assert open_enricher(COWRIE_LOG_DIR=str(logs), **keeps).list_book.spans(ips[:1]) == {}
+
+
 def test_a_scanners_list_spares_calls_and_says_so(
     open_enricher: Open, simulator: Simulator, configure: Callable[..., None]
 ) -> None:
