@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
@@ -12,6 +13,12 @@ from .timestamps import parse_moment
 
 ID_CHARS = 64
 SENSOR_CHARS = 128
+SHALLOW_BYTES = 500
+"""No JSON that is shorter is nested too deep for `identity_of`."""
+UNKNOWN_SIZE = 1 << 62
+"""Of a value that need not be what orjson decodes of as many bytes."""
+Take = Callable[[Any, int], None]
+"""Takes one decoded JSON value, and of how many bytes it was decoded at most; raises InvalidEvent."""
 _SORTED = orjson.OPT_SORT_KEYS
 
 # The numbers in Kippo's output plugins and in Cowrie's of 2015 (listed at the head of its core/output.py), by
@@ -107,13 +114,18 @@ def parse_event(record: object, sensor: str) -> Event:
     except (KeyError, ValueError):
         at, day = _any_moment(stamp)
     try:
-        identity = hash(orjson.dumps(record, None, _SORTED))
+        identity = identity_of(record)
     except TypeError:
         raise InvalidEvent("nested too deep") from None
     own = record.get("sensor")
     if (own != sensor or len(sensor) > SENSOR_CHARS) and type(own) is str and own:
         sensor = clean(own, SENSOR_CHARS) or sensor
     return _new(Event, (sensor, session, kind, at, day, identity, record))
+
+
+def identity_of(record: dict[str, Any]) -> int:
+    """See `Event`. Raises TypeError for what is nested deeper than 254 levels."""
+    return hash(orjson.dumps(record, None, _SORTED))
 
 
 def _session_id(session: str) -> str:

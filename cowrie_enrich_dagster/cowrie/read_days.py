@@ -13,7 +13,7 @@ from .discovery import LogFile
 from .file_index import FileIndex
 from .quarantine import Rejected
 from .read_report import ReadReport
-from .sessioniser import Heads, Sessioniser
+from .sessioniser import Sessioniser, Tangled
 from .sessions import Row
 from .stretches import StretchReader
 
@@ -61,7 +61,7 @@ def read_days(
         deque(of_day, maxlen=0)  # what the caller left over must be counted, too
 
 
-def _again(logs: Mapping[LogFile, FileIndex], day: date, tangled: Heads) -> Sessioniser:
+def _again(logs: Mapping[LogFile, FileIndex], day: date, tangled: Tangled) -> Sessioniser:
     """What there is of the tangled keys of a day, read once more."""
     aside = ReadReport()
     only = Sessioniser(day, day, aside, tangled)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from .blocks import FileFault, read_blocks
 from .discovery import LogFile
+from .events import UNKNOWN_SIZE, Take
 from .file_index import FileIndex
 from .forms import Form
 from .joined import JoinedReader
@@ -134,14 +135,14 @@ class StretchReader:
 
 def reader_of(
     form: Form,
-    take: Callable[[Any], None],
+    take: Take,
     quarantine: Callable[[int, int, str, bytes], None],
     report: ReadReport,
 ) -> RecordReader | JoinedReader:
     """What reads logs of this form, and hands on the events in their records."""
 
-    def take_wrapped(record: Any) -> None:
-        take(unwrap(record, form.way))
+    def take_wrapped(record: Any, size: int) -> None:
+        take(unwrap(record, form.way), UNKNOWN_SIZE)
 
     taker = take_wrapped if form.way else take
     if form.joined:
