@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,7 +13,6 @@ import orjson
 
 from .blocks import FileFault
 from .discovery import LogFile
-from .events import identity_by
 from .file_index import FileIndex, fingerprint
 from .piece import Piece
 from .plain_pieces import piece_of, plain_piece
@@ -28,7 +26,6 @@ _AFTER_CLOSE = timedelta(minutes=10)
 """So long after its close a session is kept: what is logged later is read with the whole day."""
 _MAX_SESSIONS = 5_000
 _MAX_BYTES = 16 * 1024 * 1024
-_KEY_BYTES = 16
 
 
 class FileReading(NamedTuple):
@@ -69,7 +66,6 @@ class FileReading(NamedTuple):
 class DayReading:
     """A day as it was read: its files, the counts, and by sensor and id the sessions that may go on."""
 
-    key: bytes
     files: dict[str, FileReading]
     counts: dict[str, int]
     sessions: dict[Key, Piece]
@@ -95,7 +91,7 @@ class DayReading:
                 break
             sessions.append(orjson.Fragment(text))
         files = {name: [*file[:-1], file.reached and list(file.reached)] for name, file in self.files.items()}
-        plain = {"form": [FORM, version], "key": self.key.hex(), "files": files, "counts": self.counts}
+        plain = {"form": [FORM, version], "files": files, "counts": self.counts}
         return orjson.dumps({**plain, "sessions": sessions}).decode()
 
     @classmethod
@@ -109,7 +105,7 @@ class DayReading:
             for name, (state, head, form, parts, reached) in plain["files"].items()
         }
         sessions = {(sensor, name): piece_of(piece) for sensor, name, piece in plain["sessions"]}
-        return cls(bytes.fromhex(plain["key"]), files, plain["counts"], sessions)
+        return cls(files, plain["counts"], sessions)
 
 
 class DayKeeper:
@@ -117,8 +113,6 @@ class DayKeeper:
 
     def __init__(self, day: date, logs: Mapping[LogFile, FileIndex], known: DayReading | None = None) -> None:
         self._day, self._logs, self._known = day, logs, known
-        self._key = known.key if known else secrets.token_bytes(_KEY_BYTES)
-        self.identify = identity_by(self._key)
         self.reading: DayReading | None = None
 
     def read(
@@ -137,7 +131,7 @@ class DayKeeper:
             counts = {name: number + counts[name] for name, number in self._known.counts.items()}
         if not any(file.reached for file in files.values()):
             return None
-        return DayReading(self._key, files, counts, _going_on(pieces))
+        return DayReading(files, counts, _going_on(pieces))
 
 
 def _file_reading(index: FileIndex, day: date, reached: Reached | None) -> FileReading:

@@ -99,7 +99,10 @@ class Deeds:
             shown = {(user, None, key, False): n for (user, key), n in self.offers.items()}
             logins = {**logins, **{login: n for login, n in shown.items() if login[::2] not in tried}}
         return tuple(
-            dict(zip(LOGIN_NAMES, (*login, number), strict=True)) for login, number in _in_order(logins)
+            [
+                {"username": user, "password": password, "key": key, "success": success, "attempts": number}
+                for (user, password, key, success), number in _in_order(logins)
+            ]
         )
 
     def told_lines(self) -> tuple[str, ...]:
@@ -133,8 +136,10 @@ def _counted(counts: dict[Any, list[Any]], item: Any, at: str, number: int, limi
 
 
 def _in_order(counts: dict[Any, list[Any]]) -> Iterable[tuple[Any, int]]:
-    in_order = sorted(counts, key=lambda item: (counts[item][0], str(item)))
-    return ((item, counts[item][1]) for item in in_order)
+    in_order: Iterable[Any] = counts
+    if len(counts) > 1:
+        in_order = sorted(counts, key=lambda item: (counts[item][0], str(item)))
+    return [(item, counts[item][1]) for item in in_order]
 
 
 def _moment(line: tuple[str, str]) -> str:

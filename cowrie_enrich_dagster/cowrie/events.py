@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, datetime
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,6 +13,12 @@ from .timestamps import parse_moment
 
 ID_CHARS = 64
 SENSOR_CHARS = 128
+SHALLOW_BYTES = 500
+"""No JSON that is shorter is nested too deep for `identity_of`."""
+UNKNOWN_SIZE = 1 << 62
+"""Of a value that need not be what orjson decodes of as many bytes."""
+Take = Callable[[Any, int], None]
+"""Takes one decoded JSON value, and of how many bytes it was decoded at most; raises InvalidEvent."""
 _SORTED = orjson.OPT_SORT_KEYS
 
 # The numbers in Kippo's output plugins and in Cowrie's of 2015 (listed at the head of its core/output.py), by
@@ -42,19 +47,6 @@ LEGACY_KINDS = {
 """Event ids of 2015 -> those since."""
 
 
-Identify = Callable[[bytes], int]
-"""Makes an event's `identity` of its content."""
-
-
-def identity_by(key: bytes) -> Identify:
-    """What is the same in every process that has this key, of 16 to 64 random bytes (BLAKE2, RFC 7693)."""
-
-    def identify(content: bytes) -> int:
-        return int.from_bytes(blake2b(content, digest_size=8, key=key).digest(), "little", signed=True)
-
-    return identify
-
-
 class InvalidEvent(Exception):
     """A JSON value is not an event; the message names the field."""
 
@@ -64,8 +56,8 @@ class Event(NamedTuple):
 
     `at` is `2025-11-01T10:00:00.123456`: so moments are in order as texts are.
 
-    `identity` has 64 bits and is the same for equal content. It is keyed at random, so attackers cannot write
-    two events that share it: Python's hash of bytes, which is another one in each process, or `identity_by`.
+    `identity` has 64 bits and is the same for equal content within one process. It is Python's hash of bytes,
+    keyed at random for each process, so attackers cannot write two events that share it.
     """
 
     sensor: str
@@ -92,7 +84,7 @@ _new = tuple.__new__  # a third of the time of the constructor, for every line o
 _days: dict[str, date] = {}  # "2025-11-01" -> its date; at most one entry per day of the accepted years
 
 
-def parse_event(record: object, sensor: str, identify: Identify = hash) -> Event:
+def parse_event(record: object, sensor: str) -> Event:
     """Check one decoded JSON value; `sensor` is used if the event does not name its own.
 
     Raises InvalidEvent.
@@ -122,13 +114,18 @@ def parse_event(record: object, sensor: str, identify: Identify = hash) -> Event
     except (KeyError, ValueError):
         at, day = _any_moment(stamp)
     try:
-        identity = identify(orjson.dumps(record, None, _SORTED))
+        identity = identity_of(record)
     except TypeError:
         raise InvalidEvent("nested too deep") from None
     own = record.get("sensor")
     if (own != sensor or len(sensor) > SENSOR_CHARS) and type(own) is str and own:
         sensor = clean(own, SENSOR_CHARS) or sensor
     return _new(Event, (sensor, session, kind, at, day, identity, record))
+
+
+def identity_of(record: dict[str, Any]) -> int:
+    """See `Event`. Raises TypeError for what is nested deeper than 254 levels."""
+    return hash(orjson.dumps(record, None, _SORTED))
 
 
 def _session_id(session: str) -> str:

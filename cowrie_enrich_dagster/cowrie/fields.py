@@ -118,6 +118,9 @@ def _as_said(shown: re.Match[str]) -> str:
 
 def duration_field(fields: dict[str, Any]) -> int | None:
     """A closed session's milliseconds, from `duration_ms` or, in older Cowrie, `duration` in seconds."""
+    known: Any = fields.get("duration_ms")
+    if type(known) is int and 0 <= known <= _MAX_DURATION_MS:
+        return known
     for name, factor in (("duration_ms", 1.0), ("duration", 1000.0)):
         value: Any = fields.get(name)
         if type(value) not in _NUMBERS:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 
-from .events import InvalidEvent
+from .events import UNKNOWN_SIZE, InvalidEvent, Take
 from .large import LARGE_BYTES, without_long_texts
 from .read_report import ReadReport
 from .salvage import end_of_object, split_records
@@ -35,7 +34,7 @@ class JoinedReader:
 
     def __init__(
         self,
-        take: Callable[[Any], None],
+        take: Take,
         quarantine: Callable[[int, int, str, bytes], None],
         report: ReadReport,
         start: bytes,
@@ -128,15 +127,16 @@ class JoinedReader:
         short = bytes(raw) if len(raw) <= LARGE_BYTES else without_long_texts(raw)
         if short is None:
             return "too large to be read"
+        size = len(short)
         try:
             record = orjson.loads(short)
         except orjson.JSONDecodeError:
             piece = next(split_records(short.decode("utf-8", "replace")))
             if piece.record is None:
                 return piece.reason
-            record = piece.record
+            record, size = piece.record, UNKNOWN_SIZE
         try:
-            self._take(record)
+            self._take(record, size)
         except InvalidEvent as error:
             return str(error)
         return ""

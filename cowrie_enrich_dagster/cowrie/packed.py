@@ -28,7 +28,12 @@ def with_mark(marks: MarkSet, number: int) -> MarkSet | None:
             return None
         if len(marks) < _PLAIN_MARKS * _MARK_BYTES:
             return marks + mark
-        marks = _in_buckets(marks)
+        buckets: dict[int, bytes] = {}
+        for at in range(0, len(marks), _MARK_BYTES):
+            known = marks[at : at + _MARK_BYTES]
+            key = int.from_bytes(known, "little") & _BUCKET_BITS
+            buckets[key] = buckets.get(key, b"") + known
+        marks = buckets
     key = number & _BUCKET_BITS
     bucket = marks.get(key, b"")
     if _holds(bucket, mark):
@@ -37,36 +42,17 @@ def with_mark(marks: MarkSet, number: int) -> MarkSet | None:
     return marks
 
 
-def as_bytes(marks: MarkSet) -> bytes:
-    """The marks, 8 bytes each, one after the other."""
-    return marks if isinstance(marks, bytes) else b"".join(marks.values())
-
-
-def from_bytes(marks: bytes) -> MarkSet:
-    """The inverse of `as_bytes`."""
-    return marks if len(marks) <= _PLAIN_MARKS * _MARK_BYTES else _in_buckets(marks)
-
-
-def _in_buckets(marks: bytes) -> dict[int, bytes]:
-    buckets: dict[int, bytes] = {}
-    for at in range(0, len(marks), _MARK_BYTES):
-        known = marks[at : at + _MARK_BYTES]
-        key = int.from_bytes(known, "little") & _BUCKET_BITS
-        buckets[key] = buckets.get(key, b"") + known
-    return buckets
+def with_new_mark(marks: MarkSet, number: int) -> MarkSet:
+    """`marks` (which may be changed) with a `number` that is not in it yet."""
+    if isinstance(marks, bytes) and len(marks) < _PLAIN_MARKS * _MARK_BYTES:
+        return marks + _mark(number)
+    return with_mark(marks, number) or marks
 
 
 def value_set(values: Iterable[Value]) -> ValueSet[Value]:
     """The values, which are distinct, as `with_value` keeps them."""
     kept = tuple(values)
     return kept if len(kept) <= _PLAIN_VALUES else set(kept)
-
-
-def with_new_mark(marks: MarkSet, number: int) -> MarkSet:
-    """`marks` (which may be changed) with a `number` that is not in it yet."""
-    if isinstance(marks, bytes) and len(marks) < _PLAIN_MARKS * _MARK_BYTES:
-        return marks + _mark(number)
-    return with_mark(marks, number) or marks
 
 
 def with_value(values: ValueSet[Value], value: Value, limit: int) -> ValueSet[Value]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from .kinds import CONNECT, END_FIELDS, HANDLERS
-from .packed import MarkSet, with_mark
+from .packed import with_mark
 from .sessions import Row, Session
 from .summed import First, Summed
 from .told import end_of_row
@@ -21,38 +20,37 @@ _TUNNEL_KINDS = ("cowrie.direct-tcpip.", "cowrie.tunnelproxy-tcpip.", "cowrie.tc
 _NONE: First = (None, None, None)
 
 
-@dataclass(slots=True, eq=False)
 class Piece(Summed):
     """The events of one id on one UTC day, from one connect to the next, summed up; they come in any order.
 
     Moments are texts, as in `Event`. `head` is when it connected; `NEVER`: it holds what came before any
     connect of the day. The piece that was there first stands for the `others` of its id and day, too.
-    Memory: some hundred bytes, 8 to 16 per event, and the deeds, which are bounded.
+    `marks` tell the events of all of them apart; None: none are kept. If it `is_tangled` all of them have to
+    be read again: an event cannot be told from a repetition, or what is summed up would have to be parted.
+    Memory: some hundred bytes, 8 to 16 for each event that is marked, and the deeds, which are bounded.
     """
 
-    head: str = NEVER
-    marks: MarkSet = b""
-    others: list[Piece] | None = None
-    is_tangled: bool = False
-
-    @classmethod
-    def at(cls, moment: str, head: str) -> Piece:
-        """An empty one whose first event is of this moment."""
-        return cls(moment, moment, head=head)
+    __slots__ = ()
+    others: list[Piece] | None
 
     @classmethod
     def with_heads(cls, heads: Iterable[str]) -> Piece:
         """An empty one for what comes before these connects, with empty others for each of them."""
-        first, *others = (cls(_NOT_YET, NEVER, head=head) for head in (NEVER, *heads))
+        first, *others = (cls(_NOT_YET, head, b"") for head in (NEVER, *heads))
+        for piece in (first, *others):
+            piece.ended = NEVER
         first.others = others
         return first
 
     def add(self, kind: str, at: str, identity: int, fields: dict[str, Any]) -> bool:
-        """Take one event of this day; False, and nothing changes, if the same event was taken before."""
-        marks = with_mark(self.marks, identity)
-        if marks is None:
-            return False
-        self.marks = marks
+        """Take one event of this day; False, and nothing changes, if its mark tells that it was before."""
+        if self.marks is not None:
+            marks = with_mark(self.marks, identity)
+            if marks is None:
+                return False
+            self.marks = marks
+        elif at <= max((piece.ended for piece in self.all() if piece.event_count), default=NEVER):
+            self.is_tangled = True
         home = self
         if self.others is not None or at < self.head or (kind == CONNECT and at != self.head):
             home = self._home_of(kind, at)
@@ -95,7 +93,7 @@ class Piece(Summed):
         return self._other(at, at)
 
     def _other(self, at: str, head: str) -> Piece:
-        other = Piece.at(at, head)
+        other = Piece(at, head, None)
         self.others = [*(self.others or ()), other]
         return other
 

@@ -6,25 +6,25 @@ from dataclasses import fields
 from typing import Any
 
 from .deeds import Deeds
-from .packed import as_bytes, from_bytes, value_set
+from .packed import value_set
 from .piece import Piece
-from .summed import Doings
+from .summed import Doings, Summed
 
-
-def _fields(empty: Piece | Doings | Deeds) -> dict[str, Any]:
-    return {field.name: getattr(empty, field.name) for field in fields(empty)}
-
-
-_PIECE, _DOINGS, _DEEDS = _fields(Piece("", "")), _fields(Doings()), _fields(Deeds())
+_PIECE = {name: getattr(Piece("", "", None), name) for name in Summed.__slots__}
+_DOINGS = {field.name: getattr(Doings(), field.name) for field in fields(Doings)}
+_DEEDS = {field.name: getattr(Deeds(), field.name) for field in fields(Deeds)}
 _COUNTED = ("logins", "offers", "tunnels")
 """Of deeds: items with the moment of the first and their number."""
 
 
 def plain_piece(piece: Piece) -> dict[str, Any]:
-    """A piece, what was done in it and its `others`; what is as in an empty one is left out."""
+    """A piece, what was done in it and its `others`; what is as in an empty one is left out.
+
+    So are its marks, which are of this process: what is not later than all that it has cannot be told from a
+    repetition.
+    """
     plain = _told(piece, _PIECE)
-    if piece.marks:
-        plain["marks"] = as_bytes(piece.marks).hex()
+    plain.pop("marks", None)
     if piece.doings is not None:
         plain["doings"] = _plain_doings(piece.doings)
     if piece.others is not None:
@@ -33,17 +33,18 @@ def plain_piece(piece: Piece) -> dict[str, Any]:
 
 
 def piece_of(plain: dict[str, Any]) -> Piece:
-    """The inverse of `plain_piece`."""
-    values = {"began": "", "ended": "", **_with_tuples(plain)}
-    if "marks" in plain:
-        values["marks"] = from_bytes(bytes.fromhex(plain["marks"]))
+    """The inverse of `plain_piece`, but for the marks."""
+    values = _with_tuples(plain)
     if "ends" in plain:
         values["ends"] = {name: tuple(first) for name, first in plain["ends"].items()}
     if "doings" in plain:
         values["doings"] = _doings_of(plain["doings"])
     if "others" in plain:
         values["others"] = [piece_of(other) for other in plain["others"]]
-    return Piece(**values)
+    piece = Piece("", "", None)
+    for name, value in values.items():
+        setattr(piece, name, value)
+    return piece
 
 
 def _told(of: Piece | Doings | Deeds, empty: dict[str, Any]) -> dict[str, Any]:

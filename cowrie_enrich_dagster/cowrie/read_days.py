@@ -15,7 +15,7 @@ from .discovery import LogFile
 from .file_index import FileIndex
 from .quarantine import Rejected
 from .read_report import ReadReport
-from .sessioniser import Heads, Sessioniser
+from .sessioniser import Sessioniser, Tangled
 from .sessions import Row
 from .stretches import StretchReader
 
@@ -51,9 +51,8 @@ def read_days(
     would have to be read.
     """
     sessions = Sessioniser(days.first, days.last, report, all_days=all_days)
-    identify = keep.identify if keep else hash
     feeds = [
-        StretchReader(file, index, days.first, days.last, sessions, on_reject, report, identify=identify)
+        StretchReader(file, index, days.first, days.last, sessions, on_reject, report)
         for file, index in logs.items()
     ]
     feeds = [feed for feed in feeds if feed.is_needed]
@@ -65,14 +64,14 @@ def read_days(
                 deque(feed.advance(day), maxlen=0)
             if tangled := sessions.tangled(day):
                 sessions.replace(day, _again(logs, day, tangled))
-            elif keep:
+            if keep:
                 keep.reading = keep.read(feeds, sessions.pieces(day), report)
             of_day = sessions.finish(day)
             yield DayOfPieces(day, of_day)
             deque(of_day, maxlen=0)  # what the caller left over must be counted, too
 
 
-def _again(logs: Mapping[LogFile, FileIndex], day: date, tangled: Heads) -> Sessioniser:
+def _again(logs: Mapping[LogFile, FileIndex], day: date, tangled: Tangled) -> Sessioniser:
     """What there is of the tangled keys of a day, read once more."""
     aside = ReadReport()
     only = Sessioniser(day, day, aside, tangled)

@@ -112,8 +112,9 @@ def read_on(
 ) -> DayReadOn | None:
     """Read what has come since the day was read; None if it has to be read whole.
 
-    That is when a file of it was replaced, cut off, renamed or taken away, cannot be read on, or when a
-    connect came after events on either side of it. It has to be, too, if the day had one of the `new` ids.
+    That is when a file of it was replaced, cut off, renamed or taken away, cannot be read on, or when an
+    event is not later than all that is known of its session, for it may repeat one. It has to be, too, if the
+    day had one of the `new` ids.
 
     What comes of it is what reading the whole day would give, but for the order of lines that were typed in
     the same microsecond and lie in different files. `report` counts what was read now. `known` is used up.
@@ -134,7 +135,7 @@ def read_on(
     feeds = [
         StretchReader(
             file, logs[file], day, day, sessions, reject, report,
-            stretches=rest, rejected=known.rejected(file), identify=keeper.identify,
+            stretches=rest, rejected=known.rejected(file),
         )
         for file, rest in rests.items() if rest
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from .events import InvalidEvent
+from .events import UNKNOWN_SIZE, InvalidEvent, Take
 from .large import LARGE_BYTES, without_long_texts
 from .read_report import ReadReport
 from .salvage import open_depth, split_records
@@ -32,7 +32,7 @@ class _Line(NamedTuple):
 class RecordReader:
     """Takes a file's bytes in blocks of any size and hands every record to `take`.
 
-    `take` gets one decoded JSON value and raises InvalidEvent if it is no event. `quarantine` gets the line
+    `take` gets one decoded JSON value, and raises InvalidEvent if it is no event. `quarantine` gets the line
     number, the byte offset, the reason, and the line (its beginning, if it is too long to be held). Lines are
     counted in `report`.
 
@@ -47,7 +47,7 @@ class RecordReader:
 
     def __init__(
         self,
-        take: Callable[[Any], None],
+        take: Take,
         quarantine: Callable[[int, int, str, bytes], None],
         report: ReadReport,
         prefix: re.Pattern[bytes] | None = None,
@@ -182,7 +182,8 @@ class RecordReader:
         index = start
         try:
             for index in range(start, len(lines)):
-                take(loads(lines[index]))
+                line = lines[index]
+                take(loads(line), len(line))
         except (orjson.JSONDecodeError, InvalidEvent):
             return index
         return len(lines)
@@ -192,7 +193,7 @@ class RecordReader:
         raw = line.raw
         if not self._record and b"{" in raw:
             try:
-                self._take(self._loads(raw))
+                self._take(self._loads(raw), len(raw))
             except InvalidEvent as error:
                 self._report.lines_in += 1
                 self._reject(line, str(error))
@@ -248,7 +249,7 @@ class RecordReader:
             reason = piece.reason and (cut_off or piece.reason)
             if piece.record is not None:
                 try:
-                    self._take(piece.record)
+                    self._take(piece.record, UNKNOWN_SIZE)
                 except InvalidEvent as error:
                     reason = str(error)
         if reason:
@@ -273,7 +274,7 @@ class RecordReader:
             reason = piece.reason
             if piece.record is not None:
                 try:
-                    self._take(piece.record)
+                    self._take(piece.record, UNKNOWN_SIZE)
                     continue
                 except InvalidEvent as error:
                     reason = str(error)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any
-
-import orjson
+from typing import Any, NamedTuple
 
 from cowrie_enrich_dagster.vocabulary import Days
 
-from .events import ID_CHARS, SENSOR_CHARS, Event, Identify, parse_event
+from .events import ID_CHARS, SENSOR_CHARS, SHALLOW_BYTES, Event, Take, identity_of, parse_event
 from .fields import clean
 from .kinds import CONNECT, HANDLERS
-from .packed import with_new_mark
+from .packed import MarkSet, with_new_mark
 from .piece import NEVER, Piece
 from .read_report import DayCounts, ReadReport
 from .sessions import Row
 from .timeline import settled
 
+
+class Again(NamedTuple):
+    """What is known of a key that is read again: its connects, and whether its repetitions are counted."""
+
+    heads: Collection[str]
+    is_counted: bool
+
+
 Key = tuple[str, str]
 """Sensor and session id."""
-Heads = Mapping[Key, Collection[str]]
+Tangled = Mapping[Key, Again]
 _OfDay = dict[str, dict[str, Piece]]
 """By sensor and id."""
 
@@ -36,6 +42,10 @@ class Sessioniser:
     What one id on one sensor did on a day is parted at each connect. What lies on other days changes no
     piece: a day comes out the same whether it is read alone or with others.
 
+    An event that is there twice counts once. While each comes later than those before it of its key, none
+    can be, and nothing is kept to tell by. The first that does not leaves its key to be read again (see
+    `tangled`), and from then on what tells events apart is kept of every key that comes.
+
     Memory: the pieces of the days that are not finished yet. Counts go to `report`.
     """
 
@@ -44,7 +54,7 @@ class Sessioniser:
         first_day: date,
         last_day: date,
         report: ReadReport,
-        only: Heads | None = None,
+        only: Tangled | None = None,
         all_days: Days | None = None,
         known: Mapping[Key, Piece] | None = None,
     ) -> None:
@@ -60,11 +70,14 @@ class Sessioniser:
         self._all_days = all_days
         self._days: dict[date, _OfDay] = {}
         self._by_text: dict[str, _OfDay] = {}  # the same days, of sensors that events name as they are called
+        self._marks = only is not None
+        self._tangled: dict[date, set[Key]] = {}
+        self._repeated = 0  # events of `only`, and not counted before
         for (sensor_name, session), piece in (known or {}).items():
             of_day = self._days.get(first_day) or self._begin(first_day)
             (of_day.get(sensor_name) or self._begin_sensor(first_day, sensor_name))[session] = piece
 
-    def taker(self, sensor: str, identify: Identify = hash) -> Callable[[Any], None]:
+    def taker(self, sensor: str) -> Take:
         """What takes the decoded records of a log whose events may not name their `sensor`.
 
         It raises InvalidEvent and OutOfPlace, and does what `add` of a parsed event does. Nearly all events
@@ -72,10 +85,10 @@ class Sessioniser:
         time; for these it takes fewer steps.
         """
         add, report, by_text = self.add, self._report, self._by_text
-        dumps, is_sorted, moment = orjson.dumps, orjson.OPT_SORT_KEYS, datetime.fromisoformat
-        takes_new = self._only is None
+        moment, takes_new = datetime.fromisoformat, self._only is None
 
-        def take(record: Any) -> None:
+        def take(record: Any, size: int) -> None:
+            marks: MarkSet | None
             try:
                 stamp = record["timestamp"]
                 sessions = by_text[stamp[:10]][record["sensor"]]
@@ -83,24 +96,29 @@ class Sessioniser:
                 handle = HANDLERS[kind]
                 piece = sessions.get(session)
                 at = stamp[:26]
-                identity = identify(dumps(record, None, is_sorted))
                 usual = stamp[10:20:9] == "T." and stamp[26:] == "Z" and moment(at).tzinfo is None
                 if piece is None:
-                    usual = usual and takes_new and len(session) <= ID_CHARS and session.isalnum()
+                    usual = usual and len(session) <= ID_CHARS and session.isalnum()
+                    if usual and not takes_new:
+                        return
+                    marks = b"" if self._marks else None
                 else:
                     usual = usual and at > piece.ended and piece.others is None and kind != CONNECT
+                    marks = piece.marks
+                if usual and (marks is not None or size > SHALLOW_BYTES):
+                    identity = identity_of(record)
+                    marks = None if marks is None else with_new_mark(marks, identity)
             except (AttributeError, KeyError, TypeError, ValueError):
                 usual = False
             if not usual:
-                add(parse_event(record, sensor, identify))
+                add(parse_event(record, sensor))
                 return
             if piece is None:
-                piece = sessions[session] = Piece.at(at, at if kind == CONNECT else NEVER)
+                piece = sessions[session] = Piece(at, at if kind == CONNECT else NEVER, marks)
             else:
                 piece.ended = at
+                piece.marks = marks
             report.events += 1
-            # It was not taken before: its moment is later than those of all others.
-            piece.marks = with_new_mark(piece.marks, identity)
             piece.event_count += 1
             handle(piece, at, record)
             if piece.connect is None:
@@ -128,16 +146,22 @@ class Sessioniser:
         if known is None:
             if self._only is not None:
                 return
-            known = sessions[session] = Piece.at(at, at if kind == CONNECT else NEVER)
+            head, marks = at if kind == CONNECT else NEVER, b"" if self._marks else None
+            known = sessions[session] = Piece(at, head, marks)
+        key = (sensor, session)
         if not known.add(kind, at, identity, fields):
             report.duplicate_events += 1
+            self._repeated += self._only is not None and not self._only[key].is_counted
+        if known.is_tangled:
+            self._tangled.setdefault(day, set()).add(key)
+            self._marks = True
 
     def _begin(self, day: date) -> _OfDay:
         of_day = self._days[day] = {}
         self._by_text[day.isoformat()] = {}
-        for (sensor, session), heads in (self._only or {}).items():
+        for (sensor, session), again in (self._only or {}).items():
             sessions = of_day.get(sensor) or self._begin_sensor(day, sensor)
-            sessions[session] = Piece.with_heads(heads)
+            sessions[session] = Piece.with_heads(again.heads)
         return of_day
 
     def _begin_sensor(self, day: date, sensor: str) -> dict[str, Piece]:
@@ -146,23 +170,21 @@ class Sessioniser:
             self._by_text[day.isoformat()][sensor] = sessions
         return sessions
 
-    def tangled(self, day: date) -> Heads:
+    def tangled(self, day: date) -> Tangled:
         """The keys whose events of the day have to be read again, with all their connects.
 
-        A connect came after events that were on either side of it. That takes a log which is out of order,
-        and an id used again.
+        An event of theirs did not come in order: it may repeat another one, or be a connect that came after
+        events on either side of it.
         """
-        return {
-            (sensor, session): known.heads
-            for sensor, sessions in self._days.get(day, {}).items()
-            for session, known in sessions.items()
-            if known.is_tangled
-        }
+        of_day, keys = self._days.get(day, {}), self._tangled.get(day, ())
+        pieces = {(sensor, session): of_day[sensor][session] for sensor, session in keys}
+        return {key: Again(piece.heads, piece.marks is not None) for key, piece in pieces.items()}
 
     def replace(self, day: date, other: Sessioniser) -> None:
         """Put what another one has gathered of the day in the place of what this one has."""
         for sensor, sessions in other._days.get(day, {}).items():
             self._days[day][sensor].update(sessions)
+        self._report.duplicate_events += other._repeated
 
     def pieces(self, day: date) -> dict[Key, Piece]:
         """What is gathered of the day so far, the pieces themselves."""
@@ -186,6 +208,7 @@ class Sessioniser:
         known = self._days.pop(day, {})
         text = day.isoformat()
         self._by_text.pop(text, None)
+        self._tangled.pop(day, None)
         self._unfinished_from = day + timedelta(days=1)
         for sensor in sorted(known):
             sessions = known.pop(sensor)

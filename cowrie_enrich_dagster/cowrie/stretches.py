@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .blocks import FileFault, is_compressed, read_blocks
 from .discovery import LogFile
-from .events import Identify
+from .events import UNKNOWN_SIZE, Take
 from .file_index import FileIndex, fingerprint
 from .forms import Form
 from .joined import JoinedReader
@@ -70,7 +70,6 @@ class StretchReader:
         *,
         stretches: list[Stretch] | None = None,
         rejected: int = 0,
-        identify: Identify = hash,
     ) -> None:
         """With `stretches` nothing else of the file is read, of which `rejected` lines are known already."""
         self.reached: Reached | None = None
@@ -82,7 +81,6 @@ class StretchReader:
         self._on_reject = on_reject
         self._lines = Quarantine(file.name, rejected)
         self._report = report
-        self._identify = identify
         self._stretches = stretches_of(index, first_day, last_day) if stretches is None else stretches
         self._ranges = _joined(self._stretches)
         self._blocks = self._read()
@@ -119,7 +117,7 @@ class StretchReader:
         report.files += 1
         report.ranges.append(ReadRange(name, 0, 0))
         report.ranges.extend(ReadRange(name, part.first_line, part.last_line) for part in self._ranges)
-        take = self._sessions.taker(self._file.sensor, self._identify)
+        take = self._sessions.taker(self._file.sensor)
         reader = reader_of(self._index.form, take, self._reject, report)
         lines = {stretch.start: stretch.first_line for stretch in self._stretches}
         position = -1
@@ -182,14 +180,14 @@ class StretchReader:
 
 def reader_of(
     form: Form,
-    take: Callable[[Any], None],
+    take: Take,
     quarantine: Callable[[int, int, str, bytes], None],
     report: ReadReport,
 ) -> RecordReader | JoinedReader:
     """What reads logs of this form, and hands on the events in their records."""
 
-    def take_wrapped(record: Any) -> None:
-        take(unwrap(record, form.way))
+    def take_wrapped(record: Any, size: int) -> None:
+        take(unwrap(record, form.way), UNKNOWN_SIZE)
 
     taker = take_wrapped if form.way else take
     if form.joined:

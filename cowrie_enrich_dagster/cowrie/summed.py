@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .deeds import Deeds
-from .packed import ValueSet
+from .packed import MarkSet, ValueSet
 
 First = tuple[Any, ...]
 """A moment, then what was logged at it; of several the earliest is kept, of equal ones the smallest."""
@@ -36,16 +36,29 @@ class Doings:
     passwords: ValueSet[bytes] = ()
 
 
-@dataclass(slots=True, eq=False)
 class Summed:
-    """What events say of their session, whatever the order they come in. Moments are texts, as in `Event`."""
+    """What events say of their session, whatever the order they come in. Moments are texts, as in `Event`.
 
-    began: str
-    ended: str
-    event_count: int = 0
-    has_connect: bool = False
-    connect: First | None = None  # address, ports and protocol from an event that had them all
-    ends: dict[str, First] | None = None  # else each of them from the best event that had it
-    closed_at: str | None = None
-    closed: First | None = None
-    doings: Doings | None = None
+    `connect` is address, ports and protocol from an event that had them all, else `ends` has each of them
+    from the best event that had it. `head`, `marks`, `others` and what follows are as in `Piece`.
+    """
+
+    __slots__ = (
+        *("began", "ended", "event_count", "has_connect", "connect", "ends", "closed_at", "closed", "doings"),
+        *("head", "marks", "others", "is_tangled"),
+    )
+
+    # Written out, and not a dataclass's: there is one for each session, made in half the time.
+    def __init__(self, at: str, head: str, marks: MarkSet | None) -> None:
+        """An empty one whose first event is of the moment `at`."""
+        self.began = self.ended = at
+        self.event_count = 0
+        self.has_connect = self.is_tangled = False
+        self.connect: First | None = None
+        self.ends: dict[str, First] | None = None
+        self.closed_at: str | None = None
+        self.closed: First | None = None
+        self.doings: Doings | None = None
+        self.head = head
+        self.marks = marks
+        self.others: list[Any] | None = None

@@ -81,6 +81,8 @@ def read(root: Path, first: date = DAY, last: date | None = None, **options: Any
     report = stream.report
     assert report.lines_in == report.lines_parsed + report.lines_quarantined
     assert report.lines_quarantined == sum(map(_lines_told, quarantined))
+    in_pieces = sum(counts.events for counts in report.days.values())
+    assert report.events == in_pieces + report.duplicate_events + report.events_of_other_days
     assert report.files_broken == sum(line.line == 0 for line in quarantined)
     assert all(
         len(line.excerpt) <= 200 and (line.excerpt + line.reason).isprintable() for line in quarantined

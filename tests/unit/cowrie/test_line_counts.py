@@ -59,7 +59,9 @@ def read_in_blocks(
     records: list[Any] = []
     quarantined: list[tuple[int, int, str, bytes]] = []
     report = ReadReport()
-    reader = RecordReader(records.append, lambda *entry: quarantined.append(entry), report)
+    reader = RecordReader(
+        lambda record, size: records.append(record), lambda *entry: quarantined.append(entry), report
+    )
     places = [0, *sorted(cut % (len(content) + 1) for cut in cuts), len(content)]
     for start, end in pairwise(places):
         reader.feed(content[start:end])

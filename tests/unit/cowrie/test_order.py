@@ -116,3 +116,39 @@ def test_repetition_is_seen_in_long_sessions(tmp_path: Path, count: int) -> None
     reading = read_bytes(tmp_path, b"".join(lines + lines[::2]))
     assert reading.sessions[0].commands == count
     assert reading.report.duplicate_events == len(lines[::2])
+
+
+def test_repetitions_are_counted_once_however_they_come(tmp_path: Path) -> None:
+    """Of a key read again for having any, and of one that is marked and read again for its late connect."""
+    early = [event("command.input", "aa01", f"2025-11-02T01:00:0{n}.000000Z", input="x") for n in range(3)]
+    late = [event("command.input", "aa02", f"2025-11-02T02:00:0{n}.000000Z", input="x") for n in range(3)]
+    tangled = connect("aa02", "2025-11-02T02:00:01.500000Z")
+    records = [*early, early[1], early[2], *late, late[0], tangled, late[1]]
+    reading = read_bytes(tmp_path, b"".join(map(line, records)))
+    assert [(session.session_id, session.event_count) for session in reading.sessions] == [
+        ("aa01", 3), ("aa02", 4),
+    ]  # fmt: skip
+    assert (reading.report.events, reading.report.duplicate_events) == (len(records), 4)
+
+
+def test_events_of_one_moment_are_told_apart(tmp_path: Path) -> None:
+    """By what they say: in order of time nothing else is looked at."""
+    at = "2025-11-02T01:00:00.000000Z"
+    records = [connect("aa01", at), *(event("command.input", "aa01", at, input=typed) for typed in "aba")]
+    reading = read_bytes(tmp_path, b"".join(map(line, records)))
+    assert [session.command_lines for session in reading.sessions] == [("a", "b")]
+    assert reading.report.duplicate_events == 1
+
+
+def test_events_nested_too_deep_are_none_wherever_they_come(tmp_path: Path) -> None:
+    """The first of a session as well as the next: 254 levels are the most."""
+
+    def nested(levels: int, second: int) -> bytes:
+        raw = line(event("command.input", "aa01", f"2025-11-02T01:00:0{second}.000000Z", input="x", more=0))
+        return raw.replace(b'"more":0', b'"more":' + b"[" * levels + b"]" * levels)
+
+    content = b"".join(nested(levels, n) for n, levels in enumerate([253, 254, 253, 254]))
+    for beginning in (b"", line(connect("aa01", "2025-11-02T00:00:00.000000Z"))):
+        reading = read_bytes(tmp_path, beginning + content)
+        assert reading.sessions[0].commands == 2
+        assert list(reading.reasons.values()) == ["nested too deep"] * 2
