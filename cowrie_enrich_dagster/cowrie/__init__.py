@@ -5,6 +5,7 @@ from __future__ import annotations
 from .addresses import address_scope
 from .discovery import LogFile, find_log_files
 from .file_index import FileIndex, Scan, days_touched, index_file, index_files, scan, survey
+from .garbage import few_collections
 from .processes import ReadingFailed
 from .read_days import DayOfPieces
 from .read_pieces import PieceStream, read_pieces
@@ -29,6 +30,7 @@ __all__ = [
     "Session",
     "address_scope",
     "days_touched",
+    "few_collections",
     "find_log_files",
     "index_file",
     "index_files",
