@@ -6,6 +6,7 @@ from .addresses import address_scope
 from .day_reading import DayReading
 from .discovery import LogFile, find_log_files
 from .file_index import FileIndex, Scan, days_touched, index_file, index_files, scan, survey
+from .garbage import few_collections
 from .processes import ReadingFailed
 from .read_days import DayOfPieces
 from .read_pieces import DayReadOn, PieceStream, read_on, read_pieces
@@ -32,6 +33,7 @@ __all__ = [
     "Session",
     "address_scope",
     "days_touched",
+    "few_collections",
     "find_log_files",
     "index_file",
     "index_files",

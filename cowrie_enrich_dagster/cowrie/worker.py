@@ -24,6 +24,7 @@ from cowrie_enrich_dagster.vocabulary import Days
 from .discovery import LogFile
 from .file_index import FileIndex
 from .frames import receive, send
+from .garbage import few_collections
 from .quarantine import Rejected
 from .read_days import read_days
 from .read_report import ReadReport
@@ -40,8 +41,9 @@ def main() -> None:
     waiting: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, waiting), daemon=True).start()
     try:
-        while True:
-            _read(waiting.get(), answers)
+        with few_collections():
+            while True:
+                _read(waiting.get(), answers)
     except BrokenPipeError:
         os._exit(0)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from hashlib import blake2b
@@ -25,6 +24,7 @@ from cowrie_enrich_dagster.cowrie import (
     ReadRange,
     ReadReport,
     days_touched,
+    few_collections,
     read_on,
     read_pieces,
     scan,
@@ -45,7 +45,6 @@ logger = logging.getLogger(__name__)
 _SESSIONS = tables.table_of(tables.SessionRecord)
 _QUARANTINE = tables.table_of(tables.QuarantinedLine)
 _NAMED_DAYS = 3
-_OBJECTS_BETWEEN_COLLECTIONS = 70_000
 _NAMED_REASONS = 8
 
 
@@ -68,21 +67,6 @@ class IngestReport:
     @property
     def sessions(self) -> int:
         return sum(self.sessions_by_day.values())
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Let Python look for cyclic garbage a hundred times less often: pieces of sessions are none.
-
-    They come by the ten thousand, and each look walks through all that came since the last one, or through
-    everything that the process has in memory.
-    """
-    usual = gc.get_threshold()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 @repeats_after_outage
@@ -120,7 +104,7 @@ def _replace_days(
 ) -> IngestReport:
     written: list[date] = []
     tokens: dict[date, str] = {}
-    with LogIndex(database) as index, tempfile.TemporaryFile() as file, _few_collections():
+    with LogIndex(database) as index, tempfile.TemporaryFile() as file, few_collections():
         spool = _Spool(file)
         on_disk = set[date]().union(*days_touched(root, index).values())
         index.save()
