@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -112,6 +112,11 @@ TOUCHED = Chosen(
     {},
 )
 """The sessions in the temporary table that `touch` makes."""
+
+
+def touched_of(day: date) -> Chosen:
+    """Those of a day. An address is what that day's row says: those of other days may follow former lists."""
+    return replace(TOUCHED, addresses=f"a.day = '{day}' AND {TOUCHED.addresses}")
 
 
 EVERY_SESSION = Chosen("true", "true", {})

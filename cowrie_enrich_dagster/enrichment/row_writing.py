@@ -13,13 +13,13 @@ from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
 from cowrie_enrich_dagster.enrichment.join import enrich_sessions, enrich_touched
 from cowrie_enrich_dagster.enrichment.keys import (
-    TOUCHED,
     Chosen,
     Key,
     all_touched,
     keys_of,
     password_hashes,
     touch_again,
+    touched_of,
 )
 from cowrie_enrich_dagster.enrichment.knowledge import AskedService, Knowledge, gather, standing
 from cowrie_enrich_dagster.enrichment.learned import Learned, write_news
@@ -104,8 +104,9 @@ class RowWriting(ListKeeping):
         with database.read() as connection:
             touch_stale(database, connection, day, changed)
             stale = all_touched(connection)
-            keys = {s: list(keys_of(database, connection, TOUCHED, s)) for s in self._subjects}
-            passwords = password_hashes(database, connection, TOUCHED) if self._asks_passwords else []
+            chosen = touched_of(day)
+            keys = {s: list(keys_of(database, connection, chosen, s)) for s in self._subjects}
+            passwords = password_hashes(database, connection, chosen) if self._asks_passwords else []
         rows = 0
 
         def then(connection: Connection) -> None:

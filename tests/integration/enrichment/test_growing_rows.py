@@ -28,7 +28,7 @@ SERVICES = {
     "ENRICH_HIBP": "true",
     "DSHIELD_EMAIL": "test@example.org",
     "GREYNOISE_API_KEY": "k",
-    "URLHAUS_AUTH_KEY": "k",
+    "URLHAUS_API_KEY": "k",
     "ENRICH_FEEDS": "",
 }
 
@@ -45,7 +45,45 @@ def rows(enricher: Enricher) -> dict[str, list[str]]:
 def forget_what_is_written(enricher: Enricher) -> None:
     with enricher.database.write() as connection:
         connection.execute(text("DELETE FROM written_days"))
-        connection.execute(text("DELETE FROM session_ips"))
+        connection.execute(text(f"DELETE FROM session_ips WHERE day = '{DAY}'"))
+
+
+class Clock:
+    """Moments of the test's own, a second apart."""
+
+    def __init__(self, *enrichers: Enricher, now: datetime = NOON + timedelta(hours=2)) -> None:
+        self.now = now
+        for enricher in enrichers:
+            enricher.database._clock = enricher.cache._clock = self
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+def tick(enricher: Enricher) -> None:
+    for step in (enricher.ingest, enricher.summarise_addresses, enricher.plan_and_open, enricher.enrich):
+        step(TODAY)
+
+
+def store(enricher: Enricher, name: str, answers: dict[str, Answer]) -> None:
+    AnswerStore(enricher.source(name), enricher.database, enricher.queue, enricher.cache).store(
+        list(answers), answers
+    )
+
+
+def found(address: str, **network: object) -> Answer:
+    """What DShield says of an address."""
+    return Answer(LookupStatus.FOUND, {"ip": {"number": address, "as": 7, "asname": "N", **network}})
+
+
+def assert_is_as_written_anew(enricher: Enricher) -> None:
+    """Of the day all rows are written: nothing changes by that."""
+    stood = rows(enricher)
+    forget_what_is_written(enricher)
+    enricher.summarise_addresses(TODAY)
+    enricher.enrich(TODAY)
+    assert differences(stood, rows(enricher)) == []
 
 
 class World:
@@ -171,3 +209,22 @@ def test_a_setting_that_rows_rest_on_has_all_of_them_written(open_enricher: Open
         with enricher.database.read() as connection:
             scopes += connection.execute(text("SELECT source_scope FROM enriched_sessions")).scalars()
     assert scopes == ["global", "own"]
+
+
+def test_addresses_are_what_their_day_says(open_enricher: Open, tmp_path: Path) -> None:
+    """A network that is not ours any more, and a day before whose rows do not follow yet."""
+    logs = tmp_path / "growing"
+    append(logs / "cowrie.json.1", b"".join(session(1, at=NOON - timedelta(days=1))))
+    append(logs / "cowrie.json", b"".join(session(1, at=NOON)))
+    former = open_enricher(**SERVICES, COWRIE_LOG_DIR=str(logs), ENRICH_OWN_NETWORKS="8.8.0.0/24")
+    enricher = open_enricher(**SERVICES, COWRIE_LOG_DIR=str(logs))
+    Clock(former, enricher)
+    former.ingest(Days(DAY - timedelta(days=1), DAY))
+    former.summarise_addresses(Days(DAY - timedelta(days=1), DAY))
+    tick(enricher)
+    append(logs / "cowrie.json", b"".join(session(251, at=NOON)).replace(b"8.8.1.1", b"8.8.0.1"))
+    tick(enricher)
+    with enricher.database.read() as connection:
+        scopes = connection.execute(text("SELECT source_scope FROM enriched_sessions")).scalars()
+        assert list(scopes) == ["global", "global"]
+    assert_is_as_written_anew(enricher)
