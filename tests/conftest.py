@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -80,13 +81,26 @@ def redis_port(redis_server: RedisServer) -> int:
     return redis_server.port
 
 
+def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A file that the first who wants it makes, for all processes of these tests."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / name
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            in_work = factory.mktemp("made") / name
+            make(in_work)
+            in_work.rename(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with the current schema and nothing in it, to be copied: migrating takes a hundred times
     as long."""
-    path = tmp_path_factory.mktemp("template") / "current.db"
-    _migrate(f"sqlite:///{path}")
-    return path
+    return _once(tmp_path_factory, "template.db", lambda path: _migrate(f"sqlite:///{path}"))
 
 
 @pytest.fixture(scope="session")
@@ -100,10 +114,12 @@ def postgres_template(postgres_server: PostgresServer) -> str:
 @pytest.fixture(scope="session")
 def sqlite_sampled(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same file after a run over the sample days."""
-    path = tmp_path_factory.mktemp("sampled") / "sampled.db"
-    shutil.copy(sqlite_template, path)
-    _run_samples(f"sqlite:///{path}", path.parent)
-    return path
+
+    def make(path: Path) -> None:
+        shutil.copy(sqlite_template, path)
+        _run_samples(f"sqlite:///{path}", path.parent)
+
+    return _once(tmp_path_factory, "sampled.db", make)
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +138,7 @@ def _migrate(url: str) -> None:
 
 
 def _run_samples(url: str, home: Path) -> None:
-    """As the tests' pipelines do: DShield alone, every address answered."""
+    """As the tests' pipelines do: DShield alone, every address asked about once, and answered."""
     with Simulator(SimulatorConfig()) as simulator:
         environment = {
             "COWRIE_ENRICH_HOME": str(home),
@@ -136,6 +152,7 @@ def _run_samples(url: str, home: Path) -> None:
         }
         with Enricher(load_settings(environment, cwd=home)) as enricher:
             assert enricher.run(SAMPLE_DAYS).status == "complete"
+        assert list(simulator.calls_per_key("dshield").values()) == [1] * 174
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -5,9 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+from sqlalchemy import Engine, NullPool, create_engine
 
 from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.enrichment import Enricher
@@ -22,6 +27,24 @@ compute_logs:
   class: NoOpComputeLogManager
 """
 Materialise = Callable[..., ExecuteInProcessResult]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_engines() -> Iterator[None]:
+    """One engine for each of Dagster's SQLite files: Dagster makes one for every event that it stores, which
+    then compiles its statements anew, for a quarter of the time of a run. What is stored is the same."""
+    made: dict[str, Engine] = {}
+
+    def kept(url: str, **options: Any) -> Engine:
+        assert options["poolclass"] is NullPool, "this engine would hold connections"
+        if url not in made:
+            made[url] = create_engine(url, **options)
+        return made[url]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+            patch.setattr(module, "create_engine", kept)
+        yield
 
 
 @pytest.fixture

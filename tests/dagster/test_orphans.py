@@ -81,11 +81,22 @@ def status(instance: DagsterInstance, run_id: str) -> DagsterRunStatus:
 def test_a_run_that_died_with_its_server_is_marked_as_failed(
     instance: DagsterInstance, server: tuple[subprocess.Popen[bytes], str]
 ) -> None:
-    """Server and run are killed together, as in a power cut: the run would be STARTED for ever."""
+    """Server and run are killed together, as in a power cut: the run would be STARTED for ever.
+
+    So would one of a server that was started anew. A container that restarts has the same address: it
+    answers, and the run is not its own.
+    """
     process, socket = server
     run_id = start(instance, socket)
     assert status(instance, run_id) is DagsterRunStatus.STARTED
     assert fail_orphans(instance, JOBS, time.time() + LONG_AFTER) == [], "it is at work, however silent"
+    of_the_former_one = create_run_for_test(
+        instance,
+        job_name="enrich_day",
+        status=DagsterRunStatus.STARTED,
+        tags={".dagster/grpc_info": f'{{"host": "localhost", "socket": "{socket}"}}'},
+    )
+    assert fail_orphans(instance, JOBS, time.time() + LONG_AFTER) == [of_the_former_one.run_id]
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert fail_orphans(instance, JOBS, time.time()) == [], "it said something a moment ago"
@@ -93,21 +104,6 @@ def test_a_run_that_died_with_its_server_is_marked_as_failed(
     assert status(instance, run_id) is DagsterRunStatus.STARTED
     assert fail_orphans(instance, JOBS, time.time() + LONG_AFTER) == [run_id]
     assert status(instance, run_id) is DagsterRunStatus.FAILURE
-
-
-def test_a_server_that_was_started_anew_does_not_know_the_runs_of_the_former_one(
-    instance: DagsterInstance, server: tuple[subprocess.Popen[bytes], str]
-) -> None:
-    """A container that restarts has the same address: it answers, and the run is not its own."""
-    _, socket = server
-    location = f'{{"host": "localhost", "socket": "{socket}"}}'
-    run = create_run_for_test(
-        instance,
-        job_name="enrich_day",
-        status=DagsterRunStatus.STARTED,
-        tags={".dagster/grpc_info": location},
-    )
-    assert fail_orphans(instance, JOBS, time.time() + LONG_AFTER) == [run.run_id]
 
 
 def test_runs_of_other_launchers_are_left_to_dagster(instance: DagsterInstance) -> None:

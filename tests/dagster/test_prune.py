@@ -165,12 +165,11 @@ def on_any_storage(
 def test_the_status_of_everything_is_the_same_after_pruning(on_any_storage: DagsterInstance) -> None:
     """Materialised, failed after that, failed only, mended, never begun; checks of every ending."""
     instance = on_any_storage
-    for _ in range(3):
-        for letter in "abd":
-            execute(instance, "letters", letter)
-        execute(instance, "wholes")
-        execute(instance, "checks")
-        execute(instance, "watching")
+    for letter in "abd":
+        execute(instance, "letters", letter)
+    execute(instance, "wholes")
+    execute(instance, "checks")
+    execute(instance, "watching")
     execute(instance, "letters", "d", "asset")
     execute(instance, "letters", "d")
     needed = {
@@ -193,7 +192,7 @@ def test_the_status_of_everything_is_the_same_after_pruning(on_any_storage: Dags
     pruned = prune_runs(instance, _tomorrow())
     left = set(instance.get_run_ids())
     assert not left & set(gone)
-    assert pruned.deleted == total - len(left) >= 12
+    assert pruned.deleted == total - len(left) >= 8
     assert sum(pruned.kept.values()) == len(left)
     assert left <= needed
     for afresh in (False, True):

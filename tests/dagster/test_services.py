@@ -77,6 +77,8 @@ def test_a_bad_key_is_a_failed_check_that_names_the_setting(
     environment.setenv("ENRICH_SERVICES", "dshield,virustotal")
     environment.setenv("VIRUSTOTAL_API_URL", simulator.url("virustotal"))
     environment.setenv("VIRUSTOTAL_API_KEY", REFUSED_KEY)
+    environment.setenv("VIRUSTOTAL_RATE_LIMIT", "1")
+    environment.setenv("VIRUSTOTAL_PER_MINUTE", "0")
     for _ in range(2):
         result = materialise("2025-11-01")
         assert result.success

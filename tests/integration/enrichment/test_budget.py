@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.lookups import fetch
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.stop import TIME_IS_OVER
@@ -157,26 +158,32 @@ def test_what_a_killed_drain_has_learned_is_written_by_the_next(open_enricher: O
     assert "deferred" not in statuses(after).values()
 
 
-def test_new_logs_are_asked_about_before_old_questions(open_enricher: Open, simulator: Simulator) -> None:
+def test_new_logs_are_asked_about_before_old_questions(
+    open_enricher: Open, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of equals the newest come first, whoever asks: a run over an old day does not jump the queue."""
-    enricher = open_enricher(DSHIELD_RATE_LIMIT="0.5", ENRICH_MAX_RUN_SECONDS="14")
+    monkeypatch.setattr(fetch, "MAX_WORKERS", 1)  # several would send in another order than they claim
+    monkeypatch.setattr(fetch, "CLAIMED_SECONDS", 0.0)  # one by one
+    enricher = open_enricher(DSHIELD_RATE_LIMIT="20")
     open_lookups(enricher, NEXT_DAY)
     enricher.run(DAY)
     asked = [record.keys[0] for record in simulator.requests("dshield")]
-    assert len(asked) >= 4
-    assert asked[:6] == IPS[: len(asked[:6])]
+    assert asked[:6] == IPS[:6]
+    assert set(asked) == set(IPS)
 
 
 @on_sqlite
 def test_a_run_does_not_ask_on_when_its_own_keys_are_closed(
-    open_enricher: Open, simulator: Simulator
+    open_enricher: Open, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind a long queue of others' keys of less worth, a run ends as soon as its own are answered."""
+    monkeypatch.setattr(fetch, "GOAL_EVERY_S", 0.2)
     enricher = open_enricher(DSHIELD_RATE_LIMIT="3")
     others = routable_ips(500, offset=1000)
     enricher.queue.open("dshield", [Wanted(ip, 0, DAY.first - timedelta(days=9)) for ip in others])
-    report = enricher.run(DAY).as_dict()
+    report = enricher.run(NEXT_DAY).as_dict()
     assert report["status"] == "complete"
+    assert set(IPS[:6]) <= set(simulator.calls_per_key("dshield"))
     assert len(simulator.requests("dshield")) < 150
     assert enricher.backlog()["dshield"].total > 350
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from sqlalchemy import select
 
 from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.lookups import fetch
 from cowrie_enrich_dagster.lookups.model import Wanted
+from cowrie_enrich_dagster.pacing import with_retries
 from cowrie_enrich_dagster.services import ALL, Limits
 from cowrie_enrich_dagster.services.feeds import FEEDS
 from cowrie_enrich_dagster.simulator import Fault, Simulator
@@ -337,10 +340,9 @@ def test_a_purge_takes_the_history_too(open_enricher: Open, simulator: Simulator
 
 
 @on_sqlite
-def test_a_feed_out_of_reach_fails_no_run(
-    open_enricher: Open, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
-) -> None:
+def test_a_feed_out_of_reach_fails_no_run(open_enricher: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens: the feed is a problem in the report, the lookups are pending, the run goes on."""
+    monkeypatch.setattr(fetch, "with_retries", partial(with_retries, backoff_base=0.01))
     report = open_enricher(DSHIELD_API_URL="http://127.0.0.1:9").run(DAY).as_dict()
     assert "error" in report["feeds"]["dshield_sources"]["problem"]
     assert (report["status"], report["sessions"]) == ("partial", 60)

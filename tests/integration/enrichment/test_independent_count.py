@@ -156,8 +156,15 @@ def runs(rng: Random) -> Iterator[Days]:
     yield from (Days(day, day) for day in [*days, days[0]])
 
 
-@pytest.mark.parametrize("logs", ["samples", "generated"])
-@pytest.mark.parametrize("wrapping", WRAPPINGS)
+@pytest.mark.parametrize(
+    ("database_url", "wrapping", "logs"),
+    [
+        *(("sqlite", wrapping, logs) for wrapping in WRAPPINGS for logs in ("samples", "generated")),
+        ("postgresql", "as it is", "samples"),
+        ("postgresql", "docker", "generated"),
+    ],
+    indirect=["database_url"],
+)
 def test_equal_counts(
     open_enricher: Open, sample_logs: Path, generated: Path, tmp_path: Path, wrapping: str, logs: str
 ) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ THE_FILE = "96f01248dc7356a385daeba87461bedf348ca889836208b321446e430f014336"
 QUERIES = re.findall(r"^## (.+?)\n\n```sql\n(.+?);\n```", PAGE, re.MULTILINE | re.DOTALL)
 
 
+@cache
 def events(kind: str) -> list[dict[str, Any]]:
     """Those of the samples, in the simplest way there is."""
     lines = (

@@ -135,10 +135,10 @@ def test_what_another_has_written_meanwhile_is_not_taken_back(
 @on_sqlite
 def test_no_retry_begins_after_the_time_of_a_run(open_enricher: Open, simulator: Simulator) -> None:
     """Each Retry-After fits into the run, all together do not."""
-    simulator.set_fault("dshield", Fault(kind="reply", status=429, retry_after_s=3))
+    simulator.set_fault("dshield", Fault(kind="reply", status=429, retry_after_s=1))
     started = time.time()
-    open_enricher(ENRICH_MAX_RUN_SECONDS="5", ENRICH_MAX_WAIT_SECONDS="100").run(DAY)
-    assert all(record.wall - started < 5.5 for record in simulator.requests("dshield"))
+    open_enricher(ENRICH_MAX_RUN_SECONDS="3", ENRICH_MAX_WAIT_SECONDS="100").run(DAY)
+    assert all(record.wall - started < 3.5 for record in simulator.requests("dshield"))
 
 
 @on_sqlite
@@ -162,7 +162,7 @@ def test_a_slot_in_a_later_slice_is_waited_for(
     monkeypatch.setattr("cowrie_enrich_dagster.settings.model.DEFAULT_RUN_S", 1.0)
     enricher = open_enricher(ENRICH_MAX_WAIT_SECONDS="600")
     enricher.queue.open("dshield", [Wanted(IPS[0])])
-    enricher.source("dshield").limiter.pause(4)
+    enricher.source("dshield").limiter.pause(2.5)
     begun = slices_of(enricher, monkeypatch)
     enricher.drain()
     assert len(simulator.requests("dshield")) == 1

@@ -8,6 +8,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import requests
 from sqlalchemy import select, text
 
 from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.lookups import fetch
+from cowrie_enrich_dagster.pacing import with_retries
 from cowrie_enrich_dagster.services import ALL, Limits, ServiceConfig
 from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.simulator import (
@@ -111,7 +114,7 @@ def end_cooldowns(enricher: Enricher) -> None:
 def test_all_services_at_once_stay_within_their_limits(
     environment: dict[str, str], world: None, attackers: list[str], open_enricher: Open, tmp_path: Path
 ) -> None:
-    """Real limits times three, on both sides: none is broken, each key is asked once, each answer is true."""
+    """Real limits times eight, on both sides: none is broken, each key is asked once, each answer is true."""
     unheard_of = {
         "ipAddress": attackers[0],
         "abuseConfidenceScore": 0,
@@ -122,7 +125,7 @@ def test_all_services_at_once_stay_within_their_limits(
     fault = Fault(kind="reply", status=200, key=attackers[0], body=body)
     with SimulatorProcess(SimulatorConfig(faults={"abuseipdb": (fault,)})) as simulator:
         environment.update(all_services.environment(simulator, tmp_path / "country.mmdb"))
-        with all_services.scaled(3, simulator):
+        with all_services.scaled(8, simulator):
             enricher = open_enricher()
             report = enricher.run(DAY).as_dict()
         assert (report["status"], report["pending"], report["stopped"]) == ("complete", 0, {})
@@ -167,8 +170,11 @@ def test_a_refused_key_is_told_for_each_service(
 
 
 @on_sqlite
-def test_a_limit_is_told_for_each_service(world: None, simulator: Simulator, open_enricher: Open) -> None:
+def test_a_limit_is_told_for_each_service(
+    world: None, simulator: Simulator, open_enricher: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """429 for an hour: limited or put off, nothing found, nothing taken for clean; later all is answered."""
+    monkeypatch.setattr(fetch, "with_retries", partial(with_retries, backoff_base=0.01))
     for name in all_services.SIMULATED:
         simulator.set_fault(name, Fault(kind="reply", status=429, retry_after_s=3600))
     report = open_enricher().run(DAY).as_dict()

@@ -85,6 +85,7 @@ def test_a_network_that_was_told_serves_its_other_addresses(
         assert row.provenance["source_geo_country_iso_code"] == "dshield"
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_by_default_everybody_is_asked_about_everything(
     many: dict[str, str], open_enricher: Open, simulator: Simulator
 ) -> None:

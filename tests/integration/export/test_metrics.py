@@ -7,11 +7,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import select
 
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.metrics import render, write_textfile
 from cowrie_enrich_dagster.simulator import Limit, Simulator, TokenBucket
+from cowrie_enrich_dagster.storage.tables import EnrichmentRun, table_of
 from tests.integration.enrichment.conftest import SAMPLE_DAYS, environment, open_enricher, simulator
 
 __all__ = ["environment", "open_enricher", "simulator"]
@@ -30,10 +33,12 @@ def samples(enricher: Enricher) -> dict[tuple[str, ...], float]:
     return {(key[0].removeprefix("cowrie_enrich_"), *key[1:]): value for key, value in found.items()}
 
 
+@pytest.mark.sampled
 def test_a_complete_run_shows_in_the_metrics(open_enricher: Open) -> None:
     """Cache entries, requests, hits and coverage are those of the run's report; nothing is pending."""
     enricher = open_enricher()
-    report = enricher.run(SAMPLE_DAYS).as_dict()
+    with enricher.database.read() as connection:
+        report = connection.execute(select(table_of(EnrichmentRun).c.report)).scalar_one()
     told = samples(enricher)
     counts = report["lookups"]["dshield"]
     assert told["cache_entries", "dshield", "found"] == counts["found"]
