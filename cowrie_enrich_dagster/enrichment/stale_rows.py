@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Date, bindparam, select, text
 from cowrie_enrich_dagster.cache import versioned
 from cowrie_enrich_dagster.enrichment.join import REPEATED
 from cowrie_enrich_dagster.enrichment.keys import occurring, touch, touch_none
+from cowrie_enrich_dagster.enrichment.knowledge import ttl_of
 from cowrie_enrich_dagster.lookups.model import Among
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.services.feeds import FEEDS
@@ -24,7 +25,7 @@ from cowrie_enrich_dagster.storage.bulk import upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import UtcDateTime, WrittenDay, table_of
-from cowrie_enrich_dagster.vocabulary import Days, Subject
+from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 
 _WRITTEN = table_of(WrittenDay)
 _GONE = """
@@ -43,6 +44,20 @@ _OTHER = """
     ON e.sensor = s.sensor AND e.session_id = s.session_id AND e.event_start = s.started_at
     WHERE s.day = :day AND (e.sensor IS NULL OR {differs})
 """
+_ANSWERS = (LookupStatus.FOUND, LookupStatus.NOT_FOUND)
+_EXPIRED = " OR ".join(
+    f"(status = '{status}' AND coalesce(told_until, fetched_at) BETWEEN :{status}_since AND :{status}_now)"
+    for status in _ANSWERS
+)
+_CHANGED = f"""
+    SELECT key FROM lookups WHERE service = :service AND updated_at >= :since AND {{among}}
+    UNION SELECT key FROM (
+        SELECT cache_key AS key, service, fetched_at, expires_at FROM enrichment_cache) AS c
+    WHERE service = :versioned AND {{among}}
+        AND (fetched_at >= :since OR (expires_at >= :since AND expires_at <= :now))
+    UNION SELECT key FROM observations WHERE service = :service AND {{among}} AND ({_EXPIRED})
+"""
+"""What expires in the cache may be in the history alone by the time that this is asked."""
 
 
 class Written(NamedTuple):
@@ -95,18 +110,15 @@ def changed_keys(
                 among = occurring(database, Days(day, day), service.subject)
             else:
                 among = Among("true", {})
-            statement = text(f"""
-                SELECT key FROM lookups
-                WHERE service = :service AND updated_at >= :since AND {among.condition}
-                UNION SELECT key FROM (
-                    SELECT cache_key AS key, service, fetched_at, expires_at FROM enrichment_cache) AS c
-                WHERE service = :versioned AND {among.condition}
-                    AND (fetched_at >= :since OR (expires_at >= :since AND expires_at <= :now))
-            """).bindparams(
-                *(bindparam(moment, type_=UtcDateTime()) for moment in ("since", "now")),
+            moments = {"since": since, "now": now}
+            for status in _ANSWERS:
+                ttl = ttl_of(service, status)
+                moments |= {f"{status}_since": since - ttl, f"{status}_now": now - ttl}
+            statement = text(_CHANGED.format(among=among.condition)).bindparams(
+                *(bindparam(bound, moment, UtcDateTime()) for bound, moment in moments.items()),
                 *(bindparam(bound, value, Date) for bound, value in among.parameters.items()),
             )
-            values = {"service": name, "versioned": versioned(name, versions), "since": since, "now": now}
+            values = {"service": name, "versioned": versioned(name, versions)}
             found = connection.execute(statement, values).scalars()
             changed.setdefault(service.subject, set()).update(found)
     return {subject: sorted(keys) for subject, keys in changed.items()}

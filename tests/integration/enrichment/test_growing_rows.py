@@ -228,3 +228,42 @@ def test_addresses_are_what_their_day_says(open_enricher: Open, tmp_path: Path) 
         scopes = connection.execute(text("SELECT source_scope FROM enriched_sessions")).scalars()
         assert list(scopes) == ["global", "global"]
     assert_is_as_written_anew(enricher)
+
+
+def test_what_expired_and_was_cleaned_up_is_stale(open_enricher: Open, tmp_path: Path) -> None:
+    """Between two looks an answer expires, and goes from the cache into the history."""
+    append(tmp_path / "growing" / "cowrie.json", b"".join(session(1, at=NOON)))
+    enricher = open_enricher(**SERVICES, COWRIE_LOG_DIR=str(tmp_path / "growing"))
+    clock = Clock(enricher, now=NOON - timedelta(days=7) + timedelta(hours=4))
+    enricher.ingest(TODAY)
+    enricher.summarise_addresses(TODAY)
+    enricher.plan_and_open(TODAY)
+    store(enricher, "dshield", {"8.8.0.1": found("8.8.0.1")})
+    clock.now = NOON + timedelta(hours=3)
+    tick(enricher)
+    tick(enricher)
+    clock.now = NOON + timedelta(hours=5)
+    assert enricher.cleanup() == {"dshield": 1}
+    enricher.enrich(TODAY)
+    with enricher.database.read() as connection:
+        intel = connection.execute(select(tables.table_of(tables.EnrichedSession).c.intel)).scalar_one()
+    assert intel["dshield"]["stale"] is True
+    assert_is_as_written_anew(enricher)
+
+
+def test_what_a_feed_told_is_stale_in_its_time(open_enricher: Open, tmp_path: Path) -> None:
+    """It stands in the history from the first, and is as fresh there as answers in the cache."""
+    append(tmp_path / "growing" / "cowrie.json", b"".join(session(1, at=NOON)))
+    enricher = open_enricher(**SERVICES, COWRIE_LOG_DIR=str(tmp_path / "growing"))
+    clock = Clock(enricher)
+    told = tables.table_of(tables.Observation).insert().values(
+        service="dshield", key="8.8.0.1", fetched_at=NOON - timedelta(days=7) + timedelta(hours=4),
+        status="found", payload=found("8.8.0.1").payload, feed="dshield",
+    )  # fmt: skip
+    with enricher.database.write() as connection:
+        connection.execute(told)
+    tick(enricher)
+    tick(enricher)
+    clock.now = NOON + timedelta(hours=5)
+    enricher.enrich(TODAY)
+    assert_is_as_written_anew(enricher)
