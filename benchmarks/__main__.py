@@ -21,6 +21,7 @@ ALL = (
     "queue",
     "campaigns",
     "pipeline",
+    "reading",
     "growing",
     "dagster_overhead",
     "services",
