@@ -8,7 +8,7 @@ rest on is the same (`basis`): settings, services, lists and feeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -52,12 +52,15 @@ _EXPIRED = " OR ".join(
 _CHANGED = f"""
     SELECT key FROM lookups WHERE service = :service AND updated_at >= :since AND {{among}}
     UNION SELECT key FROM (
-        SELECT cache_key AS key, service, fetched_at, expires_at FROM enrichment_cache) AS c
-    WHERE service = :versioned AND {{among}}
-        AND (fetched_at >= :since OR (expires_at >= :since AND expires_at <= :now))
+        SELECT cache_key AS key, service, fetched_at, created_at, expires_at FROM enrichment_cache) AS c
+    WHERE service = :versioned AND {{among}} AND (
+        fetched_at >= :since OR created_at >= :since OR (expires_at >= :since AND expires_at <= :now))
     UNION SELECT key FROM observations WHERE service = :service AND {{among}} AND ({_EXPIRED})
 """
-"""What expires in the cache may be in the history alone by the time that this is asked."""
+"""What expires in the cache may be in the history alone by the time that this is asked. An answer may come
+long after it was fetched: it was imported, or Redis or the old files alone had it."""
+_LATE = timedelta(minutes=1)
+"""So long after the moment that it writes down a transaction may end: what it wrote was not seen before."""
 
 
 class Written(NamedTuple):
@@ -102,6 +105,7 @@ def changed_keys(
 
     Of addresses those of the day: of all days there may be a million open lookups.
     """
+    since -= _LATE
     changed: dict[Subject, set[str]] = {}
     with database.read() as connection:
         now = database.now(connection)

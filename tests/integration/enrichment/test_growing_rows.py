@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
-from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.cache import CacheEntry
+from cowrie_enrich_dagster.enrichment import Enricher, row_writing
 from cowrie_enrich_dagster.lookups.answers import AnswerStore
 from cowrie_enrich_dagster.services import Answer
 from cowrie_enrich_dagster.storage import tables
@@ -174,12 +174,13 @@ def test_only_rows_that_change_are_written(open_enricher: Open, tmp_path: Path) 
     log = tmp_path / "growing" / "cowrie.json"
     append(log, b"".join(b"".join(session(n, at=NOON + timedelta(minutes=n))) for n in range(60)))
     enricher = open_enricher(**SERVICES, COWRIE_LOG_DIR=str(log.parent))
-    seconds = count(1)
-    enricher.database._clock = lambda: NOON + timedelta(hours=2, seconds=next(seconds))
-    for step in (enricher.ingest, enricher.summarise_addresses, enricher.plan_and_open, enricher.enrich):
-        step(TODAY)
+    clock = Clock(enricher)
+    tick(enricher)
+    clock.now += timedelta(hours=1)
+    tick(enricher)
     with enricher.database.write() as connection:
         connection.execute(text("UPDATE enriched_sessions SET knowledge = 'as it was'"))
+    clock.now += timedelta(hours=1)
     append(log, b"".join(session(60, at=NOON + timedelta(hours=1))))
     store = AnswerStore(enricher.source("dshield"), enricher.database, enricher.queue, enricher.cache)
     store.store(["8.8.0.7"], {"8.8.0.7": Answer(LookupStatus.NOT_FOUND)})
@@ -265,5 +266,48 @@ def test_what_a_feed_told_is_stale_in_its_time(open_enricher: Open, tmp_path: Pa
     tick(enricher)
     tick(enricher)
     clock.now = NOON + timedelta(hours=5)
+    enricher.enrich(TODAY)
+    assert_is_as_written_anew(enricher)
+
+
+def test_an_answer_that_came_long_after_it_was_fetched(open_enricher: Open, tmp_path: Path) -> None:
+    """So it is with what is imported, and what Redis or the old files alone had."""
+    append(tmp_path / "growing" / "cowrie.json", b"".join(session(1, at=NOON)))
+    enricher = open_enricher(**SERVICES, COWRIE_LOG_DIR=str(tmp_path / "growing"))
+    clock = Clock(enricher)
+    tick(enricher)
+    clock.now += timedelta(hours=1)
+    tick(enricher)
+    clock.now += timedelta(hours=1)
+    answer = CacheEntry.of_answer(
+        "dshield", "8.8.0.1", found("8.8.0.1").payload, fetched_at=NOON - timedelta(days=2), ttl=timedelta(7)
+    )
+    enricher.cache.database.set(answer)
+    tick(enricher)
+    assert_is_as_written_anew(enricher)
+
+
+def test_what_was_not_committed_when_it_was_looked_for(
+    open_enricher: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that began before rows were written and ends after that: what it wrote is seen then."""
+    append(tmp_path / "growing" / "cowrie.json", b"".join(session(1, at=NOON)))
+    enricher = open_enricher(**SERVICES, COWRIE_LOG_DIR=str(tmp_path / "growing"))
+    clock = Clock(enricher)
+    tick(enricher)
+    clock.now += timedelta(hours=1)
+    gather = row_writing.gather
+
+    def before_it_ends(*args: Any, **options: Any) -> Any:
+        known = gather(*args, **options)
+        monkeypatch.setattr(row_writing, "gather", gather)
+        later, clock.now = clock.now, clock.now - timedelta(seconds=20)
+        with enricher.database.write() as connection:
+            enricher.queue.close(connection, ["8.8.0.1"], LookupStatus.SKIPPED_POLICY)
+        clock.now = later
+        return known
+
+    monkeypatch.setattr(row_writing, "gather", before_it_ends)
+    enricher.enrich(TODAY)
     enricher.enrich(TODAY)
     assert_is_as_written_anew(enricher)
