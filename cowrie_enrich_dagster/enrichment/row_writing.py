@@ -77,7 +77,9 @@ class RowWriting(ListKeeping):
         if self.settings.want is not None:  # what one address tells of its network is in rows of others
             return None
         before = written(self.database, days.first)
-        return before if before is not None and before.basis == now.basis else None
+        if before is None or before.known_until > now.known_until:  # a clock that was set back
+            return None
+        return before if before.basis == now.basis else None
 
     def _write_whole(
         self, days: Days, now: Written, by_day: dict[date, JoinReport] | None = None

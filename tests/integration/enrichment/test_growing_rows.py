@@ -311,3 +311,17 @@ def test_what_was_not_committed_when_it_was_looked_for(
     enricher.enrich(TODAY)
     enricher.enrich(TODAY)
     assert_is_as_written_anew(enricher)
+
+
+def test_a_clock_that_is_set_back(open_enricher: Open, tmp_path: Path) -> None:
+    """What is learned then has moments before those at which rows were written."""
+    append(tmp_path / "growing" / "cowrie.json", b"".join(session(1, at=NOON)))
+    enricher = open_enricher(**SERVICES, COWRIE_LOG_DIR=str(tmp_path / "growing"))
+    clock = Clock(enricher)
+    tick(enricher)
+    clock.now += timedelta(hours=3)
+    tick(enricher)
+    clock.now -= timedelta(hours=2)
+    store(enricher, "dshield", {"8.8.0.1": found("8.8.0.1")})
+    tick(enricher)
+    assert_is_as_written_anew(enricher)
