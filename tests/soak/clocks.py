@@ -136,7 +136,7 @@ def try_one(engine: str, rate: float, trouble: Trouble) -> dict[str, Any]:
                 time.sleep(CLOCK_READ_S)  # what is answered until then may still bear the old time
             began = time.monotonic()
             codes = [worker.wait(300) for worker in workers]
-            said = [worker.stderr.read().decode()[-2000:] for worker in workers if worker.stderr]
+            said = [worker.stderr.read()[-2000:] for worker in workers if worker.stderr]
         run_to_the_end(environment, DAY, 300, print)
         log = simulator.requests("dshield")
         with database.read() as connection:
@@ -163,7 +163,7 @@ def _told(intel: Any) -> str | None:
 
 
 @contextmanager
-def _workers(environment: Mapping[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _workers(environment: Mapping[str, str]) -> Iterator[list[subprocess.Popen[str]]]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     workers = [start(environment, "run", "--days", DAY, **quiet) for _ in range(2)]
     try:
@@ -174,7 +174,7 @@ def _workers(environment: Mapping[str, str]) -> Iterator[list[subprocess.Popen[b
             worker.wait()
 
 
-def _freeze(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+def _freeze(workers: Sequence[subprocess.Popen[str]]) -> None:
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for worker in workers:
             worker.send_signal(number)

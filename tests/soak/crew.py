@@ -40,7 +40,7 @@ class Ending:
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     command: str
     said: Path
 
@@ -114,10 +114,10 @@ class Crew:
         return _Worker(process, " ".join(arguments), said)
 
 
-def start(environment: Mapping[str, str], *arguments: str, **options: object) -> subprocess.Popen[bytes]:
+def start(environment: Mapping[str, str], *arguments: str, **options: object) -> subprocess.Popen[str]:
     """One `cowrie-enrich` process."""
     command = [sys.executable, "-m", "cowrie_enrich_dagster", *arguments, "--json"]
-    return subprocess.Popen(command, env={**os.environ, **environment}, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(command, env={**os.environ, **environment}, text=True, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def run_to_the_end(
@@ -130,7 +130,7 @@ def run_to_the_end(
         process = start(environment, "run", "--days", days, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         printed, said = process.communicate()
         if process.returncode:
-            raise RuntimeError(f"the last run ended with {process.returncode}: {said.decode()[-3000:]}")
+            raise RuntimeError(f"the last run ended with {process.returncode}: {said[-3000:]}")
         report: dict[str, object] = json.loads(printed.splitlines()[-1])
         if not report["pending"]:
             return report
