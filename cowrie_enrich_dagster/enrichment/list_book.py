@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 
-from cowrie_enrich_dagster.enrichment.list_store import TAKEN, version
-from cowrie_enrich_dagster.services.lists import Network, as_text, parse_network
+from cowrie_enrich_dagster.enrichment.list_store import NEVER_TAKEN, TAKEN, version
 from cowrie_enrich_dagster.settings import ListSettings
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage
-from cowrie_enrich_dagster.storage.tables import AddressList, ListEntry, table_of
+from cowrie_enrich_dagster.storage.tables import AddressList, ListEntry, UtcDateTime, table_of
 
 if TYPE_CHECKING:
     from cowrie_enrich_dagster.services.lists.matching import NetworkTable
 
 LATE = " (late)"
+AT_ONCE = 20_000
+"""Networks that are read at once."""
+_BY_SPAN = {
+    "sqlite": """
+        SELECT list, seen_from, seen_until, count(*), group_concat(network, ' ')
+        FROM list_entries GROUP BY rowid / 20000, list, seen_from, seen_until
+    """,
+    "postgresql": """
+        SELECT list, seen_from, seen_until, count(*), string_agg(network, ' ')
+        FROM (SELECT *, row_number() OVER () / 20000 AS lot FROM list_entries) AS entries
+        GROUP BY lot, list, seen_from, seen_until
+    """,
+}
+"""The networks of each span together, for most of a list's entries share one: the database writes them into
+a text faster than a driver hands them over one by one. By some thousand rows, which bounds the texts."""
 _LISTS, _ENTRIES = table_of(AddressList), table_of(ListEntry)
 _FOREVER = datetime(9999, 1, 1, tzinfo=timezone.utc)
 
@@ -70,7 +86,7 @@ class ListBook:
         self._configured = {one.name: one.says for one in lists}
         self._version: tuple[Any, ...] | None = None
         self._spans: list[Span] = []
-        self._networks: list[Network] = []
+        self._ends: list[int] = []
         self._table: NetworkTable | None = None
 
     def spans(self, addresses: Collection[str]) -> Spans:
@@ -79,7 +95,10 @@ class ListBook:
         if self._table is None:
             return {}
         rows = self._table.rows_of(addresses)
-        return {address: [self._spans[row] for row in of_address] for address, of_address in rows.items()}
+        return {
+            address: [self._spans[bisect_right(self._ends, row)] for row in of_address]
+            for address, of_address in rows.items()
+        }
 
     def holding(self, says: str, addresses: Collection[str], but: Collection[str] = ()) -> dict[str, str]:
         """The addresses that a list of this kind holds now, each with the list; some lists left out."""
@@ -94,46 +113,51 @@ class ListBook:
                 found[address] = min(names)
         return found
 
+    @survives_outage
     def networks(self, says: str) -> list[str]:
         """What lists of this kind hold now, in CIDR notation."""
-        self._read()
-        return [
-            as_text(network)
-            for network, span in zip(self._networks, self._spans, strict=True)
-            if span.says == says and span.seen_until == _FOREVER
-        ]
+        with self._database.read() as connection:
+            names = [name for name, word in self._said(connection).items() if word == says]
+            query = select(_ENTRIES.c.network).where(
+                _ENTRIES.c.list.in_(names), _ENTRIES.c.seen_until.is_(None)
+            )
+            return list(connection.execute(query).scalars())
+
+    def _said(self, connection: Connection) -> dict[str, str]:
+        said = text("SELECT list, max(says) FROM address_lists GROUP BY list")
+        return {row[0]: row[1] for row in connection.execute(said)} | self._configured
 
     def _read(self) -> None:
         newest = version(self._database)
-        if newest == self._version:
-            return
-        self._load()
+        if newest != self._version and newest != NEVER_TAKEN:
+            self._load()
         self._version = newest
 
     @survives_outage
     def _load(self) -> None:
+        from cowrie_enrich_dagster.services.lists.matching import NetworkTable, Packer  # numpy takes its time
+
         firsts = select(_LISTS.c.list, func.min(_LISTS.c.fetched_at)).where(_LISTS.c.status == TAKEN)
-        said = text("SELECT list, max(says) FROM address_lists GROUP BY list")
-        entries = select(_ENTRIES.c.list, _ENTRIES.c.network, _ENTRIES.c.seen_from, _ENTRIES.c.seen_until)
+        packer, lot, held = Packer(), list[str](), 0
         spans: list[Span] = []
-        networks: list[Network] = []
+        counts: list[int] = []
         with self._database.read() as connection:
             first = {row[0]: row[1] for row in connection.execute(firsts.group_by(_LISTS.c.list))}
-            says = {row[0]: row[1] for row in connection.execute(said)} | self._configured
-            kept: dict[tuple[Any, ...], Span] = {}  # most entries of a list share one
-            for name, word, since, until in connection.execute(entries.execution_options(yield_per=10_000)):
-                network = parse_network(word)
-                if network is None:
-                    continue
-                span = kept.get((name, since, until))
-                if span is None:
-                    is_first = since == first.get(name)
-                    span = Span(name, says.get(name, ""), since, until or _FOREVER, is_first)
-                    kept[name, since, until] = span
-                spans.append(span)
-                networks.append(network)
-        self._spans, self._networks, self._table = spans, networks, None
-        if networks:
-            from cowrie_enrich_dagster.services.lists.matching import NetworkTable  # numpy takes its time
-
-            self._table = NetworkTable.of(networks)
+            says = self._said(connection)
+            entries = text(_BY_SPAN[connection.dialect.name])
+            for name, since, until, count, networks in connection.execute(
+                entries.columns(seen_from=UtcDateTime(), seen_until=UtcDateTime()),
+                execution_options={"yield_per": 100},
+            ):
+                is_first = since == first.get(name)
+                spans.append(Span(name, says.get(name, ""), since, until or _FOREVER, is_first))
+                counts.append(count)
+                lot.append(networks)
+                held += count
+                if held >= AT_ONCE:
+                    packer.add(" ".join(lot))
+                    lot, held = [], 0
+        if lot:
+            packer.add(" ".join(lot))
+        self._spans, self._ends = spans, list(accumulate(counts))
+        self._table = NetworkTable(packer.packed()) if spans else None

@@ -17,6 +17,8 @@ from cowrie_enrich_dagster.storage.tables import AddressList, ListEntry, UtcDate
 
 TAKEN, UNCHANGED, REFUSED, FAILED, RETIRED = "taken", "unchanged", "refused", "failed", "retired"
 GOOD = (TAKEN, UNCHANGED)
+NEVER_TAKEN = (0, None)
+"""The `version` where no list was ever taken."""
 ROWS_AT_ONCE = 50_000
 """So many are deleted in a transaction."""
 _LISTS = table_of(AddressList)

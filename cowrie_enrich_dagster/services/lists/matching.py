@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cowrie_enrich_dagster.services.lists.networks import Network
+from cowrie_enrich_dagster.services.lists.networks import BITS, Network, parse_network
 
 Numbers = npt.NDArray[Any]
 _LOW = (1 << 64) - 1
+_TO_SPACES = str.maketrans("./", "  ")
+_NO_DIGITS = str.maketrans("", "", "0123456789./ ")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,63 @@ def packed_networks(networks: Sequence[Network]) -> list[PackedNetworks]:
         low = np.fromiter((first & _LOW for first in of_six), np.uint64, len(rows))
         packed.append(PackedNetworks(6, high, low, lengths[rows], rows))
     return packed
+
+
+class Packer:
+    """Packs networks in CIDR notation lot by lot, so that millions take no more room than their numbers.
+
+    A network's row is its number in the order in which they are added; what is none holds no address.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._parts: dict[int, list[PackedNetworks]] = {4: [], 6: []}
+
+    def add(self, text: str) -> None:
+        """Add networks with a space between them, some thousand at once."""
+        words = text.split(" ")
+        rows = np.arange(self._count, self._count + len(words))
+        self._count += len(words)
+        is_six = np.fromiter((":" in word for word in words), bool, len(words)) if ":" in text else None
+        plain = text if is_six is None else " ".join([word for word in words if ":" not in word])
+        of_plain = rows if is_six is None else rows[~is_six]
+        rest = [] if is_six is None else np.flatnonzero(is_six).tolist()
+        if not self._add_plain(plain, of_plain):
+            rest = list(range(len(words)))
+        parsed = [(place, parse_network(words[place])) for place in rest]
+        places = np.array([place for place, network in parsed if network is not None], np.int64)
+        for part in packed_networks([network for _, network in parsed if network is not None]):
+            self._parts[part.version].append(replace(part, rows=rows[places[part.rows]]))
+
+    def _add_plain(self, text: str, rows: npt.NDArray[np.int64]) -> bool:
+        """Add networks of IPv4 by reading all their numbers at once; False, nothing done, where it cannot."""
+        if text.translate(_NO_DIGITS):
+            return False
+        numbers = np.fromstring(text.translate(_TO_SPACES), np.int64, sep=" ")
+        if len(numbers) != 5 * len(rows):
+            return False
+        parts = numbers.reshape(-1, 5)
+        if len(parts) and (parts.max(axis=0) > (255, 255, 255, 255, BITS[4])).any():
+            return False
+        firsts = (parts[:, 0] << 24 | parts[:, 1] << 16 | parts[:, 2] << 8 | parts[:, 3]).astype(np.uint32)
+        self._parts[4].append(PackedNetworks(4, firsts, None, parts[:, 4].astype(np.uint8), rows))
+        return True
+
+    def packed(self) -> list[PackedNetworks]:
+        """All of them, by version."""
+        return [
+            PackedNetworks(
+                version,
+                np.concatenate([part.high for part in parts]),
+                np.concatenate([part.low for part in parts if part.low is not None])
+                if version == 6
+                else None,
+                np.concatenate([part.lengths for part in parts]),
+                np.concatenate([part.rows for part in parts]),
+            )
+            for version, parts in self._parts.items()
+            if parts
+        ]
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ import pytest
 from cowrie_enrich_dagster.services.lists import (
     ListForm,
     ListRefused,
+    Network,
     as_text,
     parse_network,
     read_list,
     refuse_shrunken,
 )
 from cowrie_enrich_dagster.services.lists import reading as reading_module
-from cowrie_enrich_dagster.services.lists.matching import NetworkTable
+from cowrie_enrich_dagster.services.lists.matching import NetworkTable, Packer
 
 ADDRESSES = ListForm()
 
@@ -118,6 +119,40 @@ def test_half_a_list_is_refused_and_a_small_one_may_shrink() -> None:
 def test_what_is_no_network_is_none(word: str) -> None:
     """No shorthand, no octal, no zone."""
     assert parse_network(word) is None
+
+
+def packed(networks: list[Network], strange: dict[int, str]) -> NetworkTable:
+    """From texts, in lots of any size; in the place of some stands what is no network."""
+    words = [strange.get(row, as_text(network)) for row, network in enumerate(networks)]
+    packer, chance = Packer(), random.Random(7)
+    while words:
+        size = chance.choice((1, 2, 7, 50))
+        packer.add(" ".join(words[:size]))
+        words = words[size:]
+    return NetworkTable(packer.packed())
+
+
+@pytest.mark.parametrize(
+    "strange", [{}, {3: "x", 40: "1.2.3.4/33", 41: "1.2.3/8", 90: "1.2.3.256/24", 91: "::/129"}]
+)
+def test_networks_packed_from_texts_are_the_same(strange: dict[int, str]) -> None:
+    """Of what is no network there is no row; the others keep their numbers."""
+    chance = random.Random(19)
+    networks = [
+        (4, length, (0x0B000000 | chance.getrandbits(10) << 4) >> (32 - length) << (32 - length))
+        for length in (8, 20, 24, 28, 31, 32)
+        for _ in range(30)
+    ] + [
+        (6, length, (0x2A00 << 112 | chance.getrandbits(6) << 62) >> (128 - length) << (128 - length))
+        for length in (32, 64, 65, 128)
+        for _ in range(20)
+    ]
+    for order in (networks, chance.sample(networks, len(networks))):
+        asked = [str(ip_address(0x0B000000 | chance.getrandbits(14))) for _ in range(100)]
+        asked += [str(ip_address(0x2A00 << 112 | chance.getrandbits(6) << 62)) for _ in range(50)]
+        found = NetworkTable.of(order).rows_of(asked)
+        left = {text: [row for row in rows if row not in strange] for text, rows in found.items()}
+        assert packed(order, strange).rows_of(asked) == {text: rows for text, rows in left.items() if rows}
 
 
 def test_every_row_that_holds_an_address_is_found_as_the_standard_library_says() -> None:
