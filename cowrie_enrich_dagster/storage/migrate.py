@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -54,15 +55,26 @@ _DROPPED = {
 """What taking a revision back drops."""
 
 
-def _config(database: Database) -> Config:
+def _config() -> Config:
     package = Path(__file__).resolve().parents[1]
     folder = package / "_migrations"  # inside a wheel; in a checkout it stands beside the package
     config = Config()
     config.set_main_option(
         "script_location", str(folder if folder.is_dir() else package.parent / "migrations")
     )
+    return config
+
+
+def _config_for(database: Database) -> Config:
+    config = _config()
     config.attributes["database"] = database
     return config
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    """All migrations: to read them takes most of the time of opening a database."""
+    return ScriptDirectory.from_config(_config())
 
 
 def current(database: Database) -> str | None:
@@ -73,7 +85,7 @@ def current(database: Database) -> str | None:
 
 def head(database: Database) -> str:
     """The newest revision this code knows, the one it works on."""
-    revision = ScriptDirectory.from_config(_config(database)).get_current_head()
+    revision = _scripts().get_current_head()
     if revision is None:
         raise SchemaOutdated("The migrations folder is empty: this installation is incomplete.")
     return revision
@@ -96,10 +108,10 @@ def upgrade(database: Database, revision: str = "head") -> None:
     """
     with _alembic_lock, _reachable(database, revision):
         for step in _in_lots(database, revision):
-            command.upgrade(_config(database), str(step.down_revision))
+            command.upgrade(_config_for(database), str(step.down_revision))
             while _convert_lot(database, step):
                 pass
-        command.upgrade(_config(database), revision)
+        command.upgrade(_config_for(database), revision)
 
 
 def _in_lots(database: Database, revision: str) -> list[Script]:
@@ -107,8 +119,7 @@ def _in_lots(database: Database, revision: str) -> list[Script]:
     have = current(database)
     if have is None:
         return []
-    script = ScriptDirectory.from_config(_config(database))
-    steps = list(script.iterate_revisions(revision, have))[::-1]
+    steps = list(_scripts().iterate_revisions(revision, have))[::-1]
     return [step for step in steps if hasattr(step.module, "lot")]
 
 
@@ -122,21 +133,19 @@ def _convert_lot(database: Database, step: Script) -> bool:
 def downgrade(database: Database, revision: str) -> None:
     """Take the schema down to `revision` (`-1`: one step), dropping only what the later revisions added."""
     with _alembic_lock, _reachable(database, revision):
-        command.downgrade(_config(database), revision)
+        command.downgrade(_config_for(database), revision)
 
 
 def dropped_by(database: Database, revision: str) -> list[str]:
     """What a downgrade to `revision` would drop, a line for each step; empty for no step."""
-    script = ScriptDirectory.from_config(_config(database))
     with _reachable(database, revision):
-        steps = list(script.iterate_revisions(current(database), revision, select_for_downgrade=True))
+        steps = list(_scripts().iterate_revisions(current(database), revision, select_for_downgrade=True))
     return [f"{_BEGUN.get(at, at)}: {_DROPPED[at]}" for at in (s.revision for s in steps) if at in _DROPPED]
 
 
 def revisions(database: Database) -> list[str]:
     """The revisions this code knows, oldest first."""
-    script = ScriptDirectory.from_config(_config(database))
-    return [step.revision for step in script.walk_revisions()][::-1]
+    return [step.revision for step in _scripts().walk_revisions()][::-1]
 
 
 @contextmanager
