@@ -14,11 +14,13 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import text
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from cowrie_enrich_dagster import frames
@@ -80,10 +82,14 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
+_built = cache(get_command)  # a process is called once; here this would be half of what a call costs
+
+
 @pytest.fixture
 def cli(tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """The command on twelve sessions of three addresses, with a new home."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("typer.testing._get_command", _built)
     before = signal.getsignal(signal.SIGTERM)
     yield Cli(
         {
