@@ -213,7 +213,9 @@ class PostgresServer(Server):
         name = f"test_{uuid.uuid4().hex[:12]}"
         connection = psycopg2.connect(self.url("postgres"))
         connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {template.rpartition('/')[2]}")
+        # File by file: block by block, through its log, takes the server half as long again.
+        source = template.rpartition("/")[2]
+        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY")
         connection.close()
         return self.url(name)
 
