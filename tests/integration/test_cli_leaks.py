@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import sqlite3
@@ -18,11 +19,23 @@ from tests.integration.test_cli import COMMANDS, DAY, Cli, cli, parts, simulator
 __all__ = ["cli", "simulator"]
 
 
-def on_a_terminal(command: Cli, *arguments: str) -> str:
-    """What a terminal gets to see of stdout and stderr."""
+_IN_TURN = """
+import json, sys
+from cowrie_enrich_dagster.cli import app
+for arguments in json.loads(sys.argv[1]):
+    try:
+        app(arguments)
+    except SystemExit as end:
+        assert not end.code, arguments
+    print(end="\\f")
+"""
+
+
+def on_a_terminal(command: Cli, *calls: tuple[str, ...]) -> list[str]:
+    """What a terminal gets to see of stdout and stderr, call by call: one interpreter makes them all."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "cowrie_enrich_dagster", *arguments],
+        [sys.executable, "-c", _IN_TURN, json.dumps(calls)],
         env={**os.environ, **command.environment},
         stdout=theirs,
         stderr=theirs,
@@ -34,9 +47,11 @@ def on_a_terminal(command: Cli, *arguments: str) -> str:
             shown += piece
     except OSError:  # Linux ends a terminal so
         pass
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=60) == 0, shown.decode()
     os.close(ours)
-    return shown.decode()
+    *each, rest = shown.decode().split("\f")
+    assert (len(each), rest) == (len(calls), "")
+    return each
 
 
 @pytest.fixture
@@ -51,15 +66,15 @@ def hostile(cli: Cli, tmp_path: Path) -> Cli:
     return cli
 
 
-@pytest.mark.parametrize("form", ["csv", "json"])
-def test_an_export_to_a_terminal_moves_nothing(hostile: Cli, form: str) -> None:
+def test_an_export_to_a_terminal_moves_nothing(hostile: Cli) -> None:
     """What was typed is written out there; in a file it is what it was."""
-    shown = on_a_terminal(hostile, "export", "--days", DAY, "--format", form)
-    assert "root" in shown
-    assert not set("\x1b\x9b\u202e").intersection(shown.replace("\x1b[0m", ""))
-    written = hostile.process("export", "--days", DAY, "--format", form, stdout="out")
-    assert written.returncode == 0
-    assert "\u202e" in Path("out").read_text(encoding="utf-8")
+    calls = [("export", "--days", DAY, "--format", form) for form in ("csv", "json")]
+    for call, shown in zip(calls, on_a_terminal(hostile, *calls), strict=True):
+        assert "root" in shown
+        assert not set("\x1b\x9b\u202e").intersection(shown.replace("\x1b[0m", ""))
+        written = hostile.process(*call, stdout="out")
+        assert written.returncode == 0
+        assert "\u202e" in Path("out").read_text(encoding="utf-8")
 
 
 def test_who_asks_anonymously_is_told_once(cli: Cli) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.integration.test_cli import DAY, Cli, cells, cli, simulator
 from tests.integration.test_cli_leaks import on_a_terminal
 
@@ -25,7 +23,7 @@ def test_days_that_no_log_has_are_said_and_are_no_failure(cli: Cli, tmp_path: Pa
         assert "─" not in result.stdout
     assert cli("run", "--days", NO_DAY).stdout == f"{NO_DAY}: no log has these days; nothing was asked\n"
     assert json.loads(cli("run", "--days", NO_DAY, "--json").stdout)["status"] == "no_logs"
-    shown = on_a_terminal(cli, "run", "--days", NO_DAY)
+    (shown,) = on_a_terminal(cli, ("run", "--days", NO_DAY))
     assert "no log has these days" in shown
     assert "cowrie-enrich report" not in shown
 
@@ -43,27 +41,23 @@ def test_every_line_of_an_error_is_marked(cli: Cli) -> None:
     assert all(line.startswith("error: ") for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "row"),
-    [
-        (("db", "current"), ["current", "v22"]),
-        (("db", "upgrade"), ["current", "v22"]),
-        (("db", "downgrade", "v22"), ["current", "v22"]),
-        (("cache", "cleanup", "--dry-run"), ["dry run", "yes"]),
-        (("cache", "purge", "--yes"), ["purged database", "3"]),
-        (("cache", "import", "."), ["imported", "0"]),
-    ],
-    ids=lambda value: "-".join(value),
-)
-def test_upkeep_is_a_table_on_a_terminal_and_json_elsewhere(
-    cli: Cli, arguments: tuple[str, ...], row: list[str]
-) -> None:
+UPKEEP = {
+    ("db", "current"): ["current", "v22"],
+    ("db", "upgrade"): ["current", "v22"],
+    ("db", "downgrade", "v22"): ["current", "v22"],
+    ("cache", "cleanup", "--dry-run"): ["dry run", "yes"],
+    ("cache", "purge", "--yes"): ["purged database", "3"],
+    ("cache", "import", "."): ["imported", "0"],
+}
+
+
+def test_upkeep_is_a_table_on_a_terminal_and_json_elsewhere(cli: Cli) -> None:
     """The same figures."""
     cli("run", "--days", DAY)
-    shown = on_a_terminal(cli, *arguments)
-    assert "{" not in shown
-    assert row in cells(shown.replace("\r", "").replace("\x1b[0m", ""), row[0])
-    assert isinstance(json.loads(cli(*arguments).stdout), dict)
+    for (arguments, row), shown in zip(UPKEEP.items(), on_a_terminal(cli, *UPKEEP), strict=True):
+        assert "{" not in shown
+        assert row in cells(shown.replace("\r", "").replace("\x1b[0m", ""), row[0])
+        assert isinstance(json.loads(cli(*arguments).stdout), dict)
 
 
 def test_what_cannot_be_imported_is_a_row_each(cli: Cli, tmp_path: Path) -> None:
@@ -72,6 +66,6 @@ def test_what_cannot_be_imported_is_a_row_each(cli: Cli, tmp_path: Path) -> None
     folder = tmp_path / "old" / "dshield"
     folder.mkdir(parents=True)
     (folder / "1.2.3.4.json").write_text("{")
-    shown = on_a_terminal(cli, "cache", "import", str(tmp_path / "old"))
+    (shown,) = on_a_terminal(cli, ("cache", "import", str(tmp_path / "old")))
     assert "{" not in shown
     assert cells(shown.replace("\r", ""), "bad")
