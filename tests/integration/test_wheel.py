@@ -16,7 +16,7 @@ import pytest
 
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.migrate import head
+from cowrie_enrich_dagster.storage.migrate import current, head
 from tests.conftest import SAMPLE_DAYS, SAMPLE_LOGS
 
 ROOT = Path(__file__).parents[2]
@@ -81,5 +81,5 @@ def test_a_wheel_is_all_that_is_needed(call: Call, tmp_path: Path) -> None:
     assert (said["status"], said["sessions"], said["api_calls"]["dshield"]) == ("complete", 1400, 174)
     call("cowrie-enrich", "report", "--days", str(SAMPLE_DAYS), "--output", str(tmp_path / "page.html"))
     assert "<svg" in (tmp_path / "page.html").read_text()
-    with closing(Database("sqlite://")) as database:
-        assert json.loads(call("cowrie-enrich", "db", "current"))["current"] == head(database)
+    with closing(Database(f"sqlite:///{tmp_path}/home/enrich.db")) as database:
+        assert current(database) == head(database)
