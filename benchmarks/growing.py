@@ -91,8 +91,8 @@ def main() -> int:
             wanted: list[str] = []
             enricher.plan(today, lambda name, keys: wanted.extend(k.key for k in keys if name == "dshield"))
             enricher.cache.set_many(list(answers(wanted[::2])))
+            time.sleep(A_MINUTE_AND_MORE)
             enricher.enrich(today)
-        time.sleep(A_MINUTE_AND_MORE)
         report.add("the day, whole", "processor s", sum(whole.values()))
         for number in range(TICKS):
             with log.open("ab") as file, Enricher(settings) as enricher:
