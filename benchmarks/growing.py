@@ -3,8 +3,9 @@
     python -m benchmarks.growing [--sessions 60000] [--new 100] [--engine sqlite|postgresql] [--json]
 
 Eight services that are not asked; DShield has answered half of the addresses. First the day is read and
-written whole; a minute later it grows three times, and what `enrich_day` does is done each time, but for Dagster itself
-and for asking. Seconds of this process's processor: the server's of PostgreSQL are not in them.
+written whole; a minute later it grows three times, and what `enrich_day` does is done each time, but
+for Dagster itself and for asking. Seconds of this process's processor: the server's of PostgreSQL are not in
+them.
 """
 
 from __future__ import annotations

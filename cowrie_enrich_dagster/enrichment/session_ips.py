@@ -15,6 +15,7 @@ from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.enrichment.keys import close_unsent
+from cowrie_enrich_dagster.enrichment.written_days import forget_written, has_rows_of
 from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -34,6 +35,8 @@ _COLUMNS = (
     *("day", "src_ip", "sessions", "sensors", "first_seen", "last_seen", *_SUMS),
     *("scope", "priority", "known_scanner", "scanner_list"),
 )
+_JUDGED = [_COLUMNS.index(name) for name in ("scope", "known_scanner", "scanner_list")]
+"""Where the columns are on which it depends who is asked about an address."""
 
 
 @dataclass(frozen=True)
@@ -157,20 +160,26 @@ def summarise_addresses(
         on_lists = scanner_lists([ip for ip, scope in scopes.items() if scope is Scope.GLOBAL])
         for (_, ip), values in rows.items():
             values.append(on_lists.get(ip))
-        came_or_went = _replace(database, connection, days, rows)
+        came_or_went, judged_anew = _replace(database, connection, days, rows)
         # What everybody shares is judged by all addresses; another run may have found the days' campaigns.
         note_sessions_changed(database, connection, sorted(came_or_went))
         # What was opened before its key was listed is not asked any more.
         never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL]
         close_unsent(LookupQueue(database), connection, never, known_scanners | on_lists.keys())
+        for day, addresses in judged_anew.items():
+            forget_written(database, connection, f"day = '{day}' AND {has_rows_of(database)}", addresses)
     by_scope = Counter(scope.value for scope in scopes.values())
     return AddressReport(len(rows), len(scopes), dict(by_scope), len(known_scanners))
 
 
 def _replace(
     database: Database, connection: Connection, days: Days, rows: Mapping[tuple[date, str], list[Any]]
-) -> set[date]:
-    """Put the rows in the place of what stands; returns the days that gain or lose an address."""
+) -> tuple[set[date], dict[date, list[str]]]:
+    """Put the rows in the place of what stands.
+
+    Returns the days that gain or lose an address, and by day those of which other things are said than before
+    that have a say in what is asked.
+    """
     stands = select(*(_ADDRESSES.c[name] for name in _COLUMNS)).where(_ADDRESSES.c.day.between(*days.ends))
     before = {(row.day, row.src_ip): list(row) for row in connection.execute(stands)}
     for day in days:
@@ -181,7 +190,12 @@ def _replace(
             connection.execute(statement.bindparams(of_day), {"keys": to_json(gone)})
     new = (values for key, values in rows.items() if before.get(key) != values)
     insert_rows(connection, _ADDRESSES, _COLUMNS, new)
-    return {day for day, _ in before.keys() ^ rows.keys()}
+    judged_anew: dict[date, list[str]] = {}
+    for (day, ip), values in rows.items():
+        stood = before.get((day, ip))
+        if stood is None or any(stood[place] != values[place] for place in _JUDGED):
+            judged_anew.setdefault(day, []).append(ip)
+    return {day for day, _ in before.keys() ^ rows.keys()}, judged_anew
 
 
 def addresses_by_day(database: Database, days: Days) -> dict[date, int]:
