@@ -206,8 +206,10 @@ def standing(
     gathered_at = database.moment()
     sent = [key.value for key in keys if key.scope is Scope.GLOBAL]
     query = text(f"""
-        SELECT key, status, max(coalesce(told_until, fetched_at)) AS fetched_at, feed IS NOT NULL AS is_feed
-        FROM observations WHERE service = :service AND {database.among("key")} GROUP BY key, status, feed IS NOT NULL
+        SELECT key, status, max(coalesce(told_until, fetched_at)) AS fetched_at,
+            feed IS NOT NULL AS is_feed
+        FROM observations WHERE service = :service AND {database.among("key")}
+        GROUP BY key, status, feed IS NOT NULL
     """).columns(fetched_at=UtcDateTime())
     history: dict[str, list[Observed]] = {}
     with database.read() as connection:

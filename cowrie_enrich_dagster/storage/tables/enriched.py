@@ -141,7 +141,7 @@ class EnrichedSession(Base):
 
 
 class WrittenDay(Base):
-    """A UTC day that is not over, and whose rows in `enriched_sessions` say all that was known at a moment."""
+    """A UTC day that is not over, whose rows in `enriched_sessions` say all that was known at a moment."""
 
     __tablename__ = "written_days"
     day: Mapped[date] = mapped_column(Date, primary_key=True, doc="A UTC day of `enriched_sessions`")

@@ -1,4 +1,4 @@
-"""What happens between two runs of a growing day: its rows and figures are those of one that is read whole."""
+"""What happens between two runs of a growing day: its rows and figures are those of writing all."""
 
 from __future__ import annotations
 
@@ -225,18 +225,16 @@ def test_an_answer_that_was_told_again_is_newer_in_the_figures(opened: Open) -> 
     enricher = opened()
     clock = Clock(enricher)
     times = [clock.now - timedelta(days=days) for days in (20, 15, 10)]
-    feed = found(SOME[0]).payload
-    told = {"service": "dshield", "key": SOME[0]}
+    of_feed = {"status": "found", "feed": "dshield_sources", "payload": found(SOME[0]).payload}
+    alone = {"status": "not_found", "feed": None, "payload": None}
+    again = {"told_until": times[2], "told_at": [f"{times[2]:%Y-%m-%d %H:%M:%S.%f}"]}
+    once = {"told_until": None, "told_at": None}
+    told = [
+        {"service": "dshield", "key": SOME[0], "fetched_at": at, **by, **when}
+        for at, by, when in ((times[0], alone, again), (times[1], of_feed, once))
+    ]
     with enricher.database.write() as connection:
-        connection.execute(
-            tables.table_of(tables.Observation).insert(),
-            [
-                {**told, "status": "not_found", "fetched_at": times[0], "payload": None, "feed": None,
-                 "told_until": times[2], "told_at": [f"{times[2]:%Y-%m-%d %H:%M:%S.%f}"]},
-                {**told, "status": "found", "fetched_at": times[1], "payload": feed, "feed": "dshield_sources",
-                 "told_until": None, "told_at": None},
-            ],
-        )  # fmt: skip
+        connection.execute(tables.table_of(tables.Observation).insert(), told)
     tick(enricher)
     assert_figures_are_those_of_writing_all(enricher)
 
