@@ -27,6 +27,7 @@ from cowrie_enrich_dagster.enrichment.lists import (
     refresh_list,
 )
 from cowrie_enrich_dagster.enrichment.spending import Spending
+from cowrie_enrich_dagster.enrichment.written_days import forget_written
 from cowrie_enrich_dagster.lookups.model import OpenLookups, Wanted
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport, Source
@@ -199,6 +200,8 @@ def _mark(database: Database, queue: LookupQueue, listed: dict[str, str]) -> Non
             text("CREATE TEMPORARY TABLE listed_sources (src_ip text PRIMARY KEY, scanner_list text)")
         )
         insert_rows(connection, _LISTED, ["src_ip", "scanner_list"], listed.items())
+        days = text(f"SELECT DISTINCT day FROM session_ips WHERE {other}").columns(day=Date())
+        judged_anew = [str(day) for day in connection.execute(days).scalars()]
         connection.execute(
             text(
                 "UPDATE session_ips SET scanner_list = (SELECT l.scanner_list FROM listed_sources AS l "
@@ -207,3 +210,5 @@ def _mark(database: Database, queue: LookupQueue, listed: dict[str, str]) -> Non
         )
         connection.execute(text("DROP TABLE listed_sources"))
         close_unsent(queue, connection, (), list(listed))
+        if judged_anew:
+            forget_written(database, connection, database.among("CAST(day AS text)"), judged_anew)

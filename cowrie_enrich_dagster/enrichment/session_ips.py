@@ -27,6 +27,7 @@ from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.enrichment.keys import close_unsent
+from cowrie_enrich_dagster.enrichment.written_days import forget_written, has_rows_of
 from cowrie_enrich_dagster.lookups.order import PRIORITY
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
@@ -78,6 +79,13 @@ _SHOULD_BE = f"""
         {", ".join(f"said.{name}" for name in _SAID_OF_IT)}
     FROM summed JOIN said ON said.src_ip = summed.src_ip
 """
+_JUDGED_ANEW = f"""
+    SELECT new.day, new.src_ip FROM ({_SHOULD_BE}) AS new
+    LEFT JOIN session_ips AS i ON i.day = new.day AND i.src_ip = new.src_ip
+    WHERE new.day IN (SELECT day FROM written_days) AND (
+        i.src_ip IS NULL OR {" OR ".join(f"i.{name} {{other}} new.{name}" for name in _SAID_OF_IT)})
+"""
+"""Of days that grow: the addresses of which other things are said that have a say in what is asked."""
 _GONE = f"""
     DELETE FROM session_ips WHERE day BETWEEN :first AND :last
     AND NOT EXISTS (SELECT 1 FROM ({_SHOULD_BE}) AS new
@@ -181,12 +189,15 @@ def summarise_addresses(
         on_lists = scanner_lists([ip for ip, scope in scopes.items() if scope is Scope.GLOBAL])
         said = ((ip, scope.value, ip in known_scanners, on_lists.get(ip)) for ip, scope in scopes.items())
         insert_rows(connection, _SAID, list(_SAID.columns.keys()), said)
+        judged_anew = _judged_anew(database, connection)
         rows, came_or_went = _replace(database, connection, days)
         # What everybody shares is judged by all addresses; another run may have found the days' campaigns.
         note_sessions_changed(database, connection, came_or_went)
         # What was opened before its key was listed is not asked any more.
         never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL]
         close_unsent(LookupQueue(database), connection, never, known_scanners | on_lists.keys())
+        for day, judged in judged_anew.items():
+            forget_written(database, connection, f"day = '{day}' AND {has_rows_of(database)}", judged)
     by_scope = Counter(scope.value for scope in scopes.values())
     return AddressReport(rows, len(scopes), dict(by_scope), len(known_scanners))
 
@@ -199,6 +210,15 @@ def _sum_up(database: Database, connection: Connection, days: Days) -> list[str]
     if not database.is_sqlite:  # of a table that nobody has looked at a thousand rows are expected
         connection.execute(text("ANALYZE summed"))
     return list(connection.execute(text("SELECT DISTINCT src_ip FROM summed ORDER BY src_ip")).scalars())
+
+
+def _judged_anew(database: Database, connection: Connection) -> dict[date, list[str]]:
+    other = "IS NOT" if database.is_sqlite else "IS DISTINCT FROM"
+    found = connection.execute(text(_JUDGED_ANEW.format(other=other)).columns(day=Date()))
+    judged_anew: dict[date, list[str]] = {}
+    for day, address in found:
+        judged_anew.setdefault(day, []).append(address)
+    return judged_anew
 
 
 def _replace(database: Database, connection: Connection, days: Days) -> tuple[int, list[date]]:
