@@ -16,10 +16,10 @@ from cowrie_enrich_dagster.enrichment import list_store
 from cowrie_enrich_dagster.enrichment.asking import Asking
 from cowrie_enrich_dagster.enrichment.keys import close_unsent
 from cowrie_enrich_dagster.enrichment.list_book import ListBook
+from cowrie_enrich_dagster.enrichment.list_service import ListService
 from cowrie_enrich_dagster.enrichment.list_store import ListState
 from cowrie_enrich_dagster.enrichment.lists import (
     ListReport,
-    ListService,
     addresses_to_ask,
     greed,
     is_due,

@@ -46,9 +46,9 @@ def test_every_line_of_an_error_is_marked(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "row"),
     [
-        (("db", "current"), ["current", "v22"]),
-        (("db", "upgrade"), ["current", "v22"]),
-        (("db", "downgrade", "v22"), ["current", "v22"]),
+        (("db", "current"), ["current", "v23"]),
+        (("db", "upgrade"), ["current", "v23"]),
+        (("db", "downgrade", "v23"), ["current", "v23"]),
         (("cache", "cleanup", "--dry-run"), ["dry run", "yes"]),
         (("cache", "purge", "--yes"), ["purged database", "3"]),
         (("cache", "import", "."), ["imported", "0"]),
