@@ -96,6 +96,7 @@ class RowWriting(ListKeeping):
     def _write_stale(self, day: date, before: Written, now: Written) -> tuple[int, Counter[str]]:
         """Write the rows that change; how many rows the day has, and which tier had what they tell."""
         database = self.database
+        self.cache.settle()
         changed = changed_keys(database, self.services, self.cache.database.versions, day, before.known_until)
         with database.read() as connection:
             touch_stale(database, connection, day, changed)

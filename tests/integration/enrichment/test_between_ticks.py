@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.cache import CacheEntry, ScannedFile, import_records
+from cowrie_enrich_dagster.cache import CacheEntry, RedisCache, ScannedFile, import_records
 from cowrie_enrich_dagster.enrichment import Enricher, ingest, row_writing
 from cowrie_enrich_dagster.services import Answer
 from cowrie_enrich_dagster.storage import tables
@@ -116,6 +116,29 @@ def test_an_imported_answer_over_an_older_one(opened: Open) -> None:
     assert report.imported == 1
     tick(enricher)
     assert_is_as_written_anew(enricher)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_an_answer_that_redis_alone_has(opened: Open, redis_port: int, held: bool) -> None:
+    """The database is an older one that was restored: it lacks the answer, or holds the one before it."""
+    with_redis = {"ENRICH_SERVICES": "dshield", "ENABLE_REDIS_CACHE": "true", "REDIS_PORT": str(redis_port)}
+    enricher, other = opened(**with_redis), opened(**with_redis)
+    clock = Clock(enricher, other)
+    tick(enricher)
+    if held:
+        all_found(enricher)
+    clock.now += timedelta(hours=1)
+    tick(enricher)
+    clock.now += timedelta(hours=1)
+    answer = CacheEntry.of_answer(
+        "dshield", SOME[0], found(SOME[0], asname="M").payload,
+        fetched_at=clock.now - timedelta(minutes=90), ttl=timedelta(days=7),
+    )  # fmt: skip
+    redis = RedisCache("127.0.0.1", redis_port, clock=clock)
+    redis.replace_many([answer])
+    redis.close()
+    tick(other)
+    assert_is_as_written_anew(other)
 
 
 def test_addresses_that_are_summarised_after_their_rows_were_written(opened: Open) -> None:
