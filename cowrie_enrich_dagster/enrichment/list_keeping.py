@@ -34,7 +34,7 @@ from cowrie_enrich_dagster.lookups.source import FetchReport, Source
 from cowrie_enrich_dagster.pacing import QuotaStatus, Reason, calls_left
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.services.lists import MAX_BYTES, ListPlace
-from cowrie_enrich_dagster.settings import ServiceSettings
+from cowrie_enrich_dagster.settings import ConfigError, ServiceSettings
 from cowrie_enrich_dagster.settings.values import Network
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
@@ -79,6 +79,19 @@ class ListKeeping(Asking):
         ]
         held = self.mark_scanners()
         return [replace(report, held=held.get(report.list, "")) for report in reports]
+
+    def require_own_lists(self) -> None:
+        """Raise `ConfigError` while a list of our own networks was never read: nobody may be asked then."""
+        own = [one for one in self.settings.lists if one.says == "own"]
+        states = list_store.states(self.database) if own else {}
+        for one in own:
+            state = states.get(one.name, ListState())
+            if state.good is None:
+                why = state.last.reason if state.last and state.last.reason else "it was not looked at yet"
+                raise ConfigError(
+                    f"[[enrichment.lists]] {one.name}: {why}; while it is not known who is ours, "
+                    f"nobody is asked: mend {one.file}, or take the list out"
+                )
 
     def list_reports(self) -> list[ListReport]:
         """Where every list stands, without looking at any."""

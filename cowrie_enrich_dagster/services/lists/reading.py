@@ -62,6 +62,8 @@ def read_list(body: bytes, form: ListForm, *, keeps_unroutable: bool = False) ->
         network = None if word is None else parse_network(word)
         if network is None:
             found.bad_lines += 1
+            if found.bad_lines > MAX_ENTRIES:
+                raise ListRefused(f"more than {MAX_ENTRIES} lines are no entry")
             continue
         is_routed = not is_unroutable(network)
         if is_routed:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.integration.enrichment.listing import at, lines, rows_by_ip, serve, tor
@@ -157,6 +158,31 @@ def test_a_list_that_is_gone_said_what_it_said_last(
     listed = [row for row in rows.values() if row.source_lists]
     assert listed
     assert all(row.source_is_tor is None for row in listed)
+
+
+@on_sqlite
+def test_nobody_is_asked_while_an_own_list_was_never_read(
+    open_enricher: Open, simulator: Simulator, configure: Configure, tmp_path: Path,
+    environment: dict[str, str],
+) -> None:  # fmt: skip
+    """Who is ours is not known then: run and drain end and say why; later the last good one holds."""
+    environment["COWRIE_LOG_DIR"] = str(write_logs(tmp_path / "few", IPS))
+    earlier = open_enricher()
+    earlier.ingest(DAY)
+    earlier.summarise_addresses(DAY)
+    earlier.plan_and_open(DAY)
+    friends = tmp_path / "friends.txt"
+    configure({"name": "friends", "says": "own", "file": str(friends)})
+    enricher = open_enricher()
+    for asking in (lambda: enricher.run(DAY), enricher.drain):
+        with pytest.raises(ConfigError, match="friends: No such file or directory; while it is not known"):
+            asking()
+    assert simulator.requests("dshield") == []
+    friends.write_text(lines(IPS[0]))
+    enricher.run(DAY)
+    friends.unlink()
+    enricher.drain()
+    assert {record.keys[0] for record in simulator.requests("dshield")} == set(IPS[1:])
 
 
 @on_sqlite

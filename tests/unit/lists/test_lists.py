@@ -112,6 +112,8 @@ def test_too_many_entries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_module, "MAX_ENTRIES", 100)
     with pytest.raises(ListRefused, match="more than 100 entries"):
         read_list("\n".join(f"11.0.{n >> 8}.{n & 255}" for n in range(1000)).encode(), ADDRESSES)
+    with pytest.raises(ListRefused, match="more than 100 lines are no entry"):
+        read_list(b"a\n" * 1000, ADDRESSES)
 
 
 def test_half_a_list_is_refused_and_a_small_one_may_shrink() -> None:
