@@ -146,7 +146,7 @@ def ran(
         url = migrated(f"sqlite:///{folder}/bench.db")
         logs = write_logs(home / "logs", seen)
         with Enricher(load_settings(environment(home, logs, url, **{**more, **changes}))) as enricher:
-            enricher.run(DAY)
+            enricher.run(DAY, wait=True)  # a run ends after five minutes: too few on a loaded machine
             with enricher.database.read() as connection:
                 query = select(table_of(EnrichedSession)).order_by("session_id")
                 rows = list(connection.execute(query).mappings())
