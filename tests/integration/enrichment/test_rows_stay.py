@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,18 @@ def test_a_process_that_is_killed_costs_no_row(
     assert len(set(written[-8:])) == 8
     (told,) = [message for message in caplog.messages if "by one process" in message]
     assert re.fullmatch(r"the process that read 2025-11-\d\d.* was ended by SIGKILL; .*", told)
+
+
+def test_rows_that_cannot_be_packed_are_read_by_one(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the disk for temporary files is full: nothing is missing, and the log says what failed."""
+    monkeypatch.setattr("cowrie_enrich_dagster.cowrie.shares.LEAST_BYTES", 1)
+    monkeypatch.setattr(
+        "cowrie_enrich_dagster.cowrie.processes.TemporaryDirectory", lambda **_: nullcontext("/nowhere")
+    )
+    assert differing(database, tmp_path, ["ids used again 1"], 2) == []
+    (told,) = [message for message in caplog.messages if "by one process" in message]
+    assert re.fullmatch(
+        r"the process that read 2025-11-\d\d.* failed: \w*Error: .*; all is read again.*", told
+    )
