@@ -33,7 +33,6 @@ from tests.logs import START
 NETWORKS, ADDRESSES = 2_000_000, 100_000
 IPV6_SHARE = 0.1
 MATCHED_WITHIN_S = 2.0
-ENDLESS = b"11.255.255.255\n" * 10_000_000
 IS_LARGE = 2**16
 
 
@@ -98,6 +97,7 @@ def of_database(url: str, addresses: list[str]) -> tuple[float, float, float, in
 
 def hostile() -> dict[str, bytes]:
     """What a publisher may send in the place of a list, as it comes over the connection."""
+    endless = b"11.255.255.255\n" * 10_000_000
     bodies = {
         "a page": b"<!DOCTYPE html><html><body>" + WHOLE + b"</body></html>",
         "nothing": b"# nothing today\n",
@@ -106,13 +106,13 @@ def hostile() -> dict[str, bytes]:
         "2000::/3 in pieces": WHOLE + b"".join(b"%x::/16\n" % n for n in range(0x2000, 0x4000)),
         "half of it": WHOLE[: len(WHOLE) * 2 // 5],
         "mostly no entries": WHOLE + b"no entry\n" * 1000,
-        "10 million lines": ENDLESS,
+        "10 million lines": endless,
         "4 million entries": b"".join(
             b"%d.%d.%d.%d\n" % (11 + (n >> 22), n >> 14 & 255, n >> 6 & 255, n & 63) for n in range(4_000_000)
         ),
     }
     sent = {name: framed(body, f"Content-Length: {len(body)}") for name, body in bodies.items()}
-    packed = gzip.compress(ENDLESS)
+    packed = gzip.compress(endless)
     sent["10 million lines, packed"] = framed(
         packed, "Content-Encoding: gzip", f"Content-Length: {len(packed)}"
     )
