@@ -30,6 +30,7 @@ ALL = (
     "week",
     "attack_report",
     "lists",
+    "lists_as_of",
     "spending",
 )
 

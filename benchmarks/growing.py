@@ -3,8 +3,9 @@
     python -m benchmarks.growing [--sessions 60000] [--new 100] [--engine sqlite|postgresql] [--json]
 
 Eight services that are not asked; DShield has answered half of the addresses. First the day is read and
-written whole; a minute later it grows three times, and what `enrich_day` does is done each time, but for Dagster itself
-and for asking. Seconds of this process's processor: the server's of PostgreSQL are not in them.
+written whole; a minute later it grows three times, and what `enrich_day` does is done each time, but for
+Dagster itself and for asking. Seconds of this process's processor: the server's of PostgreSQL are not in
+them.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ def main() -> int:
             wanted: list[str] = []
             enricher.plan(today, lambda name, keys: wanted.extend(k.key for k in keys if name == "dshield"))
             enricher.cache.set_many(list(answers(wanted[::2])))
+            time.sleep(A_MINUTE_AND_MORE)
             enricher.enrich(today)
-        time.sleep(A_MINUTE_AND_MORE)
         report.add("the day, whole", "processor s", sum(whole.values()))
         for number in range(TICKS):
             with log.open("ab") as file, Enricher(settings) as enricher:

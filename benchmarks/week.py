@@ -26,13 +26,14 @@ from benchmarks.report import Report, at_least, at_most, command_line, exactly
 from cowrie_enrich_dagster.cache import CacheEntry
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.lookups.model import Outcome
-from cowrie_enrich_dagster.lookups.order import CLASS_STEP, LOGIN, priority_of
+from cowrie_enrich_dagster.lookups.order import CLASS_STEP, LOGIN
 from cowrie_enrich_dagster.pacing import AdaptiveRateLimiter, SlotRefused
 from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 from tests.logs import routable_ips
+from tests.priority import priority_of
 
 SERVICES = ("dshield", "virustotal", "greynoise", "abuseipdb", "urlhaus", "spur", "cymru")
 SLICE_S, PATIENCE_S, LATENCY_S = 300.0, 120.0, 0.2

@@ -6,6 +6,7 @@ from cowrie_enrich_dagster.cache.entry import (
     CacheEntry,
     UndecodableEntry,
     Unstorable,
+    is_fresh,
     is_storable_key,
 )
 from cowrie_enrich_dagster.cache.filesystem_tier import UNKNOWN_FILES, FilesystemCache, ScannedFile
@@ -41,6 +42,7 @@ __all__ = [
     "archive_expired",
     "import_directory",
     "import_records",
+    "is_fresh",
     "is_storable_key",
     "refuse_blank",
     "versioned",

@@ -30,7 +30,7 @@ _COLUMNS = (
     "created_at", "accessed_at", "expires_at", "hit_count",
 )  # fmt: skip
 _KEY = ("service", "cache_key")
-_KEPT = ("created_at", "accessed_at", "hit_count")
+_KEPT = ("accessed_at", "hit_count")
 # The answer fetched last wins. One dated after now (excluded.created_at) comes from a clock that ran ahead,
 # and would otherwise stand in the way of true answers until that clock's time has come.
 _NEWER = (
@@ -167,8 +167,8 @@ class DatabaseCache:
     def store(self, connection: Connection, entries: Iterable[CacheEntry]) -> int:
         """Keep entries inside the caller's transaction; returns how many were sent.
 
-        Where an entry is held already, the one fetched later stays, with the row's `created_at`,
-        `accessed_at` and `hit_count`. An entry whose payload cannot be stored counts as dropped. Rows are
+        Where an entry is held already, the one fetched later stays, with the row's `accessed_at`
+        and `hit_count`. An entry whose payload cannot be stored counts as dropped. Rows are
         locked in the order of (service, key); a caller who stores twice in one transaction should keep it.
         """
         now = self.database.now(connection)

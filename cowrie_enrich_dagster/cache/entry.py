@@ -28,6 +28,11 @@ _MICROSECOND = timedelta(microseconds=1)
 _WIRE_OVERHEAD = 256
 
 
+def is_fresh(fetched_at: datetime, expires_at: datetime, now: datetime) -> bool:
+    """Whether an answer still counts: not expired, and not dated by a clock that runs ahead."""
+    return now < expires_at and fetched_at <= now + CLOCK_SKEW
+
+
 class Unstorable(ValueError):
     """This cannot be a cache entry. The message says why, without quoting the payload."""
 
@@ -87,8 +92,8 @@ class CacheEntry:
         return cls(service, key, status, clean, fetched_at, fetched_at + ttl)
 
     def is_fresh(self, now: datetime) -> bool:
-        """Whether the answer still counts: not expired, and not dated by a clock that runs ahead."""
-        return now < self.expires_at and self.fetched_at <= now + CLOCK_SKEW
+        """Whether the answer still counts; see the function of this name."""
+        return is_fresh(self.fetched_at, self.expires_at, now)
 
     def age(self, now: datetime) -> timedelta:
         """How long ago the service gave the answer."""

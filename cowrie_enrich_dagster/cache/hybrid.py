@@ -45,9 +45,9 @@ class HybridEnrichmentCache:
     """Asks the tiers in order, and copies what a lower one had into those above it, its age kept.
 
     Lookups take many keys at once: each tier is asked once, about what the tiers above did not have. What
-    Redis has and the database lacks is written there too (by `flush` at the latest), if `vouch` says that it
-    is an answer; if not, it is none. The file tier is only read. Errors of the database are raised; Redis and
-    the files cannot fail, only be missed. The tiers count into `metrics` from now on. Thread-safe.
+    Redis has and the database lacks is written there too (see `settle`), if `vouch` says that it is an
+    answer; if not, it is none. The file tier is only read. Errors of the database are raised; Redis and the
+    files cannot fail, only be missed. The tiers count into `metrics` from now on. Thread-safe.
     """
 
     def __init__(
@@ -226,10 +226,11 @@ class HybridEnrichmentCache:
             self._saw_in_database((service, key) for key in unsure)
             is_much = len(self._unsure) >= UNSURE_AT_ONCE
         if is_much:
-            self._settle()
+            self.settle()
 
-    def _settle(self) -> None:
-        """Store what Redis answered and the database lacks: not at each lookup, which would cost a query."""
+    def settle(self) -> None:
+        """Store what Redis answered and the database lacks, or holds an older answer of: not at each lookup,
+        which would cost a query."""
         with self._lock:
             noted, self._unsure = self._unsure, {}
         by_service: dict[str, dict[str, CacheEntry]] = {}
@@ -237,7 +238,9 @@ class HybridEnrichmentCache:
             by_service.setdefault(service, {})[key] = entry
         for service, entries in by_service.items():
             held = self.database.fetched_at(service, entries)
-            self.database.set_many(entry for key, entry in entries.items() if key not in held)
+            self.database.set_many(
+                entry for key, entry in entries.items() if key not in held or held[key] < entry.fetched_at
+            )
 
     def _saw_in_database(self, identities: Iterable[tuple[str, str]]) -> None:
         if len(self._in_database) < _MAX_SEEN:
@@ -245,7 +248,7 @@ class HybridEnrichmentCache:
 
     def flush(self) -> None:
         """Write down what was counted, given, and found in Redis alone: for the end of a run."""
-        self._settle()
+        self.settle()
         self.database.flush_hits()
         if self.given is not None:
             self.given.flush()

@@ -143,7 +143,7 @@ def plan(days: DaysOption, json: JsonOption = False) -> None:
     counts = {
         "keys": [p.keys for p in plans],
         **{source: [p.cached[source] for p in plans] for source in SOURCES},
-        "never sent": [p.skipped.total() for p in plans],
+        "never sent": [p.skipped.total() - p.spared[ON_LIST] for p in plans],
         "not worth a call": [p.spared.total() for p in plans],
         "wanted": [p.wanted for p in plans],
         "calls": [p.calls for p in plans],

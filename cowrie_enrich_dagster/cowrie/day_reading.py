@@ -76,6 +76,17 @@ class DayReading:
         known = self.files.get(file.name)
         return stretches if known is None else known.rest(file.path, index, stretches)
 
+    @property
+    def quarantined(self) -> dict[str, int]:
+        """Of each file that can be read on how many lines of the day were told one by one."""
+        return {name: file.reached.rejected for name, file in self.files.items() if file.reached}
+
+    def has_read(self, name: str, offset: int) -> bool:
+        """Whether what is at this byte of a file was read for the day."""
+        file = self.files[name]
+        within = any(start <= offset < end for start, _, end in file.stretches)
+        return file.reached is not None and within and offset < file.reached.offset
+
     def rejected(self, file: LogFile) -> int:
         """How many lines of the file are in quarantine one by one."""
         known = self.files.get(file.name)

@@ -13,10 +13,13 @@ import subprocess
 import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import date
 from io import BufferedWriter, RawIOBase
-from typing import Any, BinaryIO, cast
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, Literal, cast
 
 from cowrie_enrich_dagster.vocabulary import Days
 
@@ -32,8 +35,12 @@ _BEGIN = (
     "import sys; sys.path[:] = sys.argv[1:]; from cowrie_enrich_dagster.cowrie.worker import main; main()"
 )
 
+Packed = Literal["sqlite", "postgresql"]
+"""The database that packed rows are for."""
 _File = tuple[str, str, str, dict[str, Any]]
 """Of a log file: its path, name and sensor, and its index; all JSON."""
+_Packing = tuple[str, bool]
+"""The folder for packed rows, and whether they are for SQLite."""
 OnReject = Callable[[Rejected], None]
 
 
@@ -45,7 +52,7 @@ class ReadingFailed(Exception):
 
 
 class _Reader:
-    """One process, and the stretch that it reads."""
+    """One process, and the stretches that it reads, the first of them now."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-I", "-c", _BEGIN, *sys.path]
@@ -58,20 +65,33 @@ class _Reader:
             raise ReadingFailed(f"no process that reads logs could be started: {problem}") from problem
         self._asked = BufferedWriter(cast(RawIOBase, self._process.stdin))
         self.answers = cast(BinaryIO, self._process.stdout)
-        self.days: Days | None = None
+        self._stretches = deque[Days]()
 
-    def ask(self, files: list[_File], days: Days, all_days: Days) -> None:
-        self.days = days
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._stretches)
+
+    def ask(self, files: list[_File], days: Days, all_days: Days, packing: _Packing | None) -> None:
+        self._stretches.append(days)
+        self._tell(files, days.ends, all_days.ends, packing)
+
+    def take(self) -> None:
+        """Say that a packed day was taken."""
+        self._tell("taken")
+
+    def _tell(self, *message: Any) -> None:
         with suppress(BrokenPipeError):  # that it has ended is told where its answer is waited for
-            send(self._asked, files, days.ends, all_days.ends)
+            send(self._asked, *message)
 
     def answer(self) -> list[Any]:
         """What it says next. Raises ReadingFailed."""
         message = receive(self.answers)
         if message is None:
-            raise ReadingFailed(f"the process that read {self.days} {_how(self._process.wait())}")
+            raise ReadingFailed(f"the process that read {self._stretches[0]} {_how(self._process.wait())}")
         if message[0] == "failed":
-            raise ReadingFailed(f"the process that read {self.days} failed: {message[1]}")
+            raise ReadingFailed(f"the process that read {self._stretches[0]} failed: {message[1]}")
+        if message[0] == "done":
+            self._stretches.popleft()
         return message
 
     def end(self) -> None:
@@ -97,6 +117,9 @@ class _Readers:
         for reader in self._all:
             reader.end()
         self._selector.close()
+
+    def __iter__(self) -> Iterator[_Reader]:
+        return iter(self._all)
 
     def start(self) -> _Reader:
         reader = _Reader()
@@ -166,19 +189,30 @@ def read_by_processes(
     workers: int,
     on_reject: OnReject,
     report: ReadReport,
+    packed_for: Packed | None = None,
 ) -> Generator[DayOfPieces, None, None]:
     """Like `read_days`, for the days of all stretches (see `shares`), which come in any order.
 
-    A process that has read a day waits until that is taken. Raises ReadingFailed.
+    A process that has read a day waits until that is taken; if they are packed, only when it is some days
+    ahead. Raises ReadingFailed.
     """
     all_days = Days(stretches[0].first, stretches[-1].last)
     files = _files_of(logs, stretches)
     gathered = _Gathered(files.values(), on_reject, report)
-    waiting = deque(stretches)
-    with _Readers() as readers:
-        for _ in range(min(workers, len(stretches))):
-            days = waiting.popleft()
-            readers.start().ask(files[days], days, all_days)
+    waiting = iter(stretches)
+    with ExitStack() as stack:
+        packing = None
+        if packed_for:
+            folder = stack.enter_context(
+                TemporaryDirectory(prefix="cowrie-enrich-", ignore_cleanup_errors=True)
+            )
+            packing = folder, packed_for == "sqlite"
+        readers = stack.enter_context(_Readers())
+        for days in islice(waiting, workers):
+            readers.start().ask(files[days], days, all_days, packing)
+        # Each has one to go on with when it is done: what it has read has yet to be taken then.
+        for reader, days in zip(readers, waiting, strict=False):
+            reader.ask(files[days], days, all_days, packing)
         while readers.are_busy:
             reader = readers.next()
             kind, *content = reader.answer()
@@ -186,16 +220,19 @@ def read_by_processes(
                 gathered.reject(*content)
             elif kind == "done":
                 gathered.count(*content)
-                if waiting:
-                    days = waiting.popleft()
-                    reader.ask(files[days], days, all_days)
-                else:
+                if (more := next(waiting, None)) is not None:
+                    reader.ask(files[more], more, all_days, packing)
+                elif not reader.is_busy:
                     readers.release(reader)
             else:
-                day, pieces = content
+                packed = Path(*content) if kind == "packed" else None
+                day, pieces = reader.answer()[1:] if packed else content
                 of_day = _pieces(reader, pieces)
-                yield DayOfPieces(date.fromisoformat(day), of_day)
+                yield DayOfPieces(date.fromisoformat(day), of_day, packed)
                 deque(of_day, maxlen=0)
+                if packed:
+                    packed.unlink()
+                    reader.take()
     gathered.finish()
 
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from datetime import date
+from pathlib import Path
 from typing import NamedTuple
 
 from cowrie_enrich_dagster.vocabulary import Days
@@ -25,10 +26,14 @@ class DayOfPieces(NamedTuple):
 
     They are rows, which `Session.of_row` reads; gone once the next day is asked for. `sessions_of` makes
     sessions of the pieces of all days.
+
+    If they are `packed` (see `packed_rows`), the ids of which there is one piece are in that file, and
+    `pieces` has the others.
     """
 
     day: date
     pieces: Iterator[list[Row]]
+    packed: Path | None = None
 
 
 def read_days(

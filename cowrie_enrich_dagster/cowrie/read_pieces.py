@@ -14,7 +14,7 @@ from .day_reading import DayKeeper, DayReading
 from .discovery import LogFile
 from .file_index import FileIndex, index_files
 from .piece import Piece
-from .processes import read_by_processes
+from .processes import Packed, read_by_processes
 from .quarantine import Rejected
 from .read_days import DayOfPieces, read_days
 from .read_report import QuarantinedLine, ReadReport, passed_over
@@ -58,6 +58,7 @@ def read_pieces(
     index_cache: MutableMapping[str, dict[str, Any]] | None = None,
     on_quarantine: Callable[[QuarantinedLine], None] | None = None,
     workers: int = 1,
+    packed_for: Packed | None = None,
 ) -> PieceStream:
     """Read what the logs under `root` hold of sessions on the UTC days `first_day` to `last_day`.
 
@@ -67,7 +68,7 @@ def read_pieces(
     file that is broken (as its line 0).
 
     With several `workers` so many processes read, where there is enough to read that it pays; then the days
-    come in any order.
+    come in any order and, if that is asked for, packed.
 
     Raises FileNotFoundError if `root` is not a folder and ValueError if the days are the wrong way round, but
     nothing for what the files are or hold. With several workers the stream raises ReadingFailed; with one the
@@ -85,7 +86,8 @@ def read_pieces(
 
     stretches = shares(logs.values(), days, workers)
     if len(stretches) > 1:
-        return PieceStream(read_by_processes(logs, stretches, workers, reject, report), report)
+        days_read = read_by_processes(logs, stretches, workers, reject, report, packed_for)
+        return PieceStream(days_read, report)
     keeper = DayKeeper(first_day, logs) if first_day == last_day else None
     return PieceStream(read_days(logs, days, reject, report, keep=keeper), report, keeper)
 

@@ -1,8 +1,9 @@
 """A process that reads stretches of days for another one, until that one is gone.
 
-It gets one message for each stretch: the files in it, its days, and all days that are read. It sends
-`pieces` (a day, and the pieces of some ids; of none, when that were all), `rejected` (lines), and at the end
-of a stretch `done` with the counts, or `failed` with what went wrong.
+It gets one message for each stretch: the files in it, its days, all days that are read, and how rows are
+packed, if they are. It sends `pieces` (a day, and the pieces of some ids; of none, when that were all),
+before them `packed` (a file with the others), `rejected` (lines), and at the end of a stretch `done` with the
+counts, or `failed` with what went wrong. It is some packed days ahead: it is told of each that is `taken`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from cowrie_enrich_dagster.storage.packed_rows import pack_rows
 from cowrie_enrich_dagster.vocabulary import Days
 
 from .discovery import LogFile
@@ -26,11 +28,14 @@ from .file_index import FileIndex
 from .frames import receive, send
 from .garbage import few_collections
 from .quarantine import Rejected
-from .read_days import read_days
+from .read_days import DayOfPieces, read_days
 from .read_report import ReadReport
+from .sessions import NOTHING_DONE, Row, Session
 
 _BATCH_BYTES = 128 * 1024
 _LINES_AT_ONCE = 200
+_DAYS_AHEAD = 3
+"""So many packed days may lie on the disk for each process."""
 
 
 def main() -> None:
@@ -39,24 +44,28 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not do so between two messages
     waiting: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, waiting), daemon=True).start()
+    ahead = threading.Semaphore(_DAYS_AHEAD)
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, waiting, ahead), daemon=True).start()
     try:
         with few_collections():
             while True:
-                _read(waiting.get(), answers)
+                _read(waiting.get(), answers, ahead)
     except BrokenPipeError:
         os._exit(0)
 
 
-def _listen(asked: BinaryIO, waiting: queue.SimpleQueue[list[Any]]) -> None:
+def _listen(asked: BinaryIO, waiting: queue.SimpleQueue[list[Any]], ahead: threading.Semaphore) -> None:
     """Take what is asked; end the process, whatever it is doing, when nobody is there to ask."""
     while (message := receive(asked)) is not None:
-        waiting.put(message)
+        if message == ["taken"]:
+            ahead.release()
+        else:
+            waiting.put(message)
     os._exit(0)
 
 
-def _read(message: list[Any], answers: BinaryIO) -> None:
-    files, days, all_days = message
+def _read(message: list[Any], answers: BinaryIO, ahead: threading.Semaphore) -> None:
+    files, days, all_days, packing = message
     rejected: list[list[Any]] = []
     report = ReadReport()
 
@@ -69,7 +78,12 @@ def _read(message: list[Any], answers: BinaryIO) -> None:
     try:
         logs = dict(map(_log, files))
         for of_day in read_days(logs, _days(days), reject, report, _days(all_days)):
-            for pieces in _batches(of_day.pieces):
+            pieces_of_ids: Iterator[list[Row]] = of_day.pieces
+            if packing:
+                ahead.acquire()
+                path, pieces_of_ids = _packed(of_day, *packing)
+                send(answers, "packed", path)
+            for pieces in _batches(pieces_of_ids):
                 send(answers, "pieces", of_day.day, orjson.Fragment(pieces))
             send(answers, "pieces", of_day.day, [])
         send(answers, "rejected", rejected)
@@ -78,6 +92,22 @@ def _read(message: list[Any], answers: BinaryIO) -> None:
         raise
     except Exception as problem:  # noqa: BLE001 (told where it is known what to do)
         send(answers, "failed", f"{type(problem).__name__}: {problem}")
+
+
+def _packed(of_day: DayOfPieces, folder: str, for_sqlite: bool) -> tuple[str, Iterator[list[Row]]]:
+    """Pack the pieces of ids that have one; the file, and the pieces of the others."""
+    others: list[list[Row]] = []
+
+    def alone() -> Iterator[Row]:
+        for pieces in of_day.pieces:
+            if len(pieces) == 1:
+                yield pieces[0]
+            else:
+                others.append(pieces)
+
+    path = Path(folder, str(of_day.day))
+    pack_rows(path, alone(), len(Session._fields), NOTHING_DONE, for_sqlite=for_sqlite)
+    return str(path), iter(others)
 
 
 def _batches(pieces: Iterator[Any]) -> Iterator[bytes]:

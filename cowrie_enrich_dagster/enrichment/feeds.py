@@ -17,6 +17,7 @@ from sqlalchemy import select
 from cowrie_enrich_dagster.cache import CacheEntry, DatabaseCache
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.told_days import answers_for, unanswered
+from cowrie_enrich_dagster.enrichment.written_days import forget_written, has_rows_of
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport
@@ -164,6 +165,9 @@ def _keep(
     with database.write() as connection:
         upsert_rows(connection, _OBSERVATIONS, _COLUMNS, rows, key=_COLUMNS[:3], keep=_COLUMNS[3:])
         queue.close(connection, done, LookupStatus.FOUND, service=service)
+        told = [row[1] for row in rows]
+        if told:
+            forget_written(database, connection, has_rows_of(database), told)
 
 
 def _lists_for(name: str, left: OpenDays, now: datetime) -> list[date]:

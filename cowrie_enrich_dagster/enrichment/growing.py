@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import metadata
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from cowrie_enrich_dagster.cowrie import DayReading
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.outages import survives_outage
 
-_VERSION = metadata.version("cowrie_enrich_dagster")
+VERSION = metadata.version("cowrie_enrich_dagster")
 _READINGS, _SESSIONS = tables.table_of(tables.DayReading), tables.table_of(tables.SessionRecord)
 
 
@@ -36,14 +37,16 @@ class KnownReading:
 
 @survives_outage
 def known_reading(database: Database, day: date) -> KnownReading | None:
-    """How far the day was read; None if it has to be read whole, as it has when others changed its rows."""
+    """How far the day was read; None if it has to be read whole, as when others changed its rows or lines."""
     query = select(_READINGS).where(_READINGS.c.day == day)
     with database.read() as connection:
         row = connection.execute(query).one_or_none()
-        if row is not None and row.sessions != _sessions(connection, day):
+        if row is None or row.reading is None or row.sessions != _sessions(connection, day):
             return None
-    reading = DayReading.load(row.reading, _VERSION) if row and row.reading else None
-    return KnownReading(reading, row.token) if row and reading else None
+        reading = DayReading.load(row.reading, VERSION)
+        if reading is None or _quarantined(database, connection, reading) != reading.quarantined:
+            return None
+    return KnownReading(reading, row.token)
 
 
 def begin_reading(connection: Connection, day: date, *, is_alone: bool) -> str:
@@ -60,13 +63,24 @@ def begin_reading(connection: Connection, day: date, *, is_alone: bool) -> str:
 
 def keep_reading(connection: Connection, day: date, token: str, reading: DayReading | None) -> None:
     """Keep how far the day was read, if it is the newest one or the day before that. Raises Overtaken."""
-    text = reading.dump(_VERSION) if reading else None
+    text = reading.dump(VERSION) if reading else None
     of_token = (_READINGS.c.day == day) & (_READINGS.c.token == token)
     values = {"reading": text, "sessions": _sessions(connection, day)}
     if not connection.execute(update(_READINGS).where(of_token).values(values)).rowcount:
         raise Overtaken
     newest = connection.execute(select(func.max(_READINGS.c.day))).scalar_one()
     connection.execute(delete(_READINGS).where(_READINGS.c.day < newest - timedelta(days=1)))
+
+
+def _quarantined(database: Database, connection: Connection, reading: DayReading) -> dict[str, int]:
+    """How many lines of what was read stand in quarantine: a slower run may have put its own there since."""
+    lines = text(
+        f"SELECT path, byte_offset FROM quarantined_lines WHERE line > 0 AND {database.among('path')}"
+    )
+    counts = dict.fromkeys(reading.quarantined, 0)
+    for path, offset in connection.execute(lines, {"keys": to_json(list(counts))}):
+        counts[path] += reading.has_read(path, offset)
+    return counts
 
 
 def _sessions(connection: Connection, day: date) -> int:

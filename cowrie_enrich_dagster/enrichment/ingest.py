@@ -109,8 +109,9 @@ def _replace_days(
         on_disk = set[date]().union(*days_touched(root, index).values())
         index.save()
         stream = read_pieces(
-            root, days.first, days.last, index_cache=index, on_quarantine=spool.keep, workers=workers
-        )
+            root, *days.ends, index_cache=index, on_quarantine=spool.keep, workers=workers,
+            packed_for="sqlite" if database.is_sqlite else "postgresql",
+        )  # fmt: skip
         report = IngestReport(stream.report, stream.report)
         with closing(stream):
             for of_day in stream:

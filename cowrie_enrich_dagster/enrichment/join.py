@@ -108,8 +108,8 @@ _DIALECT = {
         "each": "json_each",
         "object_of": "json_group_object",
         "intel_of_file": "json(f.intel)",
-        "merged_intel": "json_patch(coalesce(a.intel, '{}'), "
-        "CASE WHEN f.intel IS NULL THEN '{}' ELSE json_object('files', json(f.intel)) END)",
+        "merged_intel": "CASE WHEN f.intel IS NULL THEN coalesce(a.intel, '{}') "
+        "ELSE json_patch(coalesce(a.intel, '{}'), json_object('files', json(f.intel))) END",
         # RFC 7396: what is null in the patch is left out.
         "merged_provenance": "CASE WHEN f.malicious IS NULL AND p.told IS NULL THEN a.provenance ELSE "
         "json_patch(coalesce(a.provenance, '{}'), json_object("
@@ -122,8 +122,8 @@ _DIALECT = {
         "each": "jsonb_array_elements_text",
         "object_of": "jsonb_object_agg",
         "intel_of_file": "f.intel",
-        "merged_intel": "coalesce(a.intel, '{}') || "
-        "CASE WHEN f.intel IS NULL THEN '{}' ELSE jsonb_build_object('files', f.intel) END",
+        "merged_intel": "CASE WHEN f.intel IS NULL THEN coalesce(a.intel, '{}') "
+        "ELSE coalesce(a.intel, '{}') || jsonb_build_object('files', f.intel) END",
         "merged_provenance": "CASE WHEN f.malicious IS NULL AND p.told IS NULL THEN a.provenance ELSE "
         "coalesce(a.provenance, '{}') || jsonb_strip_nulls(jsonb_build_object("
         "'file_malicious', CASE WHEN f.malicious IS NOT NULL THEN f.told END, "

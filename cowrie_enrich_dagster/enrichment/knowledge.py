@@ -11,10 +11,11 @@ from typing import Any
 
 from sqlalchemy import text
 
-from cowrie_enrich_dagster.cache import DatabaseCache, Hit, HybridEnrichmentCache
+from cowrie_enrich_dagster.cache import DatabaseCache, Hit, HybridEnrichmentCache, is_fresh
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.networks_told import NetworkTold
 from cowrie_enrich_dagster.enrichment.spending import Spending
+from cowrie_enrich_dagster.enrichment.written_days import forget_written
 from cowrie_enrich_dagster.lookups.model import LastStatus
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.services import Facts, Service
@@ -205,8 +206,10 @@ def standing(
     gathered_at = database.moment()
     sent = [key.value for key in keys if key.scope is Scope.GLOBAL]
     query = text(f"""
-        SELECT key, status, max(fetched_at) AS fetched_at, feed IS NOT NULL AS is_feed FROM observations
-        WHERE service = :service AND {database.among("key")} GROUP BY key, status, feed IS NOT NULL
+        SELECT key, status, max(coalesce(told_until, fetched_at)) AS fetched_at,
+            feed IS NOT NULL AS is_feed
+        FROM observations WHERE service = :service AND {database.among("key")}
+        GROUP BY key, status, feed IS NOT NULL
     """).columns(fetched_at=UtcDateTime())
     history: dict[str, list[Observed]] = {}
     with database.read() as connection:
@@ -217,7 +220,8 @@ def standing(
             told = Observed(status, None, row.fetched_at, expires_at, stale)
             history.setdefault(row.key, []).append(told)
     for key, status, fetched_at, expires_at in cache.standing(name, sent):
-        told = Observed(status, None, fetched_at, expires_at, expires_at <= gathered_at)
+        stale = not is_fresh(fetched_at, expires_at, gathered_at)
+        told = Observed(status, None, fetched_at, expires_at, stale)
         history.setdefault(key, []).append(told)
     for of_key in history.values():
         of_key.sort(key=lambda observed: observed.fetched_at)
@@ -270,4 +274,6 @@ def forget(database: Database, service: str | None, keys: Sequence[str] | None) 
     values = {"service": service} if service else {}
     with database.write() as connection:
         parameters = {**values, **({"keys": to_json(list(keys))} if keys else {})}
-        return connection.execute(text(f"DELETE FROM observations{where}"), parameters).rowcount
+        gone = connection.execute(text(f"DELETE FROM observations{where}"), parameters).rowcount
+        forget_written(database, connection)
+    return gone

@@ -124,7 +124,11 @@ class ListBook:
             return list(connection.execute(query).scalars())
 
     def _said(self, connection: Connection) -> dict[str, str]:
-        said = text("SELECT list, max(says) FROM address_lists GROUP BY list")
+        said = text("""
+            SELECT list, says FROM address_lists AS a WHERE fetched_at = (
+                SELECT max(fetched_at) FROM address_lists AS b WHERE b.list = a.list
+            )
+        """)
         return {row[0]: row[1] for row in connection.execute(said)} | self._configured
 
     def _read(self) -> None:

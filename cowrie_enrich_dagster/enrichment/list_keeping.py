@@ -16,10 +16,10 @@ from cowrie_enrich_dagster.enrichment import list_store
 from cowrie_enrich_dagster.enrichment.asking import Asking
 from cowrie_enrich_dagster.enrichment.keys import close_unsent
 from cowrie_enrich_dagster.enrichment.list_book import ListBook
+from cowrie_enrich_dagster.enrichment.list_service import ListService
 from cowrie_enrich_dagster.enrichment.list_store import ListState
 from cowrie_enrich_dagster.enrichment.lists import (
     ListReport,
-    ListService,
     addresses_to_ask,
     greed,
     is_due,
@@ -27,13 +27,14 @@ from cowrie_enrich_dagster.enrichment.lists import (
     refresh_list,
 )
 from cowrie_enrich_dagster.enrichment.spending import Spending
+from cowrie_enrich_dagster.enrichment.written_days import forget_written
 from cowrie_enrich_dagster.lookups.model import OpenLookups, Wanted
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport, Source
 from cowrie_enrich_dagster.pacing import QuotaStatus, Reason, calls_left
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.services.lists import MAX_BYTES, ListPlace
-from cowrie_enrich_dagster.settings import ServiceSettings
+from cowrie_enrich_dagster.settings import ConfigError, ServiceSettings
 from cowrie_enrich_dagster.settings.values import Network
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
@@ -78,6 +79,19 @@ class ListKeeping(Asking):
         ]
         held = self.mark_scanners()
         return [replace(report, held=held.get(report.list, "")) for report in reports]
+
+    def require_own_lists(self) -> None:
+        """Raise `ConfigError` while a list of our own networks was never read: nobody may be asked then."""
+        own = [one for one in self.settings.lists if one.says == "own"]
+        states = list_store.states(self.database) if own else {}
+        for one in own:
+            state = states.get(one.name, ListState())
+            if state.good is None:
+                why = state.last.reason if state.last and state.last.reason else "it was not looked at yet"
+                raise ConfigError(
+                    f"[[enrichment.lists]] {one.name}: {why}; while it is not known who is ours, "
+                    f"nobody is asked: mend {one.file}, or take the list out"
+                )
 
     def list_reports(self) -> list[ListReport]:
         """Where every list stands, without looking at any."""
@@ -199,6 +213,8 @@ def _mark(database: Database, queue: LookupQueue, listed: dict[str, str]) -> Non
             text("CREATE TEMPORARY TABLE listed_sources (src_ip text PRIMARY KEY, scanner_list text)")
         )
         insert_rows(connection, _LISTED, ["src_ip", "scanner_list"], listed.items())
+        days = text(f"SELECT DISTINCT day FROM session_ips WHERE {other}").columns(day=Date())
+        judged_anew = [str(day) for day in connection.execute(days).scalars()]
         connection.execute(
             text(
                 "UPDATE session_ips SET scanner_list = (SELECT l.scanner_list FROM listed_sources AS l "
@@ -207,3 +223,5 @@ def _mark(database: Database, queue: LookupQueue, listed: dict[str, str]) -> Non
         )
         connection.execute(text("DROP TABLE listed_sources"))
         close_unsent(queue, connection, (), list(listed))
+        if judged_anew:
+            forget_written(database, connection, database.among("CAST(day AS text)"), judged_anew)

@@ -43,11 +43,15 @@ class Look:
     size: int | None = None
     etag: str | None = None
     last_modified: str | None = None
+    read_as: str | None = None
 
 
 @dataclass(frozen=True)
 class ListState:
-    """The last look at a list, the last one that was good, and the last that read it anew; None: none was."""
+    """The last look at a list, the last one that was good, and the last that read it anew; None: none was.
+
+    What was good before the list was retired is not: nothing of it holds any more.
+    """
 
     last: Look | None = None
     good: Look | None = None
@@ -59,16 +63,26 @@ def states(database: Database) -> dict[str, ListState]:
     """Where every list stands that was ever looked at."""
     with database.read() as connection:
         return {
-            name: ListState(last, _newest(connection, name, GOOD), _newest(connection, name, (TAKEN,)))
+            name: _state(connection, name)
             for name in connection.execute(select(_LISTS.c.list).distinct()).scalars().all()
-            if (last := _newest(connection, name, ())) is not None
         }
 
 
-def _newest(connection: Connection, name: str, among: Collection[str]) -> Look | None:
+def _state(connection: Connection, name: str) -> ListState:
+    gone = _newest(connection, name, (RETIRED,))
+    since = gone.fetched_at if gone else None
+    last, good, taken = (_newest(connection, name, among, since) for among in ((), GOOD, (TAKEN,)))
+    return ListState(last or gone, good, taken)
+
+
+def _newest(
+    connection: Connection, name: str, among: Collection[str] = (), since: datetime | None = None
+) -> Look | None:
     query = select(_LISTS).where(_LISTS.c.list == name)
     if among:
         query = query.where(_LISTS.c.status.in_(among))
+    if since is not None:
+        query = query.where(_LISTS.c.fetched_at > since)
     row = connection.execute(query.order_by(_LISTS.c.fetched_at.desc()).limit(1)).one_or_none()
     return None if row is None else Look(**row._mapping)
 
@@ -159,7 +173,7 @@ def _has_entries(database: Database, name: str) -> bool:
 @survives_outage
 def _retire(database: Database, name: str) -> None:
     with database.write() as connection:
-        now, before = database.now(connection), _newest(connection, name, ())
+        now, before = database.now(connection), _newest(connection, name)
         says = before.says if before else ""
         _, went = _replace(connection, name, (), now)
         look = Look(name, now, says, RETIRED, "it is not configured any more", entries=0, went=went)

@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
-import requests
 from sqlalchemy import text
 
 from cowrie_enrich_dagster.enrichment import list_store
 from cowrie_enrich_dagster.enrichment.list_book import ListBook
+from cowrie_enrich_dagster.enrichment.list_service import ListService
 from cowrie_enrich_dagster.enrichment.list_store import FAILED, GOOD, REFUSED, UNCHANGED, ListState, Look
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.lookups.source import FetchReport
-from cowrie_enrich_dagster.services import Answer, Facts, Limits, Service, ServiceConfig
+from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.services.lists import (
     MAX_BYTES,
     ListForm,
     ListPlace,
     ListRefused,
     ReadList,
-    fetch_list,
-    list_service_name,
     read_list,
     refuse_shrunken,
 )
 from cowrie_enrich_dagster.settings import ListSettings
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage
-from cowrie_enrich_dagster.vocabulary import LookupStatus, Subject
+from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 RETRY_AFTER = timedelta(hours=1)
 """A list that could not be had, or was refused, is not asked for again before."""
@@ -43,10 +42,6 @@ OVERDUE = 2
 """A list is late when its last good look is older than so many times its refresh hours."""
 MIN_ADDRESSES = 20
 """Of fewer addresses a share says nothing."""
-_TTL = timedelta(minutes=1)
-_LIMITS = Limits(
-    rate=1 / 60, source="ours: a list is looked at once in its refresh hours, of an hour or more"
-)
 
 Fetch = Callable[[Service, Sequence[Wanted]], FetchReport]
 
@@ -98,53 +93,6 @@ class ListReport:
         return {**asdict(self), "good_at": good_at, "problem": self.problem}
 
 
-class ListService:
-    """A list as a service that knows one key: its name. See `Service`.
-
-    What it reads goes to `keep` before its lookup is closed, so that nothing is lost between the two.
-    """
-
-    rank = 0
-    subject = Subject.IP
-    ttl = not_found_ttl = _TTL
-    limits = _LIMITS
-    needs_key = False
-    limit_statuses = frozenset({429})
-    auth_statuses: frozenset[int] = frozenset()
-    batch_size = 1
-    is_free = False
-    own_moment: tuple[str, ...] = ()
-    tells: frozenset[str] = frozenset()
-
-    def __init__(
-        self, settings: ListSettings, place: ListPlace, keep: Callable[[bytes | None, ListPlace], Look]
-    ) -> None:
-        self.name = list_service_name(settings.name)
-        self.default_url = place.url
-        self._place, self._keep = place, keep
-        self.look: Look | None = None
-
-    def fetch(
-        self, keys: Sequence[str], http: requests.Session, config: ServiceConfig
-    ) -> Mapping[str, Answer]:
-        """Fetch it, and keep it. See `Service.fetch`."""
-        (key,) = keys
-        try:
-            got = fetch_list(self._place, http)
-            self.look = self._keep(got.body, ListPlace(self._place.url, got.etag, got.last_modified))
-        except ListRefused as problem:
-            return {key: Answer(LookupStatus.INVALID_RESPONSE, detail=str(problem))}
-        return {key: Answer(LookupStatus.FOUND, {"entries": self.look.entries})}
-
-    def check(self, key: str, payload: Mapping[str, Any]) -> Answer:
-        """A list is kept in its own tables."""
-        return Answer(LookupStatus.FOUND, dict(payload))
-
-    def facts(self, payload: Mapping[str, Any]) -> Facts:
-        """A list says nothing as a whole."""
-        return Facts()
-
-
 def refresh_list(
     settings: ListSettings, *, database: Database, queue: LookupQueue, book: ListBook, fetch: Fetch
 ) -> ListReport:
@@ -166,13 +114,18 @@ def refresh_list(
 
 
 def is_due(settings: ListSettings, state: ListState, now: datetime) -> bool:
-    """Whether its time has come: its hours are over, or its file is another than the last time."""
-    if state.last is None or (settings.file is not None and _mark_of(settings.file) != state.last.etag):
+    """Whether its time has come: its hours are over, or its settings or its file are others than the last
+    time."""
+    if state.last is None or state.last.read_as != settings.read_as:
         return True
+    if settings.file is not None and _mark_of(settings.file) != state.last.etag:
+        return True
+    return _hours_are_over(settings, state.last, now)
+
+
+def _hours_are_over(settings: ListSettings, last: Look, now: datetime) -> bool:
     refresh = timedelta(hours=settings.refresh_hours)
-    return now >= state.last.fetched_at + (
-        refresh if state.last.status in GOOD else min(RETRY_AFTER, refresh)
-    )
+    return now >= last.fetched_at + (refresh if last.status in GOOD else min(RETRY_AFTER, refresh))
 
 
 def _mark_of(file: Path) -> str | None:
@@ -192,23 +145,24 @@ def _of_file(
 ) -> Look | None:
     path = settings.file
     assert path is not None  # noqa: S101 (of a list in a file)
-    refresh = timedelta(hours=settings.refresh_hours)
+    last = state.last
     try:
         stat = path.stat()
+        if not S_ISREG(stat.st_mode):  # a pipe may have no writer, a device no end
+            raise OSError("it is no file")
         mark = _mark(stat)
-        if state.last and state.last.etag == mark:
-            if state.last.status in GOOD and now >= state.last.fetched_at + refresh:
+        if last and (last.etag, last.read_as) == (mark, settings.read_as):
+            if not _hours_are_over(settings, last, now):
+                return None
+            if last.status in GOOD:
                 return _unchanged(database, settings, state, mark)
-            return None
         if stat.st_size > MAX_BYTES:
             raise ListRefused(f"it has more than {MAX_BYTES // 2**20} MiB")
         return _taken(settings, database, book, state, path.read_bytes(), ListPlace("", mark), now)
     except ListRefused as problem:
         return _not_taken(database, settings, REFUSED, str(problem), etag=mark)
     except OSError as problem:
-        why = problem.strerror or type(problem).__name__
-        if state.last and state.last.status == FAILED and state.last.reason == why:
-            return state.last
+        why = problem.strerror or str(problem)
         return _not_taken(database, settings, FAILED, why)
 
 
@@ -217,7 +171,8 @@ def _of_url(
     fetch: Fetch, now: datetime,
 ) -> tuple[Look | None, int]:  # fmt: skip
     held = state.taken is not None and state.taken.entries
-    newest = state.good if held else None  # without entries of ours, "not changed" would tell nothing
+    # Without entries of ours, or with some read otherwise, "not changed" would tell nothing.
+    newest = state.good if held and state.good and state.good.read_as == settings.read_as else None
     place = ListPlace(
         str(settings.url), newest.etag if newest else None, newest.last_modified if newest else None
     )
@@ -253,11 +208,15 @@ def _unchanged(
 ) -> Look:  # fmt: skip
     entries = state.taken.entries if state.taken else None
     told = {"entries": entries, "etag": etag, "last_modified": last_modified}
-    return list_store.note(database, settings.name, settings.says, UNCHANGED, **told)
+    return list_store.note(
+        database, settings.name, settings.says, UNCHANGED, read_as=settings.read_as, **told
+    )
 
 
 def _not_taken(database: Database, settings: ListSettings, status: str, reason: str, **told: Any) -> Look:
-    return list_store.note(database, settings.name, settings.says, status, reason=reason, **told)
+    return list_store.note(
+        database, settings.name, settings.says, status, reason=reason, read_as=settings.read_as, **told
+    )
 
 
 def _taken(
@@ -267,13 +226,14 @@ def _taken(
     form = ListForm(settings.format, settings.column)
     read = read_list(body, form, keeps_unroutable=settings.says == "own")
     good = state.good
-    if good is not None and good.entries and settings.says != "own" and now - good.fetched_at < SHRINKS_AFTER:
+    is_recent = good is not None and now - good.fetched_at < SHRINKS_AFTER
+    if good and good.entries and settings.says != "own" and is_recent and good.read_as == settings.read_as:
         refuse_shrunken(len(read.networks), good.entries)
     if settings.says == "scanner":
         _refuse_greedy(database, settings, read)
     return list_store.take(
         database, settings.name, settings.says, read,
-        size=len(body), etag=place.etag, last_modified=place.last_modified,
+        size=len(body), etag=place.etag, last_modified=place.last_modified, read_as=settings.read_as,
     )  # fmt: skip
 
 

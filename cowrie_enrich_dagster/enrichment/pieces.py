@@ -31,7 +31,7 @@ from cowrie_enrich_dagster.cowrie import NOTHING_DONE, DayOfPieces, Row, Session
 from cowrie_enrich_dagster.cowrie.sessions import LISTS
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.enrichment.growing import begin_reading
-from cowrie_enrich_dagster.storage.bulk import insert_plain_rows, insert_rows, upsert_rows
+from cowrie_enrich_dagster.storage.bulk import insert_packed_rows, insert_plain_rows, insert_rows, upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.outages import survives_outage
@@ -88,12 +88,14 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> str:
             else:
                 several.extend(pieces)
 
-    with database.write() as connection:
+    with database.write(packed=of_day.packed) as connection:
         _begin(database, connection)
         token = begin_reading(connection, of_day.day, is_alone=days.first == days.last)
         _note_met_again(connection, _OTHERS[0], day)
         connection.execute(delete(_PIECES).where(_PIECES.c.day == of_day.day))
         connection.execute(delete(_SESSIONS).where(_SESSIONS.c.day == of_day.day))
+        if of_day.packed:
+            insert_packed_rows(connection, _SESSIONS, _COLUMNS, of_day.packed, NOTHING_DONE)
         insert_plain_rows(connection, _SESSIONS, _COLUMNS, alone(), NOTHING_DONE)
         insert_plain_rows(connection, _PIECES, _COLUMNS, several, NOTHING_DONE)
         for keys in _OTHERS:

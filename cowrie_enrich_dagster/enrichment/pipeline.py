@@ -250,7 +250,8 @@ class Pipeline(RowWriting):
                         plans[name].rates_by_day[day] = tallies[name].of_some(sent)
 
     def plan_and_open(self, days: Days, *, by_day: bool = False) -> Plan:
-        """Plan `days`, and open a lookup for all that is wanted."""
+        """Plan `days`, and open a lookup for all that is wanted. Raises as `require_own_lists`."""
+        self.require_own_lists()
         plan = self.plan(days, self.open, by_day=by_day)
         self.queue.counts.fold()
         return plan

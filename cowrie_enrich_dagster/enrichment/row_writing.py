@@ -10,6 +10,7 @@ from datetime import date
 from sqlalchemy import Connection
 
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
+from cowrie_enrich_dagster.enrichment.growing import VERSION
 from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
 from cowrie_enrich_dagster.enrichment.join import enrich_sessions, enrich_touched
 from cowrie_enrich_dagster.enrichment.keys import (
@@ -27,15 +28,8 @@ from cowrie_enrich_dagster.enrichment.list_book import Spans
 from cowrie_enrich_dagster.enrichment.list_keeping import ListKeeping
 from cowrie_enrich_dagster.enrichment.list_store import version
 from cowrie_enrich_dagster.enrichment.spending import Spending
-from cowrie_enrich_dagster.enrichment.stale_rows import (
-    Written,
-    basis_of,
-    changed_keys,
-    forget_gone,
-    note_written,
-    touch_stale,
-    written,
-)
+from cowrie_enrich_dagster.enrichment.stale_rows import basis_of, changed_keys, forget_gone, touch_stale
+from cowrie_enrich_dagster.enrichment.written_days import Written, note_written, written
 from cowrie_enrich_dagster.pacing import Reason
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.vocabulary import Days, Subject
@@ -102,6 +96,7 @@ class RowWriting(ListKeeping):
     def _write_stale(self, day: date, before: Written, now: Written) -> tuple[int, Counter[str]]:
         """Write the rows that change; how many rows the day has, and which tier had what they tell."""
         database = self.database
+        self.cache.settle()
         changed = changed_keys(database, self.services, self.cache.database.versions, day, before.known_until)
         with database.read() as connection:
             touch_stale(database, connection, day, changed)
@@ -134,7 +129,7 @@ class RowWriting(ListKeeping):
         networks = [sorted(map(str, some)) for some in (own, scanners)]
         wanted = sorted(self.settings.want) if self.settings.want is not None else None
         lists = [(one.name, one.says) for one in self.settings.lists]
-        return basis_of(self.database, asked, networks, wanted, lists, version(self.database))
+        return basis_of(self.database, VERSION, asked, networks, wanted, lists, version(self.database))
 
     def reports_by_day(self, days: Days) -> dict[date, JoinReport]:
         """What the rows of each day say: sessions, and how many of them each service has answered."""

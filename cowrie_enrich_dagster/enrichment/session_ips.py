@@ -7,33 +7,95 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Any
 
-from sqlalchemy import Boolean, Connection, Date, bindparam, distinct, func, select, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Date,
+    MetaData,
+    Table,
+    TextClause,
+    bindparam,
+    distinct,
+    func,
+    select,
+    text,
+)
 
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
 from cowrie_enrich_dagster.enrichment.keys import close_unsent
-from cowrie_enrich_dagster.lookups.order import priority_of
+from cowrie_enrich_dagster.enrichment.written_days import forget_written, has_rows_of
+from cowrie_enrich_dagster.lookups.order import PRIORITY
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
-from cowrie_enrich_dagster.storage.tables import SessionIp, SessionRecord, table_of
+from cowrie_enrich_dagster.storage.tables import SessionIp, table_of
 from cowrie_enrich_dagster.vocabulary import Days, Scope
 
-_SESSIONS = table_of(SessionRecord)
 _ADDRESSES = table_of(SessionIp)
 _Network = IPv4Network | IPv6Network
 ScannerLists = Callable[[Sequence[str]], Mapping[str, str]]
 """Which addresses a list of scanners holds now, each with the list."""
 _SUMS = ("login_failures", "login_successes", "commands", "downloads", "uploads")
-_COLUMNS = (
-    *("day", "src_ip", "sessions", "sensors", "first_seen", "last_seen", *_SUMS),
-    *("scope", "priority", "known_scanner", "scanner_list"),
-)
+_SUMMED_UP = ("day", "src_ip", "sessions", "sensors", "first_seen", "last_seen", *_SUMS, "priority")
+_SAID_OF_IT = ("scope", "known_scanner", "scanner_list")
+_COLUMNS = (*_SUMMED_UP, *_SAID_OF_IT)
+
+
+def _temporary(name: str, columns: Sequence[str], key: Sequence[str]) -> Table:
+    of = ((column, _ADDRESSES.c[column].type) for column in columns)
+    made = (Column(column, type_, primary_key=column in key) for column, type_ in of)
+    return Table(name, MetaData(), *made, prefixes=["TEMPORARY"])
+
+
+_SUMMED = _temporary("summed", _SUMMED_UP, ["day", "src_ip"])
+"""The rows as they should be, as far as sessions tell."""
+_SAID = _temporary("said", ["src_ip", *_SAID_OF_IT], ["src_ip"])
+"""What else is said of an address in each of its rows."""
+_SUM_UP = f"""
+    INSERT INTO summed ({", ".join(_SUMMED_UP)}) SELECT *, {PRIORITY} FROM (
+        SELECT day, src_ip, count(*) AS sessions, count(DISTINCT sensor) AS sensors,
+            min(started_at) AS first_seen, max(ended_at) AS last_seen,
+            {", ".join(f"sum({name}) AS {name}" for name in _SUMS)}
+        FROM sessions WHERE day BETWEEN :first AND :last AND src_ip IS NOT NULL GROUP BY day, src_ip
+    ) AS summed_up
+"""
+_CAME_OR_WENT = """
+    SELECT day FROM (
+        SELECT day, src_ip FROM summed EXCEPT
+        SELECT day, src_ip FROM session_ips WHERE day BETWEEN :first AND :last) AS came
+    UNION SELECT day FROM (
+        SELECT day, src_ip FROM session_ips WHERE day BETWEEN :first AND :last EXCEPT
+        SELECT day, src_ip FROM summed) AS went
+    ORDER BY day
+"""
+_SHOULD_BE = f"""
+    SELECT {", ".join(f"summed.{name}" for name in _SUMMED_UP)},
+        {", ".join(f"said.{name}" for name in _SAID_OF_IT)}
+    FROM summed JOIN said ON said.src_ip = summed.src_ip
+"""
+_JUDGED_ANEW = f"""
+    SELECT new.day, new.src_ip FROM ({_SHOULD_BE}) AS new
+    LEFT JOIN session_ips AS i ON i.day = new.day AND i.src_ip = new.src_ip
+    WHERE new.day IN (SELECT day FROM written_days) AND (
+        i.src_ip IS NULL OR {" OR ".join(f"i.{name} {{other}} new.{name}" for name in _SAID_OF_IT)})
+"""
+"""Of days that grow: the addresses of which other things are said that have a say in what is asked."""
+_GONE = f"""
+    DELETE FROM session_ips WHERE day BETWEEN :first AND :last
+    AND NOT EXISTS (SELECT 1 FROM ({_SHOULD_BE}) AS new
+        WHERE new.day = session_ips.day AND new.src_ip = session_ips.src_ip AND {{same}})
+"""
+_NEW = f"""
+    INSERT INTO session_ips ({", ".join(_COLUMNS)})
+    {_SHOULD_BE} WHERE NOT EXISTS (
+        SELECT 1 FROM session_ips AS i WHERE i.day = summed.day AND i.src_ip = summed.src_ip)
+"""
 
 
 @dataclass(frozen=True)
@@ -112,76 +174,72 @@ def summarise_addresses(
     scanners: Iterable[_Network] = (),
     scanner_lists: ScannerLists = lambda addresses: {},
 ) -> AddressReport:
-    """Replace the `session_ips` rows of `days` from `sessions`; one aggregate query, one bulk insert.
-
-    Rows that stay as they are are not written.
+    """Replace the `session_ips` rows of `days` from `sessions`. Rows that stay as they are are not written.
 
     What is `own` is out of scope, and `scanners` are marked, as are the addresses that `scanner_lists` hold:
     lookups about any of them that are still open are closed, unasked.
     """
-    query = (
-        select(
-            _SESSIONS.c.day,
-            _SESSIONS.c.src_ip,
-            func.count().label("sessions"),
-            func.count(distinct(_SESSIONS.c.sensor)).label("sensors"),
-            func.min(_SESSIONS.c.started_at).label("first_seen"),
-            func.max(_SESSIONS.c.ended_at).label("last_seen"),
-            *(func.sum(_SESSIONS.c[name]).label(name) for name in _SUMS),
-        )
-        .where(_SESSIONS.c.day.between(days.first, days.last), _SESSIONS.c.src_ip.is_not(None))
-        .group_by(_SESSIONS.c.day, _SESSIONS.c.src_ip)
-        .order_by(_SESSIONS.c.day, _SESSIONS.c.src_ip)
-    )
     ours, listed = _NetworkSet(own), _NetworkSet(scanners)
-    scopes: dict[str, Scope] = {}
-    known_scanners: set[str] = set()
-    with database.write() as connection:
+    with database.write(large=True) as connection:
         if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('session_ips'))"))
-        rows: dict[tuple[date, str], list[Any]] = {}
-        for row in connection.execute(query).mappings():
-            ip = row["src_ip"]
-            if ip not in scopes:
-                scopes[ip] = Scope.OWN if ip in ours else address_scope(ip)
-                if ip in listed:
-                    known_scanners.add(ip)
-            priority = priority_of(
-                sessions=row["sessions"],
-                sensors=row["sensors"],
-                login_successes=row["login_successes"],
-                files=row["downloads"] + row["uploads"],
-            )
-            values = [*row.values(), scopes[ip].value, priority, ip in known_scanners]
-            rows[row["day"], ip] = values
+        addresses = _sum_up(database, connection, days)
+        scopes = {ip: Scope.OWN if ip in ours else address_scope(ip) for ip in addresses}
+        known_scanners = {ip for ip in addresses if ip in listed}
         on_lists = scanner_lists([ip for ip, scope in scopes.items() if scope is Scope.GLOBAL])
-        for (_, ip), values in rows.items():
-            values.append(on_lists.get(ip))
-        came_or_went = _replace(database, connection, days, rows)
+        said = ((ip, scope.value, ip in known_scanners, on_lists.get(ip)) for ip, scope in scopes.items())
+        insert_rows(connection, _SAID, list(_SAID.columns.keys()), said)
+        judged_anew = _judged_anew(database, connection)
+        rows, came_or_went = _replace(database, connection, days)
         # What everybody shares is judged by all addresses; another run may have found the days' campaigns.
-        note_sessions_changed(database, connection, sorted(came_or_went))
+        note_sessions_changed(database, connection, came_or_went)
         # What was opened before its key was listed is not asked any more.
         never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL]
         close_unsent(LookupQueue(database), connection, never, known_scanners | on_lists.keys())
+        for day, judged in judged_anew.items():
+            forget_written(database, connection, f"day = '{day}' AND {has_rows_of(database)}", judged)
     by_scope = Counter(scope.value for scope in scopes.values())
-    return AddressReport(len(rows), len(scopes), dict(by_scope), len(known_scanners))
+    return AddressReport(rows, len(scopes), dict(by_scope), len(known_scanners))
 
 
-def _replace(
-    database: Database, connection: Connection, days: Days, rows: Mapping[tuple[date, str], list[Any]]
-) -> set[date]:
-    """Put the rows in the place of what stands; returns the days that gain or lose an address."""
-    stands = select(*(_ADDRESSES.c[name] for name in _COLUMNS)).where(_ADDRESSES.c.day.between(*days.ends))
-    before = {(row.day, row.src_ip): list(row) for row in connection.execute(stands)}
-    for day in days:
-        gone = [key[1] for key, values in before.items() if key[0] == day and rows.get(key) != values]
-        if gone:
-            statement = text(f"DELETE FROM session_ips WHERE day = :day AND {database.among('src_ip')}")
-            of_day = bindparam("day", day, Date)
-            connection.execute(statement.bindparams(of_day), {"keys": to_json(gone)})
-    new = (values for key, values in rows.items() if before.get(key) != values)
-    insert_rows(connection, _ADDRESSES, _COLUMNS, new)
-    return {day for day, _ in before.keys() ^ rows.keys()}
+def _sum_up(database: Database, connection: Connection, days: Days) -> list[str]:
+    """Fill `summed` from the sessions of the days, and make `said`; the distinct addresses, in order."""
+    for table in (_SUMMED, _SAID):
+        table.create(connection)
+    connection.execute(_of(days, _SUM_UP))
+    if not database.is_sqlite:  # of a table that nobody has looked at a thousand rows are expected
+        connection.execute(text("ANALYZE summed"))
+    return list(connection.execute(text("SELECT DISTINCT src_ip FROM summed ORDER BY src_ip")).scalars())
+
+
+def _judged_anew(database: Database, connection: Connection) -> dict[date, list[str]]:
+    other = "IS NOT" if database.is_sqlite else "IS DISTINCT FROM"
+    found = connection.execute(text(_JUDGED_ANEW.format(other=other)).columns(day=Date()))
+    judged_anew: dict[date, list[str]] = {}
+    for day, address in found:
+        judged_anew.setdefault(day, []).append(address)
+    return judged_anew
+
+
+def _replace(database: Database, connection: Connection, days: Days) -> tuple[int, list[date]]:
+    """Put what is `summed` and `said` in the place of what stands.
+
+    Returns how many rows there are, and the days that gain or lose an address.
+    """
+    came_or_went = list(connection.execute(_of(days, _CAME_OR_WENT).columns(day=Date())).scalars())
+    is_same = "IS" if database.is_sqlite else "IS NOT DISTINCT FROM"
+    same = " AND ".join(f"new.{name} {is_same} session_ips.{name}" for name in _COLUMNS)
+    connection.execute(_of(days, _GONE.format(same=same)))
+    connection.execute(text(_NEW))
+    rows = connection.execute(text("SELECT count(*) FROM summed")).scalar_one()
+    for table in (_SUMMED, _SAID):
+        table.drop(connection)
+    return rows, came_or_went
+
+
+def _of(days: Days, statement: str) -> TextClause:
+    first, last = days.ends
+    return text(statement).bindparams(bindparam("first", first, Date), bindparam("last", last, Date))
 
 
 def addresses_by_day(database: Database, days: Days) -> dict[date, int]:

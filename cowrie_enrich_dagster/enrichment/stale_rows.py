@@ -2,17 +2,16 @@
 
 A row is stale where it differs from its session, and where something was learned of one of its keys, or an
 answer expired, since the day's rows were written (`written_days`). That tells all, as long as what else they
-rest on is the same (`basis`): settings, services, lists and feeds.
+rest on is the same (`basis`): this software, settings, services, lists and feeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from hashlib import blake2b
-from typing import NamedTuple
 
-from sqlalchemy import Connection, Date, bindparam, select, text
+from sqlalchemy import Connection, Date, bindparam, text
 
 from cowrie_enrich_dagster.cache import versioned
 from cowrie_enrich_dagster.enrichment.join import REPEATED
@@ -21,13 +20,11 @@ from cowrie_enrich_dagster.enrichment.knowledge import ttl_of
 from cowrie_enrich_dagster.lookups.model import Among
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.services.feeds import FEEDS
-from cowrie_enrich_dagster.storage.bulk import upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage
-from cowrie_enrich_dagster.storage.tables import UtcDateTime, WrittenDay, table_of
+from cowrie_enrich_dagster.storage.tables import UtcDateTime
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
 
-_WRITTEN = table_of(WrittenDay)
 _GONE = """
     DELETE FROM enriched_sessions WHERE day = :day AND NOT EXISTS (
         SELECT 1 FROM sessions AS s WHERE s.sensor = enriched_sessions.sensor
@@ -63,13 +60,6 @@ _LATE = timedelta(minutes=1)
 """So long after the moment that it writes down a transaction may end: what it wrote was not seen before."""
 
 
-class Written(NamedTuple):
-    """Until when what was learned is in the rows of a day, and what else these rest on."""
-
-    known_until: datetime
-    basis: str
-
-
 def basis_of(database: Database, *parts: object) -> str:
     """A hash of what rows rest on beside sessions and answers: of `parts`, and of when feeds were read."""
     names = ", ".join(f"'{name}'" for name in FEEDS)
@@ -77,20 +67,6 @@ def basis_of(database: Database, *parts: object) -> str:
     with database.read() as connection:
         read_at = connection.execute(query).scalar_one()
     return blake2b(repr((parts, read_at)).encode(), digest_size=16).hexdigest()
-
-
-@survives_outage
-def written(database: Database, day: date) -> Written | None:
-    """What the rows of the day rest on; None if that is not known."""
-    with database.read() as connection:
-        row = connection.execute(select(_WRITTEN).where(_WRITTEN.c.day == day)).one_or_none()
-    return None if row is None else Written(row.known_until, row.basis)
-
-
-def note_written(connection: Connection, days: Iterable[date], of: Written) -> None:
-    """The rows of these days are written, in the caller's transaction."""
-    rows = [(day, *of) for day in days]
-    upsert_rows(connection, _WRITTEN, ["day", "known_until", "basis"], rows, key=["day"])
 
 
 @survives_outage

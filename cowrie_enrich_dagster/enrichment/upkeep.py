@@ -42,13 +42,15 @@ class Upkeep(Pipeline):
         """Ask what is due in the queue, all services at once, and write what is learned into its rows.
 
         Lists whose time has come are looked at before, for they spare calls.
-        Ends when nothing is due that may be asked within the patience, or at `until`.
+        Ends when nothing is due that may be asked within the patience, or at `until`. Raises as
+        `require_own_lists`.
         """
         started = time.monotonic()
         run_id = begin_run(self.database, "drain", None)
         report = RunReport.for_services(self.services, None)
         if self.lists_due():
             report.add_lists(self.look_at_lists(until=until))
+        self.require_own_lists()
         learned = self.write_news()  # what a killed drain left
         self.find_campaigns()  # of days that a killed run left, or an older version
         fetched = self._ask_what_is_due(learned, until, progress)

@@ -31,7 +31,7 @@ _DAYS = ("first", "last", "seen_before")
 
 
 class Wanted(NamedTuple):
-    """A key to be asked about, what that is worth (see `priority_of`), the last UTC day it was seen, and the
+    """A key to be asked about, what that is worth (see `order`), the last UTC day it was seen, and the
     columns it is asked for (None: all)."""
 
     key: str

@@ -24,11 +24,13 @@ def place_of(want: Wanted) -> tuple[int, int, int, str]:
     return -(want.priority // CLASS_STEP), -want.last_day.toordinal(), -want.priority, want.key
 
 
-def priority_of(*, sessions: int, sensors: int = 1, login_successes: int = 0, files: int = 0) -> int:
-    """What an answer about a key is worth: `value_class * CLASS_STEP + business`.
+PRIORITY = f"""
+    {CLASS_STEP} * (CASE WHEN login_successes > 0 THEN {LOGIN} ELSE 0 END
+        + CASE WHEN downloads + uploads > 0 THEN {FILES} ELSE 0 END)
+    + CASE WHEN sessions * sensors < {CLASS_STEP} THEN sessions * sensors ELSE {CLASS_STEP - 1} END
+"""
+"""What an answer about an address is worth, `value_class * CLASS_STEP + business`, as SQL over its sums.
 
-    The classes are ordered, not weighed: no number of mere connects outweighs one successful login. Business
-    is sessions, each counted once for each sensor that saw the key.
-    """
-    value_class = LOGIN * (login_successes > 0) + FILES * (files > 0)
-    return value_class * CLASS_STEP + min(sessions * sensors, CLASS_STEP - 1)
+The classes are ordered, not weighed: no number of mere connects outweighs one successful login. Business is
+sessions, each counted once for each sensor that saw the address.
+"""

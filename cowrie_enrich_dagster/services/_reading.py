@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -77,8 +78,13 @@ def network(value: object) -> str | None:
 def day(value: object) -> date | None:
     """The day of a date or timestamp that begins with `YYYY-MM-DD`."""
     stamp = text(value)
+    return _day(stamp[:10]) if stamp else None
+
+
+@lru_cache(maxsize=4096)
+def _day(stamp: str) -> date | None:
     try:
-        return datetime.strptime(stamp[:10], "%Y-%m-%d").date() if stamp else None
+        return datetime.strptime(stamp, "%Y-%m-%d").date()
     except ValueError:
         return None
 

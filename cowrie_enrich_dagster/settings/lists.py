@@ -94,6 +94,12 @@ class ListSettings(Frozen):
         where = self.file or self.url
         return f"{self.says}, {where}, every {self.refresh_hours:g} h"
 
+    @property
+    def read_as(self) -> str:
+        """What decides how a text is read and whether it is taken; once it changes, all is looked at anew."""
+        column = "" if self.column is None else f" {self.column!r}"
+        return f"{self.says}: {self.format}{column} of {self.file or self.url}, {self.allowed_share:g}"
+
     def contradictions(self) -> list[str]:
         """What does not fit together, each in words that follow the name of the list."""
         found = []

@@ -78,4 +78,6 @@ def _made(values: Mapping[str, Any]) -> ListSettings:
     base = preset.model_dump()
     if values.keys() & {"url", "file"}:  # another place, with terms of its own
         base |= {"url": None, "file": None, "terms": ""}
+    if values.get("format", base["format"]) != base["format"]:  # the column is one of the other form
+        base["column"] = None
     return ListSettings.model_construct(**{**base, **values})

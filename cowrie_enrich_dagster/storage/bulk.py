@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql
 
+from cowrie_enrich_dagster.storage.copy_text import Plain, line_of, list_text, plain_end, plain_line, utc_text
 from cowrie_enrich_dagster.storage.json_text import to_json
+from cowrie_enrich_dagster.storage.packed_rows import ATTACHED, SHORT, WHOLE
 
 CHUNK_ROWS = 5_000
 _COPY_BYTES = 1 << 18
-_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": None})
 
 Row = Sequence[Any]
 
@@ -30,52 +32,64 @@ def insert_plain_rows(
     table: Table,
     columns: Sequence[str],
     rows: Iterable[Row],
-    usual_end: tuple[int | str | None, ...] = (),
+    usual_end: tuple[Plain, ...] = (),
 ) -> None:
-    """Insert many rows whose values both databases take as they are. Any conflict is an error.
+    """Insert many rows of plain values (see `Plain`). Any conflict is an error.
 
-    They are None, whole numbers (also for truth: 1 or 0), and texts, none of them empty (also for moments in
-    UTC, days and JSON), without NUL. Rows may lack the `usual_end`: they end with it all the same.
+    Rows may lack the `usual_end`: they end with it all the same.
     """
     name, column_list = _names(table, columns)
     cursor: Any = connection.connection.cursor()
     short = len(columns) - len(usual_end)
     try:
         if connection.dialect.name == "postgresql":
-            copy = f"COPY {name} ({column_list}) FROM STDIN (NULL '')"
-            end = "".join(f"\t{_copy_plain(value)}" for value in usual_end)
+            end = plain_end(usual_end)
             for chunk in _chunks(rows):
-                lines = [_copy_line(row, end if len(row) == short else "") for row in chunk]
-                cursor.copy_expert(copy, io.StringIO("".join(lines)), _COPY_BYTES)
+                lines = [plain_line(row, end if len(row) == short else "") for row in chunk]
+                cursor.copy_expert(_copy_plain(name, column_list), io.StringIO("".join(lines)), _COPY_BYTES)
         else:
             # What every row would bind takes a third of the time.
             insert = f"INSERT INTO {name} ({column_list}) VALUES "
-            marks, values = ["?"] * short, [_literal(value) for value in usual_end]
+            marks, values = ["?"] * short, map(_literal, usual_end)
+            with_end = f"{insert}({', '.join([*marks, *values])})"
             for chunk in _chunks(rows):
-                whole = [row for row in chunk if len(row) > short]
-                if len(whole) < len(chunk):
-                    with_end = f"{insert}({', '.join([*marks, *values])})"
-                    cursor.executemany(with_end, [row for row in chunk if len(row) == short])
+                cursor.executemany(with_end, [row for row in chunk if len(row) == short])
+                whole = [row for row in chunk if len(row) > short] if usual_end else []
                 cursor.executemany(f"{insert}({', '.join('?' * len(columns))})", whole)
     finally:
         cursor.close()
 
 
-def _literal(value: int | str | None) -> str:
+def insert_packed_rows(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    packed: Path,
+    usual_end: tuple[Plain, ...] = (),
+) -> None:
+    """As `insert_plain_rows`, from a file that `pack_rows` has written; on SQLite `write` attaches it."""
+    name, column_list = _names(table, columns)
+    cursor: Any = connection.connection.cursor()
+    try:
+        if connection.dialect.name == "postgresql":
+            with packed.open("rb") as file:
+                cursor.copy_expert(_copy_plain(name, column_list), file, _COPY_BYTES)
+        else:
+            for part, end in ((SHORT, usual_end), (WHOLE, ())):
+                values = ", ".join(["*", *map(_literal, end)])
+                cursor.execute(f"INSERT INTO {name} ({column_list}) SELECT {values} FROM {ATTACHED}.{part}")
+    finally:
+        cursor.close()
+
+
+def _copy_plain(name: str, column_list: str) -> str:
+    return f"COPY {name} ({column_list}) FROM STDIN (NULL '')"
+
+
+def _literal(value: Plain) -> str:
     if value is None:
         return "NULL"
     return str(value) if type(value) is int else "'" + str(value).replace("'", "''") + "'"
-
-
-def _copy_plain(value: int | str | None) -> str:
-    return "" if value is None else _copy_text(value)
-
-
-def _copy_line(row: Row, end: str) -> str:
-    line = "\t".join([value if type(value) is str else "" if value is None else str(value) for value in row])
-    if "\\" in line or "\n" in line or "\r" in line or line.count("\t") >= len(row):
-        line = "\t".join(map(_copy_plain, row))
-    return f"{line}{end}\n"
 
 
 def upsert_rows(
@@ -128,7 +142,7 @@ def _copy_chunk(
     connection: Connection, table: Table, columns: Sequence[str], rows: list[Row], conflict: str
 ) -> None:
     name, column_list = _names(table, columns)
-    lines = "\n".join("\t".join(map(_copy_text, row)) for row in rows) + "\n"
+    lines = "\n".join(map(line_of, rows)) + "\n"
     cursor = connection.connection.cursor()
     try:
         if not conflict:
@@ -163,39 +177,11 @@ def _execute_chunk(
         cursor.close()
 
 
-def _copy_text(value: Any) -> str:
-    if value is None:
-        return "\\N"
-    encode = _COPY_ENCODERS.get(type(value))
-    return encode(value) if encode else str(value).translate(_COPY_ESCAPES)
-
-
-def _utc_text(value: datetime) -> str:
-    utc = value if value.tzinfo is timezone.utc else value.astimezone(timezone.utc)
-    return utc.isoformat(" ", "microseconds")[:26]
-
-
-def _list_text(value: Sequence[Any]) -> str:
-    return to_json(value) if value else "[]"
-
-
-_COPY_ENCODERS: dict[type, Callable[[Any], str]] = {
-    int: str,
-    float: repr,
-    bool: lambda value: "t" if value else "f",
-    datetime: lambda value: _utc_text(value) + "+00",
-    date: date.isoformat,
-    dict: lambda value: to_json(value).translate(_COPY_ESCAPES),
-    list: lambda value: _list_text(value).translate(_COPY_ESCAPES),
-    tuple: lambda value: _list_text(value).translate(_COPY_ESCAPES),
-}
-
-
 _SQLITE_ENCODERS: dict[type, Callable[[Any], Any]] = {
     str: lambda value: value.replace("\x00", "") if "\x00" in value else value,
-    datetime: _utc_text,  # the text that SQLAlchemy's own DateTime writes and reads
+    datetime: utc_text,  # the text that SQLAlchemy's own DateTime writes and reads
     date: date.isoformat,
     dict: to_json,
-    list: _list_text,
-    tuple: _list_text,
+    list: list_text,
+    tuple: list_text,
 }

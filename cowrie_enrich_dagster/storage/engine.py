@@ -17,9 +17,11 @@ from sqlalchemy.exc import ArgumentError
 
 from cowrie_enrich_dagster.storage.json_text import from_json, to_json
 from cowrie_enrich_dagster.storage.outages import READ_ONLY, survives_outage
+from cowrie_enrich_dagster.storage.packed_rows import ATTACHED
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 SQLITE_BUSY_TIMEOUT_S = 60.0
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "wal_autocheckpoint=10000")
 _IMMEDIATE = "cowrie_enrich_begin_immediate"
 _LASTING = "cowrie_enrich_lasting"
 
@@ -100,13 +102,25 @@ def _open_sqlite(
         connection.isolation_level = None
         # Before the first statement that would change a file.
         _refuse_foreign(name for (name,) in connection.execute(_TABLES_SQLITE))
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
+        # 40 MiB, not 4, are noted before they go to their pages: of a large index each is written less often.
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
     except sqlite3.Error as problem:
         if "locked" in str(problem):
             raise
         raise DatabaseUnusable(f"{path} cannot be opened: {problem}") from problem
     return connection
+
+
+@contextmanager
+def _attached(connection: Connection, path: Path) -> Iterator[None]:
+    """Of this SQLite connection, which is in no transaction: another file is part of it."""
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"ATTACH DATABASE ? AS {ATTACHED}", (str(path),))
+    try:
+        yield
+    finally:
+        driver.execute(f"DETACH DATABASE {ATTACHED}")
 
 
 @contextmanager
@@ -209,18 +223,21 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, *, lasting: bool = True, large: bool = False) -> Iterator[Connection]:
+    def write(
+        self, *, lasting: bool = True, large: bool = False, packed: Path | None = None
+    ) -> Iterator[Connection]:
         """A transaction that writes; on SQLite it waits for the write lock before its first statement.
 
         One that is not `lasting` does not wait for the disk: should the server (SQLite: the machine) crash
         within the next second, it may never have been. What a `large` one changes in a statement SQLite notes
-        in a file, not in memory: to drop a table is to note each of its pages.
+        in a file, not in memory: to drop a table is to note each of its pages. `packed` are rows that it can
+        take whole (see `packed_rows`).
         """
         options = {_IMMEDIATE: True, _LASTING: lasting}
-        spooled = _spooled if large and self.is_sqlite else nullcontext
         with (
             self.engine.connect().execution_options(**options) as connection,
-            spooled(connection),
+            _spooled(connection) if large and self.is_sqlite else nullcontext(),
+            _attached(connection, packed) if packed and self.is_sqlite else nullcontext(),
             connection.begin(),
         ):
             if not (lasting or self.is_sqlite):

@@ -149,8 +149,15 @@ def test_one_day_fills_its_own_partition_only(
 
 @pytest.mark.sampled
 def test_a_second_run_asks_nothing(materialise: Materialise, simulator: Simulator) -> None:
-    """What is known is not asked again; the metadata says which tier had it."""
-    again = figures(materialise(SAMPLE_DAYS[0], SAMPLE_DAYS[-1]), "enrichment_cache")
+    """What is known is not asked again, nor has its service a step; the metadata says which tier had it."""
+    result = materialise(SAMPLE_DAYS[0], SAMPLE_DAYS[-1])
+    again = figures(result, "enrichment_cache")
+    steps = {event.step_key for event in result.all_events if event.is_step_start}
+    assert {step for step in steps if step.startswith("enrichment_cache.")} == {
+        "enrichment_cache.plan",
+        "enrichment_cache.ask_on",
+        "enrichment_cache.summarise",
+    }
     assert again["run_api_calls"] == 0
     assert "| database | 174 |" in again["run_hits"]
     assert simulator.requests("dshield") == []

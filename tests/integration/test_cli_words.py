@@ -28,6 +28,18 @@ def test_days_that_no_log_has_are_said_and_are_no_failure(cli: Cli, tmp_path: Pa
     assert "cowrie-enrich report" not in shown
 
 
+def test_a_plan_has_every_key_in_one_column(cli: Cli, tmp_path: Path) -> None:
+    """One that a list of scanners spares is not worth a call; it is not told again as never sent."""
+    (tmp_path / "scan.txt").write_text("11.0.0.1\n")
+    toml = tmp_path / "sensors.toml"
+    toml.write_text('[[enrichment.lists]]\nname = "scan"\nsays = "scanner"\nfile = "scan.txt"\n')
+    settings = {"SENSORS_TOML": toml, "ENRICH_OWN_NETWORKS": "11.0.0.2"}
+    cli("run", "--days", DAY, **settings)
+    shown = cli("plan", "--days", DAY, **settings).stdout
+    assert cells(shown, "service")[0][:5] == ["service", "keys", "database", "never sent", "not worth a call"]
+    assert cells(shown, "dshield")[0][1:5] == ["3", "1", "1", "1"]
+
+
 def test_every_line_of_an_error_is_marked(cli: Cli) -> None:
     """Two settings that are wrong are two errors; so is what a database's driver says in two lines."""
     said = cli("quota", ENRICH_MAX_WAIT_SECONDS="abc", REDIS_PORT="x").stderr.splitlines()
@@ -42,9 +54,9 @@ def test_every_line_of_an_error_is_marked(cli: Cli) -> None:
 
 
 UPKEEP = {
-    ("db", "current"): ["current", "v22"],
-    ("db", "upgrade"): ["current", "v22"],
-    ("db", "downgrade", "v22"): ["current", "v22"],
+    ("db", "current"): ["current", "v23"],
+    ("db", "upgrade"): ["current", "v23"],
+    ("db", "downgrade", "v23"): ["current", "v23"],
     ("cache", "cleanup", "--dry-run"): ["dry run", "yes"],
     ("cache", "purge", "--yes"): ["purged database", "3"],
     ("cache", "import", "."): ["imported", "0"],

@@ -437,6 +437,7 @@ def test_kubernetes_and_compose_agree() -> None:
 
     daemon = snake(VALUES["dagsterDaemon"])
     assert snake(VALUES["concurrency"]) == {"enabled": True, **INSTANCE["concurrency"]}
+    assert snake(VALUES["pythonLogs"]) == INSTANCE["python_logs"]
     assert snake(VALUES["retention"]) == {"enabled": True, **INSTANCE["retention"]}
     assert daemon["run_retries"] == INSTANCE["run_retries"]
     assert daemon["sensors"] == INSTANCE["sensors"]

@@ -62,6 +62,23 @@ def test_lists_of_the_file_stand_beside_presets_and_may_change_them(tmp_path: Pa
     assert (lists["partner"].refresh_hours, lists["partner"].column) == (2, "address")
 
 
+def test_a_preset_may_be_had_elsewhere_in_another_form(tmp_path: Path) -> None:
+    """A mirror with a plain text has none of the columns of the publisher's."""
+    (tmp_path / "sensors.toml").write_text("""
+        [[enrichment.lists]]
+        name = "threatfox"
+        url = "https://mirror.example.org/threatfox.txt"
+        format = "addresses"
+        [[enrichment.lists]]
+        name = "spamhaus_drop"
+        file = "drop.json"
+    """)
+    lists = {one.name: one for one in load_settings({}, tmp_path).lists}
+    assert (lists["threatfox"].format, lists["threatfox"].column) == ("addresses", None)
+    assert (lists["spamhaus_drop"].format, lists["spamhaus_drop"].column) == ("json", "cidr")
+    assert (lists["spamhaus_drop"].url, lists["threatfox"].says) == (None, "malicious")
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [

@@ -1,10 +1,11 @@
 """`session_ips` -> answers in `enrichment_cache`: plan, ask each service, summarise; each step retryable.
 
-Where calls are weighed, what is told makes other questions worth asking: one more step goes on with these.
+A service that is not to be asked has no step: that would be a process, and 20 KiB of Dagster's history. Where
+calls are weighed, what is told makes other questions worth asking: one more step goes on with these.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from dagster import (
@@ -47,13 +48,17 @@ from cowrie_enrich_dagster.readable import counted, duration, percent
 from cowrie_enrich_dagster.storage.tables import EnrichmentCache
 
 
-@op(ins={"start": In(Nothing)}, out=DynamicOut(ServicePlan), retry_policy=retry)
+@op(
+    ins={"start": In(Nothing)},
+    out={"planned": Out(list[ServicePlan]), "to_ask": DynamicOut(ServicePlan)},
+    retry_policy=retry,
+)
 def plan(
     context: OpExecutionContext,
     database: ResourceParam[DatabaseResource],
     redis: ResourceParam[RedisResource],
     rate_limits: ResourceParam[RateLimitsResource],
-) -> Iterator[DynamicOutput[ServicePlan]]:
+) -> Iterator[Output[list[ServicePlan]] | DynamicOutput[ServicePlan]]:
     """Look every key up in the cache; what no tier knows is put into the queue.
 
     And write every session's row with what is known already: rows do not wait for answers.
@@ -65,24 +70,29 @@ def plan(
     context.log.info("%d sessions have their rows", rows)
     for name, service in found.services.items():
         context.log.info("%s: %d of %d keys to be asked", name, service.wanted, service.keys)
-        yield DynamicOutput(
-            service,
-            mapping_key=name,
-            metadata={
-                "wanted": service.wanted,
-                "calls": service.calls,
-                "calls_saved": service.calls_spared,
-                "not_worth_a_call": table(["why", "keys"], sorted(service.spared.items())),
-                "cache_hit_rate": percent(service.rates.cache),
-                "l1_hit_rate": percent(service.rates.l1),
-                "cached": table(["tier", "keys"], sorted(service.cached.items())),
-                "eta_seconds": service.eta_s or 0.0,
-                "sessions_covered": table(
-                    ["calls", "most valuable first", "first come"],
-                    [(p.calls, percent(p.covered), percent(p.first_come)) for p in service.coverage],
-                ),
-            },
-        )
+        if service.wanted:
+            yield DynamicOutput(
+                service,
+                output_name="to_ask",
+                mapping_key=name,
+                metadata={
+                    "sessions_covered": table(
+                        ["calls", "most valuable first", "first come"],
+                        [(p.calls, percent(p.covered), percent(p.first_come)) for p in service.coverage],
+                    )
+                },
+            )
+    plans = list(found.services.values())
+    yield Output(plans, "planned", metadata={"services": table(list(_PLANNED), map(_planned, plans))})
+
+
+_PLANNED = ("service", "keys", "cached", "to be asked", "calls", "saved", "done in", "cache hits", "L1 hits")
+
+
+def _planned(of: ServicePlan) -> tuple[object, ...]:
+    time = duration(of.eta_s) if of.wanted else None
+    rates = percent(of.rates.cache), percent(of.rates.l1)
+    return of.service, of.keys, sum(of.cached.values()), of.wanted, of.calls, of.calls_spared, time, *rates
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ def fetch(
     redis: ResourceParam[RedisResource],
     rate_limits: ResourceParam[RateLimitsResource],
     plan: ServicePlan,
-) -> Asked:
+) -> FetchReport:
     """Ask one service at the pace its limiter allows, most valuable keys of all days first.
 
     Until the keys of the days are answered or the run's time is over; the rest is deferred.
@@ -111,14 +121,12 @@ def fetch(
 
     days = days_of(context)
     with opened(database, redis, rate_limits) as pipeline:
-        if not plan.wanted:
-            return Asked(plan, FetchReport(plan.service, cached=plan.cached))
         report = pipeline.ask(plan.service, days, end_of_run(context, pipeline.settings), progress)
     report.cached.update(plan.cached)
     context.log.info("%s: %s, %d pending", plan.service, counted(report.api_calls, "call"), report.pending)
     if report.stopped_because:
         context.log.warning("%s: stopped: %s", plan.service, report.stopped_because)
-    return Asked(plan, report)
+    return report
 
 
 @op(retry_policy=retry, pool="fetch")
@@ -127,14 +135,17 @@ def ask_on(
     database: ResourceParam[DatabaseResource],
     redis: ResourceParam[RedisResource],
     rate_limits: ResourceParam[RateLimitsResource],
-    asked: list[Asked],
+    planned: list[ServicePlan],
+    asked: list[FetchReport],
 ) -> list[Asked]:
     """Where calls are weighed (ENRICH_WANT), ask what the answers of others have made worth asking."""
-    days, fetched = days_of(context), [part.report for part in asked]
+    days = days_of(context)
+    first = {report.service: report for report in asked}
+    fetched = [first.get(of.service) or FetchReport(of.service, cached=of.cached) for of in planned]
     with opened(database, redis, rate_limits) as pipeline:
         together = pipeline.ask_on(days, fetched, end_of_run(context, pipeline.settings))
     reports = {report.service: report for report in together}
-    return [replace(part, report=reports[part.plan.service]) for part in asked]
+    return [Asked(of, reports[of.service]) for of in planned]
 
 
 _CHECKS = (
@@ -240,8 +251,7 @@ def enrichment_cache(
     session_ips: None, address_lists: None, dshield_feed: None, abuseipdb_feed: None
 ) -> dict[str, Any]:
     """Every routable address of the day answered by every service: from the cache, or asked once."""
-    result, *of_checks = summarise(
-        ask_on(plan(start=[session_ips, address_lists, dshield_feed, abuseipdb_feed]).map(fetch).collect())
-    )
+    planned, to_ask = plan(start=[session_ips, address_lists, dshield_feed, abuseipdb_feed])
+    result, *of_checks = summarise(ask_on(planned, to_ask.map(fetch).collect()))
     names = [check.get_python_identifier() for check in _CHECKS]
     return {"result": result, **dict(zip(names, of_checks, strict=True))}

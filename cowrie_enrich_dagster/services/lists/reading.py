@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,8 +16,8 @@ MAX_ENTRIES = 3_000_000
 MAX_LINE_BYTES = 4_096
 WIDEST = {4: 8, 6: 16}
 """The shortest prefix that is an entry: what is wider is no attacker's, and would match everybody."""
-MAX_COVERED = 1 << 29
-"""An eighth of all IPv4 addresses: no list of attackers holds more of those that are routed."""
+MAX_COVERED = {4: 1 << 29, 6: 1 << 122}
+"""An eighth of all addresses (of IPv6: of 2000::/3): no list of attackers holds more that are routed."""
 MIN_SHRUNK_FROM = 20
 """A list of fewer entries may lose any of them from one day to the next."""
 MAX_BAD_SHARE = 0.5
@@ -62,21 +62,24 @@ def read_list(body: bytes, form: ListForm, *, keeps_unroutable: bool = False) ->
         network = None if word is None else parse_network(word)
         if network is None:
             found.bad_lines += 1
-        elif not keeps_unroutable and is_unroutable(network):
-            found.unroutable += 1
-        else:
+            if found.bad_lines > MAX_ENTRIES:
+                raise ListRefused(f"more than {MAX_ENTRIES} lines are no entry")
+            continue
+        is_routed = not is_unroutable(network)
+        if is_routed:
             _refuse_wide(network)
+        if is_routed or keeps_unroutable:
             found.networks.add(network)
             if len(found.networks) > MAX_ENTRIES:
                 raise ListRefused(f"it has more than {MAX_ENTRIES} entries")
+        else:
+            found.unroutable += 1
     entries = len(found.networks)
     if found.bad_lines > MAX_BAD_SHARE * (entries + found.unroutable + found.bad_lines):
         raise ListRefused(f"{found.bad_lines} lines are no entry, {entries} are")
     if not entries:
         raise ListRefused("it is empty" if not found.unroutable else "none of its entries is routed")
-    covered = sum(1 << (BITS[4] - length) for version, length, _ in found.networks if version == 4)
-    if covered > MAX_COVERED:
-        raise ListRefused(f"it covers {covered / 2**32:.0%} of all IPv4 addresses")
+    _refuse_covering(found.networks)
     return found
 
 
@@ -92,6 +95,15 @@ def _refuse_wide(network: Network) -> None:
         raise ListRefused(f"it holds {as_text(network)}, wider than /{WIDEST[version]}")
 
 
+def _refuse_covering(networks: Collection[Network]) -> None:
+    covered = {4: 0, 6: 0}
+    for version, length, _ in networks:
+        covered[version] += 1 << (BITS[version] - length)
+    for version, most in MAX_COVERED.items():
+        if covered[version] > most:
+            raise ListRefused(f"it covers {covered[version] / most / 8:.0%} of all IPv{version} addresses")
+
+
 def _lines(body: bytes) -> Iterator[str | None]:
     """The lines that are not blank; None for one that is too long."""
     start = 3 if body.startswith(b"\xef\xbb\xbf") else 0
@@ -101,7 +113,7 @@ def _lines(body: bytes) -> Iterator[str | None]:
         stop = end if stop < 0 else stop
         if stop - start > MAX_LINE_BYTES:
             yield None
-        elif line := body[start:stop].decode("latin-1").strip():
+        elif line := body[start:stop].decode(errors="replace").strip():
             yield line
         start = stop + 1
 

@@ -34,7 +34,9 @@ class EnrichmentCache(Base):
     fetched_at: Mapped[datetime] = mapped_column(
         UtcDateTime, doc="When the service said it: age counts from here, in every tier"
     )
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="When the row was first written")
+    created_at: Mapped[datetime] = mapped_column(
+        UtcDateTime, doc="When the answer came to be here, which may be long after `fetched_at`"
+    )
     accessed_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="When it last served")
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="`fetched_at` and the service's TTL")
     hit_count: Mapped[int] = mapped_column(

@@ -141,7 +141,7 @@ class EnrichedSession(Base):
 
 
 class WrittenDay(Base):
-    """A UTC day whose rows in `enriched_sessions` say all that was known at a moment."""
+    """A UTC day that is not over, whose rows in `enriched_sessions` say all that was known at a moment."""
 
     __tablename__ = "written_days"
     day: Mapped[date] = mapped_column(Date, primary_key=True, doc="A UTC day of `enriched_sessions`")
@@ -149,7 +149,9 @@ class WrittenDay(Base):
         UtcDateTime, doc="What was learned since may not be in its rows yet"
     )
     basis: Mapped[str] = mapped_column(
-        Text, doc="A hash of the settings, services, lists and feeds that the rows rest on"
+        Text,
+        doc="A hash of the software, settings, services, lists and feeds that the rows rest on; empty: "
+        "what is more has changed since `known_until`, all of them are to be written anew",
     )
 
 

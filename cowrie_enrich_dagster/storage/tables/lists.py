@@ -39,6 +39,9 @@ class AddressList(Base):
     size: Mapped[int | None] = mapped_column(BigInteger, doc="Bytes of its text; null: not sent")
     etag: Mapped[str | None] = mapped_column(Text, doc="What the publisher calls this version (ETag)")
     last_modified: Mapped[str | None] = mapped_column(Text, doc="Since when, as the publisher says it")
+    read_as: Mapped[str | None] = mapped_column(
+        Text, doc="The settings that it was looked at with; null: it was not, or before v23"
+    )
 
 
 class ListEntry(Base):

@@ -80,8 +80,8 @@ def test_hits_are_written_in_batches_apart_from_reading(database_cache: Database
     after = rows(database_cache)
     assert [after[key]["hit_count"] for key in "abc"] == [5, 3, 0]
     assert after["a"]["accessed_at"] == after["b"]["accessed_at"] == created + timedelta(hours=1)
-    assert after["c"]["accessed_at"] == after["a"]["created_at"] == created
-    assert after["a"]["fetched_at"] == now()
+    assert after["c"]["accessed_at"] == after["b"]["created_at"] == created
+    assert after["a"]["fetched_at"] == after["a"]["created_at"] == now()
 
 
 def test_hits_are_kept_when_the_database_fails(sqlite_cache: DatabaseCache, now: Now) -> None:

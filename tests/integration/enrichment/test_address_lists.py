@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from sqlalchemy import select, text
 
 from cowrie_enrich_dagster.enrichment import Enricher
@@ -323,13 +324,13 @@ def test_hostile_lists_are_refused_and_the_last_good_one_is_kept(
     open_enricher: Open, simulator: Simulator, configure: Callable[..., None], form: str, why: str
 ) -> None:
     """What is no list changes nothing, and the run says why; it is asked for again an hour later."""
+    hostile = requests.get(tor(simulator, form)["url"], timeout=10).text
+    simulator.reset()
     configure(tor(simulator))
     enricher = open_enricher()
     clock = at(enricher, START + timedelta(days=1))
     good = enricher.run(DAY).lists["exits"]
-    configure(tor(simulator, form))
-    enricher = open_enricher()
-    enricher.database._clock = clock
+    serve(simulator, hostile)
     clock.now += timedelta(days=1)
     told = enricher.run(DAY).lists["exits"]
     assert told["status"] == "refused"
@@ -340,9 +341,6 @@ def test_hostile_lists_are_refused_and_the_last_good_one_is_kept(
     clock.now += timedelta(minutes=50)
     assert enricher.run(DAY).lists["exits"]["status"] == "refused"
     assert len(simulator.requests("lists")) == 2
-    configure(tor(simulator))
-    enricher = open_enricher()
-    enricher.database._clock = clock
     clock.now += timedelta(minutes=11)
     assert enricher.run(DAY).lists["exits"]["problem"] == ""
 

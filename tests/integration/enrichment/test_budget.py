@@ -16,12 +16,14 @@ from sqlalchemy import text
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.lookups import fetch
 from cowrie_enrich_dagster.lookups.model import Wanted
-from cowrie_enrich_dagster.lookups.order import priority_of
+from cowrie_enrich_dagster.lookups.order import PRIORITY
 from cowrie_enrich_dagster.lookups.stop import TIME_IS_OVER
 from cowrie_enrich_dagster.simulator import Fault, Simulator
+from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.vocabulary import Days
 from tests import all_services
 from tests.logs import START, routable_ips, write_logs
+from tests.priority import priority_of
 
 Open = Callable[..., Enricher]
 DAY, NEXT_DAY = Days.parse("2025-11-01"), Days.parse("2025-11-02")
@@ -257,8 +259,18 @@ def test_changed_lists_name_the_days_that_do_not_follow_them_yet(open_enricher: 
         assert list(connection.execute(query, {"ip": IPS[0]}).scalars()) == ["own"]
 
 
-@on_sqlite
-def test_a_million_mere_connects_do_not_outweigh_a_login(open_enricher: Open) -> None:
-    """Priority is by class first."""
-    assert priority_of(sessions=10**6, sensors=9) < priority_of(sessions=1, files=1)
-    assert priority_of(sessions=10**6, files=9) < priority_of(sessions=1, login_successes=1)
+def test_a_million_mere_connects_do_not_outweigh_a_login(database: Database) -> None:
+    """Priority is by class first, on either engine, and the same as when it is figured out key by key."""
+    sums = [(10**6, 9, 0, 0), (1, 1, 0, 1), (10**6, 1, 0, 9), (1, 1, 1, 0), (4999, 1, 3, 0), (2, 3, 1, 1)]
+    found = []
+    with database.read() as connection:
+        for sessions, sensors, login_successes, uploads in sums:
+            row = f"SELECT {sessions} AS sessions, {sensors} AS sensors, {login_successes} AS login_successes"
+            query = f"SELECT {PRIORITY} FROM ({row}, 0 AS downloads, {uploads} AS uploads) AS summed_up"
+            found.append(connection.execute(text(query)).scalar_one())
+    assert found[0] < found[1]
+    assert found[2] < found[3]
+    assert found == [
+        priority_of(sessions=sessions, sensors=sensors, login_successes=logins, files=uploads)
+        for sessions, sensors, logins, uploads in sums
+    ]

@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import event, text
 
 from cowrie_enrich_dagster.lookups.model import CLAIM_TTL, LEFT, Outcome, Wanted
-from cowrie_enrich_dagster.lookups.order import priority_of
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.vocabulary import LookupStatus
+from tests.priority import priority_of
 
 START = datetime(2025, 11, 1, tzinfo=timezone.utc)
 FOUND, DEFERRED = LookupStatus.FOUND, LookupStatus.DEFERRED

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import func, select
+import pytest
+from sqlalchemy import delete, func, select
 
-from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
+from cowrie_enrich_dagster.storage.bulk import (
+    insert_packed_rows,
+    insert_plain_rows,
+    insert_rows,
+    upsert_rows,
+)
 from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.packed_rows import pack_rows
 from cowrie_enrich_dagster.storage.tables import EnrichmentCache, QuarantinedLine
 from cowrie_enrich_dagster.vocabulary import utc_now
 
@@ -54,6 +63,32 @@ def test_hostile_strings_survive_copy(database: Database) -> None:
     with database.read() as connection:
         back = list(connection.execute(select(LINES.c.excerpt).order_by(LINES.c.line)).scalars())
     assert back == [*hostile[:-1], "ab"]
+
+
+PLAIN = ["path", "line", "byte_offset", "reason", "excerpt"]
+HOSTILE = ["\\N", "\\.", "a\tb\nc\rd", "'; DROP TABLE s;--", "\\", "[]", "é\U0001f600", "\t", "1"]
+
+
+@pytest.mark.parametrize("way", ["bound here", "packed elsewhere"])
+def test_plain_rows_with_and_without_their_usual_end(database: Database, tmp_path: Path, way: str) -> None:
+    """Whatever is in them, also in the end that is not theirs; packed rows as those that are not."""
+    end = ("it's", "[]")
+    rows: list[tuple[Any, ...]] = [(value, n, 0) for n, value in enumerate(HOSTILE)]
+    rows += [("f", 100 + n, 0, value, value) for n, value in enumerate(HOSTILE)]
+    expected = sorted((*row, *end) if len(row) == 3 else row for row in rows)
+    packed = tmp_path / "rows" if way == "packed elsewhere" else None
+    if packed:
+        pack_rows(packed, iter(rows), len(PLAIN), end, for_sqlite=database.is_sqlite)
+    for _ in range(2):  # the connection of the pool can have it attached again
+        with database.write(packed=packed) as connection:
+            connection.execute(delete(LINES))
+            if packed:
+                insert_packed_rows(connection, LINES, PLAIN, packed, end)
+            else:
+                insert_plain_rows(connection, LINES, PLAIN, rows, end)
+    with database.read() as connection:
+        back = connection.execute(select(*(LINES.c[name] for name in PLAIN))).all()
+    assert sorted(map(tuple, back)) == expected
 
 
 def test_nul_in_a_payload_is_dropped_and_the_rest_kept(database: Database) -> None:

@@ -237,7 +237,7 @@ def test_an_older_version_is_locked_out_and_told_why(empty: Database) -> None:
     upgrade(empty)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cowrie_enrich_dagster.storage.migrate.head", lambda database: "v15")
-        with pytest.raises(SchemaOutdated, match="is at schema v22, this version works on v15"):
+        with pytest.raises(SchemaOutdated, match="is at schema v23, this version works on v15"):
             require_current(empty, makes=False)
     old = "INSERT INTO sessions (sensor) VALUES ('a') ON CONFLICT (sensor, session_id) DO NOTHING"
     with pytest.raises(DBAPIError, match="ON CONFLICT"), empty.write() as connection:

@@ -62,6 +62,13 @@ def test_csv_is_read_by_title_or_number_with_ports_cut_off() -> None:
         read_list(b"a,b\n1,2\n", ListForm("csv", "ip"))
 
 
+def test_titles_and_keys_may_be_in_any_language() -> None:
+    """Texts are UTF-8; what is not does no harm beside the addresses."""
+    body = "numéro,adresse à bloquer\n1,11.0.0.9\n".encode() + b"\xe9t\xe9,11.0.0.10\n"
+    assert texts(body, ListForm("csv", "adresse à bloquer")) == ["11.0.0.10/32", "11.0.0.9/32"]
+    assert texts('{"адрес": "11.0.0.9"}\n', ListForm("json", "адрес")) == ["11.0.0.9/32"]
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
@@ -75,6 +82,7 @@ def test_csv_is_read_by_title_or_number_with_ports_cut_off() -> None:
         (b"::/0\n", "wider than /16"),
         (b"2000::/3\n", "wider than /16"),
         (b"\n".join(b"%d.0.0.0/8" % n for n in range(11, 100)), "of all IPv4 addresses"),
+        (b"\n".join(b"%x::/16" % n for n in range(0x2000, 0x2500)), "of all IPv6 addresses"),
         (b"hello world\n" * 5 + b"11.0.0.1\n", "5 lines are no entry, 1 are"),
         (b"11.0.0.1\n" + b"x" * 100_000, None),
     ],
@@ -95,6 +103,8 @@ def test_bogons_are_left_out_however_wide() -> None:
     assert read.unroutable == 4
     own = read_list(b"10.0.0.0/8\n", ADDRESSES, keeps_unroutable=True)
     assert [as_text(one) for one in own.networks] == ["10.0.0.0/8"]
+    wide = read_list(b"fd00::/8\n", ADDRESSES, keeps_unroutable=True)
+    assert [as_text(one) for one in wide.networks] == ["fd00::/8"]
 
 
 def test_too_many_entries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +112,8 @@ def test_too_many_entries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_module, "MAX_ENTRIES", 100)
     with pytest.raises(ListRefused, match="more than 100 entries"):
         read_list("\n".join(f"11.0.{n >> 8}.{n & 255}" for n in range(1000)).encode(), ADDRESSES)
+    with pytest.raises(ListRefused, match="more than 100 lines are no entry"):
+        read_list(b"a\n" * 1000, ADDRESSES)
 
 
 def test_half_a_list_is_refused_and_a_small_one_may_shrink() -> None:
