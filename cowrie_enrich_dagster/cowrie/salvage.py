@@ -118,7 +118,8 @@ def _object_at(text: str, position: int) -> tuple[dict[str, Any] | None, int, st
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
+    # Which of the two decoders gives up first, and where, differs between versions of Python.
+    if isinstance(error, RecursionError) or "depth limit" in str(error):
         return "nested too deep"
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg}"
