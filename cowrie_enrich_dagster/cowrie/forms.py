@@ -15,6 +15,7 @@ import orjson
 from .blocks import FileFault, read_blocks
 from .events import InvalidEvent
 from .prefixes import PREFIXES
+from .salvage import end_of_object
 from .wrappers import Step, unwrap, way_to_event
 
 _SAMPLE_BYTES = 64 * 1024
@@ -165,7 +166,11 @@ def _first_records(text: str) -> Iterator[_Record]:
             if text[position] != "{":
                 raise ValueError
             value, end = _DECODER.raw_decode(text, position)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as problem:
+            if isinstance(problem, RecursionError) and (end := _end_of_deep(text, position)):
+                yield _Record(position, end, None)  # how deep is too deep differs between versions of Python
+                position = end
+                continue
             following = _NEXT_RECORD.search(text, position)
             if following is None:
                 return
@@ -173,6 +178,13 @@ def _first_records(text: str) -> Iterator[_Record]:
         else:
             yield _Record(position, end, value)
             position = end
+
+
+def _end_of_deep(text: str, position: int) -> int:
+    """Where an object ends that is nested too deep to be decoded; 0 if it does not."""
+    rest = bytearray(text[position:].encode())
+    end = end_of_object(rest, 0, len(rest))
+    return position + len(rest[:end].decode()) if end > 0 else 0
 
 
 def _begin(text: str) -> int:
