@@ -168,7 +168,7 @@ def _first_records(text: str) -> Iterator[_Record]:
             value, end = _DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as problem:
             if isinstance(problem, RecursionError) and (end := _end_of_deep(text, position)):
-                yield _Record(position, end, None)  # how deep is too deep differs between versions of Python
+                yield _Record(position, end, {})  # how deep is too deep differs between versions of Python
                 position = end
                 continue
             following = _NEXT_RECORD.search(text, position)

@@ -335,6 +335,15 @@ def test_json_that_is_no_event(tmp_path: Path, raw: bytes, reason: str) -> None:
     assert reading.reasons[2].startswith(reason)
 
 
+@pytest.mark.parametrize("deep", DEEP)
+def test_a_log_may_begin_with_what_is_nested_too_deep(tmp_path: Path, deep: int) -> None:
+    """It is a log by its other lines."""
+    raw = b'{"a": ' + b"[" * deep + b"]" * deep + b"}\n"
+    reading = read_bytes(tmp_path, raw + ONE + THREE)
+    assert reading.ids == ["aa01", "aa03"]
+    assert reading.reasons == {1: "nested too deep"}
+
+
 def test_event_nested_too_deep_to_be_compared(tmp_path: Path) -> None:
     """An otherwise valid event with a field nested too deep is quarantined."""
     deep = ONE.replace(b'"sensor"', b'"x":' + b"[" * 500 + b"]" * 500 + b',"sensor"')
