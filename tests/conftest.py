@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import Engine, create_engine
 
 from cowrie_enrich_dagster.enrichment import Enricher
@@ -24,6 +25,10 @@ from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.servers import PostgresServer, RedisServer
+
+# On a busy machine an example may take any time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 if os.access("/dev/shm", os.W_OK):  # a disk's fsync is most of what SQLite's tests would wait for
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
