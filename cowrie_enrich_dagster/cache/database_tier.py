@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, func, selec
 
 from cowrie_enrich_dagster.cache.entry import CacheEntry, Unstorable, payload_text
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
-from cowrie_enrich_dagster.cache.tiers import chunks, collector_paused, newest, storable, versioned
+from cowrie_enrich_dagster.cache.tiers import collector_paused, newest, storable, versioned
 from cowrie_enrich_dagster.storage.bulk import upsert_rows
+from cowrie_enrich_dagster.storage.chunks import chunks
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import from_json
 from cowrie_enrich_dagster.storage.outages import survives_outage

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, text
 
 from cowrie_enrich_dagster.cache.entry import CacheEntry
 from cowrie_enrich_dagster.cache.redis_tier import RedisCache
-from cowrie_enrich_dagster.cache.tiers import chunks
+from cowrie_enrich_dagster.storage.chunks import chunks
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import survives_outage
 from cowrie_enrich_dagster.storage.tables import UtcDateTime

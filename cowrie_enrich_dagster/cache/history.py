@@ -23,7 +23,6 @@ _DIALECT = {
         "without": "json_remove({payload}, '$.{path}')",
         "whole": "json({payload})",
         "dot": ".",
-        "same": "IS",
     },
     "postgresql": {
         "appended": "coalesce(told_at, '[]') || to_jsonb("
@@ -31,7 +30,6 @@ _DIALECT = {
         "without": "{payload} #- '{{{path}}}'",
         "whole": "{payload}",
         "dot": ",",
-        "same": "IS NOT DISTINCT FROM",
     },
 }
 
@@ -72,7 +70,7 @@ def _copy(
         FROM enrichment_cache AS c
         WHERE {chosen} AND o.service = c.service AND o.key = c.cache_key AND o.feed IS NULL
           AND o.status = c.status AND coalesce(o.told_until, o.fetched_at) < c.fetched_at
-          AND {said("o.payload")} {dialect["same"]} {said("c.cache_value")}
+          AND {said("o.payload")} {database.is_same} {said("c.cache_value")}
           AND NOT EXISTS (
             SELECT 1 FROM observations AS newer
             WHERE newer.service = o.service AND newer.key = o.key AND newer.feed IS NULL

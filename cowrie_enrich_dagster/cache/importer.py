@@ -11,7 +11,8 @@ from typing import Any
 from cowrie_enrich_dagster.cache.database_tier import DatabaseCache
 from cowrie_enrich_dagster.cache.entry import CacheEntry
 from cowrie_enrich_dagster.cache.filesystem_tier import FilesystemCache, ScannedFile
-from cowrie_enrich_dagster.cache.tiers import chunks, newest
+from cowrie_enrich_dagster.cache.tiers import newest
+from cowrie_enrich_dagster.storage.chunks import chunks
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 

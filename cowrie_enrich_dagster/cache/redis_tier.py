@@ -28,7 +28,8 @@ from cowrie_enrich_dagster.cache.entry import (
 from cowrie_enrich_dagster.cache.hidden import HiddenKeys
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
 from cowrie_enrich_dagster.cache.redis_faults import NotRedis, reason
-from cowrie_enrich_dagster.cache.tiers import chunks, collector_paused, newest, storable, versioned
+from cowrie_enrich_dagster.cache.tiers import collector_paused, newest, storable, versioned
+from cowrie_enrich_dagster.storage.chunks import chunks
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 KEY_PREFIX = "cowrie-enrich:1"

@@ -5,13 +5,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from cowrie_enrich_dagster.cache.entry import CacheEntry, is_storable_key
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
-
-_T = TypeVar("_T")
 
 
 class CacheTier(Protocol):
@@ -81,10 +78,3 @@ def collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    """Lists of up to `size` items, in order."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk

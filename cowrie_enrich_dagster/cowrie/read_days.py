@@ -35,6 +35,14 @@ class DayOfPieces(NamedTuple):
     pieces: Iterator[list[Row]]
     packed: Path | None = None
 
+    def alone(self, others: list[list[Row]]) -> Iterator[Row]:
+        """The pieces of the ids that have one; those of the others go to `others` as they are met."""
+        for pieces in self.pieces:
+            if len(pieces) == 1:
+                yield pieces[0]
+            else:
+                others.append(pieces)
+
 
 def read_days(
     logs: Mapping[LogFile, FileIndex],

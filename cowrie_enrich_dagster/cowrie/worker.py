@@ -97,16 +97,8 @@ def _read(message: list[Any], answers: BinaryIO, ahead: threading.Semaphore) -> 
 def _packed(of_day: DayOfPieces, folder: str, for_sqlite: bool) -> tuple[str, Iterator[list[Row]]]:
     """Pack the pieces of ids that have one; the file, and the pieces of the others."""
     others: list[list[Row]] = []
-
-    def alone() -> Iterator[Row]:
-        for pieces in of_day.pieces:
-            if len(pieces) == 1:
-                yield pieces[0]
-            else:
-                others.append(pieces)
-
     path = Path(folder, str(of_day.day))
-    pack_rows(path, alone(), len(Session._fields), NOTHING_DONE, for_sqlite=for_sqlite)
+    pack_rows(path, of_day.alone(others), len(Session._fields), NOTHING_DONE, for_sqlite=for_sqlite)
     return str(path), iter(others)
 
 

@@ -79,15 +79,7 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> str:
     they are among `days`, of which the caller will do what follows from `sessions` anyway.
     """
     day = bindparam("day", of_day.day, Date)
-    several: list[Row] = []
-
-    def alone() -> Iterator[Row]:
-        for pieces in of_day.pieces:
-            if len(pieces) == 1:
-                yield pieces[0]
-            else:
-                several.extend(pieces)
-
+    others: list[list[Row]] = []
     with database.write(packed=of_day.packed) as connection:
         _begin(database, connection)
         token = begin_reading(connection, of_day.day, is_alone=days.first == days.last)
@@ -96,7 +88,8 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> str:
         connection.execute(delete(_SESSIONS).where(_SESSIONS.c.day == of_day.day))
         if of_day.packed:
             insert_packed_rows(connection, _SESSIONS, _COLUMNS, of_day.packed, NOTHING_DONE)
-        insert_plain_rows(connection, _SESSIONS, _COLUMNS, alone(), NOTHING_DONE)
+        insert_plain_rows(connection, _SESSIONS, _COLUMNS, of_day.alone(others), NOTHING_DONE)
+        several = (piece for of_id in others for piece in of_id)
         insert_plain_rows(connection, _PIECES, _COLUMNS, several, NOTHING_DONE)
         for keys in _OTHERS:
             _note_met_again(connection, keys, day)

@@ -15,8 +15,6 @@ from sqlalchemy import (
     Date,
     MetaData,
     Table,
-    TextClause,
-    bindparam,
     distinct,
     func,
     select,
@@ -26,7 +24,7 @@ from sqlalchemy import (
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
-from cowrie_enrich_dagster.enrichment.keys import close_unsent
+from cowrie_enrich_dagster.enrichment.keys import Chosen, close_unsent
 from cowrie_enrich_dagster.enrichment.written_days import forget_written, has_rows_of
 from cowrie_enrich_dagster.lookups.order import PRIORITY
 from cowrie_enrich_dagster.lookups.queue import LookupQueue
@@ -206,15 +204,14 @@ def _sum_up(database: Database, connection: Connection, days: Days) -> list[str]
     """Fill `summed` from the sessions of the days, and make `said`; the distinct addresses, in order."""
     for table in (_SUMMED, _SAID):
         table.create(connection)
-    connection.execute(_of(days, _SUM_UP))
+    connection.execute(Chosen.of_days(days).bound(_SUM_UP))
     if not database.is_sqlite:  # of a table that nobody has looked at a thousand rows are expected
         connection.execute(text("ANALYZE summed"))
     return list(connection.execute(text("SELECT DISTINCT src_ip FROM summed ORDER BY src_ip")).scalars())
 
 
 def _judged_anew(database: Database, connection: Connection) -> dict[date, list[str]]:
-    other = "IS NOT" if database.is_sqlite else "IS DISTINCT FROM"
-    found = connection.execute(text(_JUDGED_ANEW.format(other=other)).columns(day=Date()))
+    found = connection.execute(text(_JUDGED_ANEW.format(other=database.is_other)).columns(day=Date()))
     judged_anew: dict[date, list[str]] = {}
     for day, address in found:
         judged_anew.setdefault(day, []).append(address)
@@ -226,20 +223,15 @@ def _replace(database: Database, connection: Connection, days: Days) -> tuple[in
 
     Returns how many rows there are, and the days that gain or lose an address.
     """
-    came_or_went = list(connection.execute(_of(days, _CAME_OR_WENT).columns(day=Date())).scalars())
-    is_same = "IS" if database.is_sqlite else "IS NOT DISTINCT FROM"
-    same = " AND ".join(f"new.{name} {is_same} session_ips.{name}" for name in _COLUMNS)
-    connection.execute(_of(days, _GONE.format(same=same)))
+    chosen = Chosen.of_days(days)
+    came_or_went = list(connection.execute(chosen.bound(_CAME_OR_WENT).columns(day=Date())).scalars())
+    same = " AND ".join(f"new.{name} {database.is_same} session_ips.{name}" for name in _COLUMNS)
+    connection.execute(chosen.bound(_GONE.format(same=same)))
     connection.execute(text(_NEW))
     rows = connection.execute(text("SELECT count(*) FROM summed")).scalar_one()
     for table in (_SUMMED, _SAID):
         table.drop(connection)
     return rows, came_or_went
-
-
-def _of(days: Days, statement: str) -> TextClause:
-    first, last = days.ends
-    return text(statement).bindparams(bindparam("first", first, Date), bindparam("last", last, Date))
 
 
 def addresses_by_day(database: Database, days: Days) -> dict[date, int]:

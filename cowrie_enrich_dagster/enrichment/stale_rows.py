@@ -108,8 +108,7 @@ def touch_stale(
     database: Database, connection: Connection, day: date, changed: Mapping[Subject, list[str]]
 ) -> None:
     """Put the sessions of the day whose rows are stale into `touched`, which is made anew."""
-    different = "IS NOT" if database.is_sqlite else "IS DISTINCT FROM"
-    differs = " OR ".join(f"e.{column} {different} {value}" for column, value in REPEATED.items())
+    differs = " OR ".join(f"e.{column} {database.is_other} {value}" for column, value in REPEATED.items())
     of_day = bindparam("day", day, Date)
     touch_none(connection)
     connection.execute(text(_OTHER.format(differs=differs)).bindparams(of_day))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql
 
+from cowrie_enrich_dagster.storage.chunks import chunks
 from cowrie_enrich_dagster.storage.copy_text import Plain, line_of, list_text, plain_end, plain_line, utc_text
 from cowrie_enrich_dagster.storage.json_text import to_json
-from cowrie_enrich_dagster.storage.packed_rows import ATTACHED, SHORT, WHOLE
+from cowrie_enrich_dagster.storage.packed_rows import ATTACHED, CHUNK_ROWS, SHORT, WHOLE
 
-CHUNK_ROWS = 5_000
 _COPY_BYTES = 1 << 18
 
 Row = Sequence[Any]
@@ -44,7 +43,7 @@ def insert_plain_rows(
     try:
         if connection.dialect.name == "postgresql":
             end = plain_end(usual_end)
-            for chunk in _chunks(rows):
+            for chunk in chunks(rows, CHUNK_ROWS):
                 lines = [plain_line(row, end if len(row) == short else "") for row in chunk]
                 cursor.copy_expert(_copy_plain(name, column_list), io.StringIO("".join(lines)), _COPY_BYTES)
         else:
@@ -52,7 +51,7 @@ def insert_plain_rows(
             insert = f"INSERT INTO {name} ({column_list}) VALUES "
             marks, values = ["?"] * short, map(_literal, usual_end)
             with_end = f"{insert}({', '.join([*marks, *values])})"
-            for chunk in _chunks(rows):
+            for chunk in chunks(rows, CHUNK_ROWS):
                 cursor.executemany(with_end, [row for row in chunk if len(row) == short])
                 whole = [row for row in chunk if len(row) > short] if usual_end else []
                 cursor.executemany(f"{insert}({', '.join('?' * len(columns))})", whole)
@@ -120,16 +119,10 @@ def _write(
 ) -> int:
     write = _copy_chunk if connection.dialect.name == "postgresql" else _execute_chunk
     total = 0
-    for chunk in _chunks(rows):
+    for chunk in chunks(rows, CHUNK_ROWS):
         write(connection, table, columns, chunk, conflict)
         total += len(chunk)
     return total
-
-
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, CHUNK_ROWS)):
-        yield chunk
 
 
 def _names(table: Table, columns: Sequence[str]) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from cowrie_enrich_dagster.storage.packed_rows import ATTACHED
 from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 SQLITE_BUSY_TIMEOUT_S = 60.0
+# 40 MiB, not 4, are noted before they go to their pages: of a large index each is written less often.
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "wal_autocheckpoint=10000")
 _IMMEDIATE = "cowrie_enrich_begin_immediate"
 _LASTING = "cowrie_enrich_lasting"
@@ -102,7 +103,6 @@ def _open_sqlite(
         connection.isolation_level = None
         # Before the first statement that would change a file.
         _refuse_foreign(name for (name,) in connection.execute(_TABLES_SQLITE))
-        # 40 MiB, not 4, are noted before they go to their pages: of a large index each is written less often.
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
     except sqlite3.Error as problem:
@@ -266,6 +266,16 @@ class Database:
             if not self.is_sqlite:
                 table = "CREATE TEMPORARY TABLE takes_writes () ON COMMIT DROP"
                 connection.execute(text(table))
+
+    @property
+    def is_same(self) -> str:
+        """SQL operator: equal, or both null."""
+        return "IS" if self.is_sqlite else "IS NOT DISTINCT FROM"
+
+    @property
+    def is_other(self) -> str:
+        """SQL operator: not equal, and not both null."""
+        return "IS NOT" if self.is_sqlite else "IS DISTINCT FROM"
 
     def among(self, column: str) -> str:
         """SQL condition: `column` is one of the strings in `:keys`, a JSON array of any length."""

@@ -7,18 +7,18 @@ that COPY reads. Binding the values takes as long as writing the rows: so it is 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from cowrie_enrich_dagster.storage.chunks import chunks
 from cowrie_enrich_dagster.storage.copy_text import Plain, plain_end, plain_line
 
 SHORT, WHOLE = "short", "whole"
 ATTACHED = "packed"
 """The schema by whose name SQLite knows the file, where it is attached."""
-_ROWS_AT_ONCE = 5_000
+CHUNK_ROWS = 5_000
 
 Row = tuple[Any, ...]
 
@@ -42,7 +42,7 @@ def pack_rows(
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("BEGIN")
         insert_short, insert_whole = _made(connection, SHORT, short), _made(connection, WHOLE, width)
-        for chunk in _chunks(rows):
+        for chunk in chunks(rows, CHUNK_ROWS):
             connection.executemany(insert_short, [row for row in chunk if len(row) == short])
             connection.executemany(insert_whole, [row for row in chunk if len(row) == width])
         connection.execute("COMMIT")
@@ -53,9 +53,3 @@ def _made(connection: sqlite3.Connection, name: str, width: int) -> str:
     columns = ", ".join(f"c{number}" for number in range(width))
     connection.execute(f"CREATE TABLE {name} ({columns})")
     return f"INSERT INTO {name} VALUES ({', '.join('?' * width)})"
-
-
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, _ROWS_AT_ONCE)):
-        yield chunk

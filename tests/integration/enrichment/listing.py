@@ -24,8 +24,9 @@ class Clock:
         return self.now + timedelta(seconds=time.monotonic() - self._since)
 
 
-def at(enricher: Enricher, moment: datetime) -> Clock:
-    clock = Clock(moment)
+def at(enricher: Enricher, moment: datetime | Clock) -> Clock:
+    """Let an enricher's database have a new clock that begins at the moment, or one that others have, too."""
+    clock = moment if isinstance(moment, Clock) else Clock(moment)
     enricher.database._clock = clock
     return clock
 

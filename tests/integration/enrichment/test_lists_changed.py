@@ -14,7 +14,7 @@ from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.settings import ConfigError
 from cowrie_enrich_dagster.simulator import Fault, Simulator
 from cowrie_enrich_dagster.vocabulary import Days
-from tests.integration.enrichment.listing import at, lines, rows_by_ip, serve, tor
+from tests.integration.enrichment.listing import Clock, at, lines, rows_by_ip, serve, tor
 from tests.logs import START, routable_ips, write_logs
 
 Open = Callable[..., Enricher]
@@ -29,21 +29,25 @@ def held(enricher: Enricher, says: str = "tor") -> set[str]:
     return set(enricher.list_book.networks(says))
 
 
+def looked_at(first: Enricher) -> tuple[Clock, set[str]]:
+    """All lists for the first time: the clock of that look, and what they hold."""
+    clock = at(first, START)
+    first.refresh_lists()
+    return clock, held(first)
+
+
 def test_a_list_that_is_configured_again_holds_what_it_holds(
     open_enricher: Open, simulator: Simulator, configure: Configure
 ) -> None:
     """Though its publisher would say that nothing has changed since: what ended comes back."""
     configure(tor(simulator))
-    first = open_enricher()
-    clock = at(first, START)
-    first.refresh_lists()
-    before = held(first)
+    clock, before = looked_at(open_enricher())
     assert before
     for change in ((), (tor(simulator),)):
         configure(*change)
         clock.now += timedelta(minutes=5)
         again = open_enricher()
-        again.database._clock = clock
+        at(again, clock)
         told = {report.list: report.status for report in again.refresh_lists()}
         assert told == ({"exits": "taken"} if change else {})
         assert held(again) == (before if change else set())
@@ -55,14 +59,12 @@ def test_at_another_url_nothing_of_the_former_is_asked_about(
 ) -> None:
     """It is looked at at once, without the validators of the other, and may be much smaller."""
     configure(tor(simulator))
-    first = open_enricher()
-    clock = at(first, START)
-    first.refresh_lists()
-    assert len(held(first)) > 40
+    clock, before = looked_at(open_enricher())
+    assert len(before) > 40
     configure(tor(simulator, url=f"{simulator.url('lists')}/addresses/11.1.0.0-24/5"))
     clock.now += timedelta(minutes=5)
     moved = open_enricher()
-    moved.database._clock = clock
+    at(moved, clock)
     simulator.set_fault("lists", Fault(kind="reply", status=304, times=1))
     (report,) = moved.refresh_lists()
     assert report.reason == "status 304, though we have none"
@@ -234,13 +236,12 @@ def test_a_renamed_list_tells_of_before_what_it_said_under_its_old_name(
     for number, start in enumerate(logs):
         write_logs(tmp_path / "two" / f"s{number}", [ip], start=start, sensor=f"s{number}")
     environment["COWRIE_LOG_DIR"] = str(tmp_path / "two")
-    clock = None
+    clock = Clock(START)
     for number, name in enumerate(("old", "new")):
         configure(tor(simulator, name=name))
         serve(simulator, lines(ip))
         enricher = open_enricher()
-        clock = clock or at(enricher, START)
-        enricher.database._clock = clock
+        at(enricher, clock)
         clock.now = START + timedelta(days=number, hours=6)
         enricher.refresh_lists()
     enricher.run(Days.parse("2025-11-01..2025-11-02"))
