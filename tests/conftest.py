@@ -47,8 +47,8 @@ SAMPLE_DAYS = Days.parse("2025-11-01..2025-11-03")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are processors: some tests wait, for limits and for servers that were killed."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are processors: many tests wait, for limits and for servers that were killed."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -56,6 +56,15 @@ _MET_AGAIN = Table(
 )  # fmt: skip
 """The ids whose sessions are made anew of all their pieces."""
 _IS_MET_AGAIN = f"({_KEYS}) IN (SELECT {_KEYS} FROM met_again)"
+_BOTH = union_all(
+    *(
+        select(literal(is_piece).label("is_piece"), *(table.c[name] for name in _COLUMNS)).where(
+            text(_IS_MET_AGAIN)
+        )
+        for is_piece, table in ((0, _SESSIONS), (1, _PIECES))
+    )
+).subquery()
+_OF_EACH_ID = select(_BOTH).order_by(_BOTH.c.sensor, _BOTH.c.session_id)
 _OTHERS = (
     # What stood in several pieces before, or does now.
     f"SELECT {_KEYS} FROM session_pieces WHERE day = :day",
@@ -187,15 +196,7 @@ def _join_again(connection: Connection) -> set[date]:
 
 def _of_each_id(connection: Connection) -> Iterator[tuple[list[Session], list[Session]]]:
     """The rows in `sessions` and in `session_pieces` of each id in `met_again`."""
-    of_ids = text(f"({_KEYS}) IN (SELECT {_KEYS} FROM met_again)")
-    both = union_all(
-        *(
-            select(literal(is_piece).label("is_piece"), *(table.c[name] for name in _COLUMNS)).where(of_ids)
-            for is_piece, table in ((0, _SESSIONS), (1, _PIECES))
-        )
-    ).subquery()
-    query = select(both).order_by(both.c.sensor, both.c.session_id)
-    found = connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).mappings()
+    found = connection.execute(_OF_EACH_ID, execution_options={"yield_per": _ROWS_AT_ONCE}).mappings()
     for _, group in groupby(found, key=lambda row: (row["sensor"], row["session_id"])):
         rows: tuple[list[Session], list[Session]] = ([], [])
         for row in group:

@@ -17,7 +17,6 @@ from sqlalchemy import select, text
 from cowrie_enrich_dagster.enrichment.ingest import IngestReport, ingest_days
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.engine import Database
-from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.vocabulary import Days
 from tests.fuzz.log_lines import log_of_lines
 from tests.integration.enrichment.test_independent_count import docker
@@ -26,19 +25,23 @@ from tests.unit.cowrie.logs import connect, event, line
 DAY = date(2025, 11, 2)
 TODAY = Days(DAY, DAY)
 BEGIN = datetime(2025, 11, 1, 22, tzinfo=timezone.utc)
-_TABLES = (tables.SessionRecord, tables.SessionPiece, tables.QuarantinedLine, tables.MovedDay)
+_READ = {
+    table.name: select(*(column for column in table.columns if column.name not in ("id", "moved_at")))
+    for table in map(
+        tables.table_of,
+        (tables.SessionRecord, tables.SessionPiece, tables.QuarantinedLine, tables.MovedDay),
+    )
+}
+"""All that reading logs writes, but for numbers of rows and moments of writing."""
 _SHA = "ab" * 32
 
 
 def rows(database: Database) -> dict[str, list[str]]:
-    """All that reading logs writes, but for numbers of rows and moments of writing."""
-    told = {}
     with database.read() as connection:
-        for model in _TABLES:
-            table = tables.table_of(model)
-            columns = [column for column in table.columns if column.name not in ("id", "moved_at")]
-            told[table.name] = sorted(repr(tuple(row)) for row in connection.execute(select(*columns)))
-    return told
+        return {
+            name: sorted(repr(tuple(row)) for row in connection.execute(query))
+            for name, query in _READ.items()
+        }
 
 
 def differences(some: dict[str, list[str]], others: dict[str, list[str]]) -> list[str]:
@@ -333,7 +336,9 @@ class Sensor:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_however_a_day_grows_its_rows_are_those_of_a_whole_reading(tmp_path: Path, seed: int) -> None:
+def test_however_a_day_grows_its_rows_are_those_of_a_whole_reading(
+    tmp_path: Path, sqlite_template: Path, seed: int
+) -> None:
     """Two databases see the same runs; one forgets before each of them how far it had read."""
     rng = Random(seed)
     logs = tmp_path / "logs"
@@ -341,12 +346,11 @@ def test_however_a_day_grows_its_rows_are_those_of_a_whole_reading(tmp_path: Pat
     sensor = Sensor(rng, logs)
     sensor.goes_on()
     counts = {"on": 0, "whole": 0}
+    on_path, whole_path = (shutil.copy(sqlite_template, tmp_path / name) for name in ("on.db", "whole.db"))
     with (
-        closing(Database(f"sqlite:///{tmp_path}/on.db")) as on,
-        closing(Database(f"sqlite:///{tmp_path}/whole.db")) as whole,
+        closing(Database(f"sqlite:///{on_path}")) as on,
+        closing(Database(f"sqlite:///{whole_path}")) as whole,
     ):
-        upgrade(on)
-        upgrade(whole)
         for turn in range(40):
             for _ in range(rng.randrange(1, 3)):
                 rng.choice(sensor.moves)()
