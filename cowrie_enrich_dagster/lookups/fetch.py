@@ -153,7 +153,7 @@ class Fetcher:
         pause = 0.05
         while left.total and not self._stop.is_over:
             if left.due:
-                self._work()
+                self._work(left.due)
             elif left.claimed and among is not None:
                 # Another worker is asking. Should it be dead, its claims expire and become ours.
                 if time.monotonic() - changed_at > self._max_wait_s + ASKED_TTL.total_seconds():
@@ -168,8 +168,9 @@ class Fetcher:
             if left != before:
                 changed_at, pause = time.monotonic(), 0.05
 
-    def _work(self) -> None:
-        workers = min(MAX_WORKERS, max(1, math.ceil(self._source.rate * EXPECTED_LATENCY_S)))
+    def _work(self, due: int) -> None:
+        for_rate = max(1, math.ceil(self._source.rate * EXPECTED_LATENCY_S))
+        workers = min(MAX_WORKERS, for_rate, math.ceil(due / self._source.service.batch_size))
         with ThreadPoolExecutor(workers, thread_name_prefix=f"fetch-{self._name}") as pool:
             futures = [pool.submit(self._worker_loop) for _ in range(workers)]
             try:

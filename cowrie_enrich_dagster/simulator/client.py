@@ -56,11 +56,7 @@ class SimulatorClient:
 
     def requests(self, service: str | None = None) -> list[RequestRecord]:
         """Every request received, in the order of arrival; those of one service if it is named."""
-        records = [
-            RequestRecord(**{**entry, "keys": tuple(entry["keys"])})
-            for entry in orjson.loads(self._call("GET", "/_log").content)
-        ]
-        return [record for record in records if service in (None, record.service)]
+        return [record for record in self._records() if service in (None, record.service)]
 
     def calls_per_key(self, service: str) -> Counter[str]:
         """How often each key was asked about, whatever the answer."""
@@ -76,6 +72,12 @@ class SimulatorClient:
 
     def _control(self, control: Control) -> None:
         self._call("POST", "/_control", control.model_dump_json())
+
+    def _records(self) -> list[RequestRecord]:
+        return [
+            RequestRecord(**{**entry, "keys": tuple(entry["keys"])})
+            for entry in orjson.loads(self._call("GET", "/_log").content)
+        ]
 
     def _call(self, method: str, path: str, body: str | None = None) -> Response:
         with Session() as http:
@@ -106,6 +108,12 @@ class Simulator(SimulatorClient):
     ) -> None:
         self._server.stop()
         self._thread.join(STOP_TIMEOUT_S)
+
+    def _control(self, control: Control) -> None:
+        self._server.engine.control(control)
+
+    def _records(self) -> list[RequestRecord]:
+        return self._server.engine.records()
 
 
 class SimulatorProcess(SimulatorClient):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
@@ -44,6 +46,23 @@ def kept_engines() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
             patch.setattr(module, "create_engine", kept)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_scripts() -> Iterator[None]:
+    """Dagster's migrations, read once: it reads all of them for each storage that it opens."""
+    read: dict[object, ScriptDirectory] = {}
+    of_config = ScriptDirectory.from_config
+
+    def kept(config: Config) -> ScriptDirectory:
+        where = (config.config_file_name, config.get_main_option("script_location"))
+        if where not in read:
+            read[where] = of_config(config)
+        return read[where]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", kept)
         yield
 
 
