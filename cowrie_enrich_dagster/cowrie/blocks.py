@@ -10,6 +10,7 @@ import lzma
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -113,7 +114,8 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
         try:
             block = inflater.decompress(data, BLOCK_BYTES)
         except zlib.error as error:
-            yield from _up_to_the_damage(before, data)
+            if block := _up_to_the_damage(before, data):
+                yield block
             raise FileFault(f"gzip data is damaged: {error}") from error
         if block:
             yield block
@@ -131,15 +133,13 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
             raise FileFault("gzip data is cut off before its end")
 
 
-def _up_to_the_damage(inflater: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+def _up_to_the_damage(inflater: zlib._Decompress, data: bytes) -> bytes:
     """What zlib had already decoded of `data` when it met the damage: it drops that when it raises."""
-    for at in range(len(data)):
-        try:
-            block = inflater.decompress(data[at : at + 1])
-        except zlib.error:
-            return
-        if block:
-            yield block
+    block = bytearray()
+    with suppress(zlib.error):
+        for at in range(len(data)):
+            block += inflater.decompress(data[at : at + 1])
+    return bytes(block)
 
 
 class _Expander(Protocol):
