@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -55,12 +56,20 @@ def main() -> None:
 
 
 def _listen(asked: BinaryIO, waiting: queue.SimpleQueue[list[Any]], ahead: threading.Semaphore) -> None:
-    """Take what is asked; end the process, whatever it is doing, when nobody is there to ask."""
+    """Take what is asked; end the process, whatever it is doing, when nobody is there to ask.
+
+    Who asked was killed then, and cannot delete the packed rows that nobody will take.
+    """
+    folder = None
     while (message := receive(asked)) is not None:
         if message == ["taken"]:
             ahead.release()
         else:
+            *_, packing = message
+            folder = packing and packing[0]
             waiting.put(message)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 

@@ -183,21 +183,36 @@ from cowrie_enrich_dagster.cowrie import read_pieces
 from cowrie_enrich_dagster.cowrie import shares
 shares.LEAST_BYTES = 1
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell started in the background
-stream = read_pieces(Path(sys.argv[1]), date(2025, 11, 1), date(2025, 11, 8), workers=2)
-next(next(stream).pieces)
+packed_for = sys.argv[2] or None
+stream = read_pieces(
+    Path(sys.argv[1]), date(2025, 11, 1), date(2025, 11, 8), workers=2, packed_for=packed_for
+)
+assert bool(next(stream).packed) == bool(packed_for)
 print("reads", flush=True)
 time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_they_go_with_the_process_that_asks(logs: Path, sent: signal.Signals) -> None:
-    """However that is ended: none is left to read on for nobody."""
-    asking = subprocess.Popen([sys.executable, "-c", ASKS, str(logs)], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(
+    ("sent", "packed_for"), [(signal.SIGTERM, ""), (signal.SIGINT, "sqlite"), (signal.SIGKILL, "sqlite")]
+)
+def test_they_go_with_the_process_that_asks(
+    logs: Path, tmp_path: Path, sent: signal.Signals, packed_for: str
+) -> None:
+    """However that is ended: none is left to read on for nobody, and no packed rows that nobody takes."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    asking = subprocess.Popen(
+        [sys.executable, "-c", ASKS, str(logs), packed_for],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert asking.stdout
     asking.stdout.readline()
     pids = readers(asking.pid)
     assert len(pids) == 2
+    assert len(list(folder.iterdir())) == bool(packed_for)
     asking.send_signal(sent)
     asking.wait(10)
     asking.stdout.close()
@@ -205,6 +220,7 @@ def test_they_go_with_the_process_that_asks(logs: Path, sent: signal.Signals) ->
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < until
         time.sleep(0.05)
+    assert list(folder.iterdir()) == []
 
 
 def test_memory_of_each_is_bounded(tmp_path: Path) -> None:
