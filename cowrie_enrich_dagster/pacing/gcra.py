@@ -189,7 +189,7 @@ def roll_windows(state: State, policy: Policy, at: float) -> dict[str, WindowCou
             window = WindowCount(0, None, _window_end(name, at))
         own = policy.windows.get(name)
         if not window.told:
-            window = replace(window, limit=own)
+            window = window if window.limit == own else replace(window, limit=own)
         elif own is not None and name in policy.capped:  # set by the operator, perhaps after it was told
             window = replace(window, limit=own if window.limit is None else min(own, window.limit))
         rolled[name] = window
