@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -117,6 +117,13 @@ def is_storable_key(key: str) -> bool:
         return key.isascii() or len(key.encode()) <= MAX_KEY_BYTES
     except UnicodeEncodeError:
         return False
+
+
+def are_plain_keys(keys: Collection[str]) -> bool:
+    """Whether all are storable, and in ASCII as nearly all are: that is cheaper to see of all at once."""
+    together, lengths = "".join(keys), set(map(len, keys))
+    is_short = not lengths or 0 < min(lengths) <= max(lengths) <= MAX_KEY_BYTES
+    return is_short and together.isascii() and "\x00" not in together
 
 
 def payload_text(payload: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from cowrie_enrich_dagster.cache.entry import CacheEntry, is_storable_key
+from cowrie_enrich_dagster.cache.entry import CacheEntry, are_plain_keys, is_storable_key
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
 
 
@@ -40,7 +40,8 @@ def storable(keys: Collection[str]) -> list[str]:
     """The distinct keys a tier can hold, in order. Raises `TypeError` for one string instead of many."""
     if isinstance(keys, str):
         raise TypeError("expected a collection of keys, got one string")
-    return [key for key in dict.fromkeys(keys) if is_storable_key(key)]
+    distinct = list(dict.fromkeys(keys))
+    return distinct if are_plain_keys(distinct) else [key for key in distinct if is_storable_key(key)]
 
 
 def newest(entries: Iterable[CacheEntry]) -> list[CacheEntry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Date, MetaData, Row, Table, Text, bindparam, select, text
 
@@ -27,17 +27,8 @@ _ARRAYS = {Subject.FILE_SHA256: "file_hashes", Subject.PASSWORD_SHA1_PREFIX: "pa
 """The JSON arrays of `sessions` in which these keys, or what they are cut from, stand."""
 
 
-def may_be_sent(service: Service, scope: Scope, is_scanner: bool) -> bool:
-    """Whether a service may be asked about what is of this scope, and on a list of scanners or not.
-
-    Such lists spare calls: whom an address more costs none is asked all the same. The rule is said here, and
-    of rows of `session_ips AS a` in `rows_that_may_be_sent`, and of what is open in `close_unsent`.
-    """
-    return scope is Scope.GLOBAL and (service.is_free or not is_scanner)
-
-
 def rows_that_may_be_sent(service: Service) -> str:
-    """The same as a condition in SQL."""
+    """As `Key.may_be_sent_to`, a condition in SQL on rows of `session_ips AS a`."""
     is_global = f"a.scope = '{Scope.GLOBAL.value}'"
     return is_global if service.is_free else f"{is_global} AND NOT a.known_scanner AND a.scanner_list IS NULL"
 
@@ -50,8 +41,7 @@ def close_unsent(
     queue.close(connection, list(scanners), LookupStatus.SKIPPED_POLICY, but=FREE, claimed=True)
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """One distinct key: what it is worth, in how many sessions it occurs, when the first of them began.
 
     `last_day` is the newest UTC day on which it was seen. `scanner_list` is the scanners' list that holds it.
@@ -77,8 +67,12 @@ class Key:
         return self.priority % CLASS_STEP
 
     def may_be_sent_to(self, service: Service) -> bool:
-        """Whether a service may be asked about it."""
-        return may_be_sent(service, self.scope, self.is_scanner)
+        """Whether a service may be asked about it.
+
+        Lists of scanners spare calls: whom an address more costs none is asked all the same. The rule is said
+        here, as SQL in `rows_that_may_be_sent`, and of what is open in `close_unsent`.
+        """
+        return self.scope is Scope.GLOBAL and (service.is_free or not self.is_scanner)
 
     @property
     def wanted(self) -> Wanted:

@@ -112,8 +112,8 @@ class Knowledge:
 
     def status(self, key: Key) -> LookupStatus:
         """How the latest lookup ended, or why there was none."""
-        if latest := self.latest(key.value):
-            return latest.status
+        if history := self.history.get(key.value):
+            return history[-1].status
         if not key.may_be_sent_to(self.asked.service):
             return LookupStatus.SKIPPED_POLICY
         if not self.asked.has_key:

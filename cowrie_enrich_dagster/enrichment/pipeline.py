@@ -29,7 +29,6 @@ from cowrie_enrich_dagster.enrichment.ingest import (
     log_days,
     sessions_by_day,
 )
-from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.enrichment.learned import note_changed
 from cowrie_enrich_dagster.enrichment.lists import ListReport
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
@@ -230,20 +229,19 @@ class Pipeline(RowWriting):
             )
             plans[name].rates = tallies[name].rates
         if by_day:
-            self._rates_by_day(days, keys, plans, tallies)
+            self._rates_by_day(days, plans, tallies)
         columns = course.shares(keys[Subject.IP]) if self.settings.want else []
         return Plan(days, count_addresses(self.database, days), plans, columns)
 
     def _rates_by_day(
-        self,
-        days: Days,
-        all_keys: Mapping[Subject, Sequence[Key]],
-        plans: Mapping[str, ServicePlan],
-        tallies: Mapping[str, Tally],
+        self, days: Days, plans: Mapping[str, ServicePlan], tallies: Mapping[str, Tally]
     ) -> None:
+        if days.first == days.last:  # all that was counted is of this day
+            for plan in plans.values():
+                plan.rates_by_day[days.first] = plan.rates
+            return
         for day in days:
-            of_day = all_keys if days.first == days.last else self._keys_of_days(Days(day, day))
-            for subject, keys in of_day.items():
+            for subject, keys in self._keys_of_days(Days(day, day)).items():
                 for name, service in self.services.items():
                     if service.subject is subject:
                         sent = [key.value for key in keys if key.may_be_sent_to(service)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from itertools import islice
@@ -16,7 +16,7 @@ from cowrie_enrich_dagster.enrichment.hit_rates import total as total_rates
 from cowrie_enrich_dagster.enrichment.keys import Key
 from cowrie_enrich_dagster.lookups.ledger import calls_for
 from cowrie_enrich_dagster.lookups.model import Wanted
-from cowrie_enrich_dagster.lookups.order import place_of
+from cowrie_enrich_dagster.lookups.order import places
 from cowrie_enrich_dagster.pacing import QuotaStatus, eta_seconds
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Subject
@@ -124,22 +124,25 @@ class _Worth:
 
     def __init__(self) -> None:
         self.total = 0
-        self._sessions, self._first_seen, self._places = array("q"), array("d"), array("q")
+        self._sessions, self._first_seen = array("q"), array("d")
+        self._priorities, self._days = array("q"), array("q")
 
-    def unknown(self, key: Key, want: Wanted) -> None:
-        self._sessions.append(key.sessions)
-        self._first_seen.append(key.first_seen.timestamp())
-        value_class, day, priority, _ = place_of(want)
-        self._places.append((value_class * 2**20 + day) * 2**20 + priority)
+    def unknown(self, keys: Collection[Key], wanted: Collection[Wanted]) -> None:
+        """Add keys that are not answered, each as it is `wanted`."""
+        self._sessions.extend([key.sessions for key in keys])
+        self._first_seen.extend([key.first_seen.timestamp() for key in keys])
+        self._priorities.extend([want.priority for want in wanted])
+        self._days.extend([want.last_day.toordinal() for want in wanted])
 
     def coverage(self, batch_size: int, calls: Iterable[int]) -> list[Coverage]:
         import numpy as np  # a sixth of what a start takes, and most commands plan nothing
 
         sessions = np.array(self._sessions)
         known = self.total - int(sessions.sum())
+        by_worth = places(np.array(self._priorities), np.array(self._days))
         covered, first_come = (
-            np.concatenate(([known], known + np.cumsum(sessions[np.argsort(np.array(by), kind="stable")])))
-            for by in (self._places, self._first_seen)
+            np.concatenate(([known], known + np.cumsum(sessions[np.argsort(by, kind="stable")])))
+            for by in (by_worth, np.array(self._first_seen))
         )
         points = ((number, min(number * batch_size, len(sessions))) for number in sorted(set(calls)))
         return [
@@ -194,8 +197,7 @@ def plan_service(
         if release and why:
             release(service.name, list(why))
         plan.wanted += len(wanted)
-        for want in wanted.values():
-            worth.unknown(sent[want.key], want)
+        worth.unknown([sent[value] for value in wanted], wanted.values())
         if take and wanted:
             take(service.name, list(wanted.values()))
     plan.spared = +plan.spared

@@ -7,6 +7,8 @@ about then), then how busy it was, then the key itself.
 
 from __future__ import annotations
 
+from typing import Any
+
 from cowrie_enrich_dagster.lookups.model import Wanted
 
 CLASS_STEP = 5_000
@@ -22,6 +24,11 @@ BY_WORTH = "value_class DESC, is_refresh, last_day DESC, priority DESC, key"
 def place_of(want: Wanted) -> tuple[int, int, int, str]:
     """The same for sorting what was never answered."""
     return -(want.priority // CLASS_STEP), -want.last_day.toordinal(), -want.priority, want.key
+
+
+def places(priorities: Any, days: Any) -> Any:
+    """The same as numbers, but for the key, of whole arrays: of their priorities and their days' ordinals."""
+    return -((priorities // CLASS_STEP * 2**20 + days) * 2**20 + priorities)
 
 
 PRIORITY = f"""

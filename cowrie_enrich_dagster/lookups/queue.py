@@ -11,6 +11,7 @@ asking, and counts come from `LookupCounts`. That a service is held is the limit
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -79,9 +80,9 @@ class LookupQueue(Claiming):
             closed = text(f"SELECT key FROM lookups WHERE next_attempt_at IS NULL AND {of_rows}")
             return set(connection.execute(closed, values).scalars())
 
-    def _changing(self, service: str, wanted: Iterable[Wanted]) -> list[tuple[str, int, str, str | None]]:
+    def _changing(self, service: str, wanted: Iterable[Wanted]) -> list[tuple[Any, ...]]:
         """What of the wanted is not open as it should be: on a live day nearly all is."""
-        rows = [(want.key, want.priority, want.last_day.isoformat(), want.purpose) for want in wanted]
+        rows = [tuple(want) for want in wanted]  # as JSON has them
         statement = f"""
             {self._with_wanted}
             SELECT wanted.key FROM wanted LEFT JOIN lookups
@@ -93,7 +94,7 @@ class LookupQueue(Claiming):
         """
         with self._database.read() as connection:
             values = {"service": service, "rows": to_json(rows)}
-            changing = set(connection.execute(text(statement), values).scalars())
+            changing = set(connection.execute(text(statement), values).scalars().all())
         return [row for row in rows if row[0] in changing]
 
     def _insertion(self) -> str:

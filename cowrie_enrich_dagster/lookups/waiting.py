@@ -113,7 +113,8 @@ class Waiting:
             f"FROM lookups WHERE service = :service AND {self._database.among('key')}"
         )
         with self._database.read() as connection:
-            rows = connection.execute(text(statement), {"service": service, "keys": to_json(list(keys))})
+            values = {"service": service, "keys": to_json(list(keys))}
+            rows = connection.execute(text(statement), values).all()
             ended = lru_cache(lambda status, detail: LastStatus(LookupStatus(status), detail))  # few differ
             return {key: ended(status, detail) for key, status, detail in rows}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cowrie_enrich_dagster.enrichment import Enricher
+from cowrie_enrich_dagster.enrichment.hit_rates import HitRates
 from cowrie_enrich_dagster.enrichment.plan import ServicePlan
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.services import ALL
@@ -113,3 +114,16 @@ def test_nothing_to_ask_is_worth_nothing(visitors: None, open_enricher: Open) ->
     enricher.run(DAY)
     for plan in enricher.plan(DAY).services.values():
         assert (plan.wanted, plan.calls, plan.eta_s, plan.coverage) == (0, 0, None, [])
+
+
+@pytest.mark.parametrize("days", ["2025-11-01", "2025-11-01..2025-11-02"])
+def test_a_day_alone_has_the_rates_that_it_has_among_others(
+    visitors: None, open_enricher: Open, simulator: Simulator, days: str
+) -> None:
+    """Of three keys one is held and one is lost, though it was paid for: opening it does not hide that."""
+    enricher = open_enricher()
+    planned(enricher)
+    enricher.fetch("dshield", [Wanted(BUSY), Wanted(EARLY)])
+    enricher.cache.purge("dshield", [EARLY])
+    rates = enricher.plan_and_open(Days.parse(days), by_day=True).services["dshield"].rates_by_day
+    assert rates[DAY.first] == HitRates(expected=2, answered=1)

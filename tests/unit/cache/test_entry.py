@@ -73,6 +73,7 @@ def test_naive_moments_are_refused() -> None:
 def test_keys_that_not_every_tier_can_hold_exactly_are_refused(key: str, storable_key: bool) -> None:
     """NUL, lone surrogates, emptiness and great length are refused, not cleaned into another key."""
     assert is_storable_key(key) is storable_key
+    assert storable(["k", key, "l", "k"]) == (["k", key, "l"] if storable_key else ["k", "l"])
     if not storable_key:
         with pytest.raises(Unstorable):
             entry(key)
