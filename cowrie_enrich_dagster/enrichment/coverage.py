@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
@@ -68,14 +68,16 @@ class JoinReport:
 
     def count(self, known: Knowledge) -> None:
         """Add up what one service has told."""
-        lookups = self.lookups[known.name] = Counter()
-        sessions = self.sessions_by_status[known.name] = Counter()
+        lookups: dict[LookupStatus, int] = defaultdict(int)
+        sessions: dict[LookupStatus, int] = defaultdict(int)
         for key in known.keys:
-            status = known.status(key).value
+            status = known.status(key)
             lookups[status] += 1
             sessions[status] += key.sessions
-            latest = known.latest(key.value)
-            self.stale += latest is not None and latest.stale
+        self.lookups[known.name] = Counter({status.value: number for status, number in lookups.items()})
+        self.sessions_by_status[known.name] = Counter({status.value: n for status, n in sessions.items()})
+        latest = (known.latest(key.value) for key in known.keys)
+        self.stale += sum(told is not None and told.stale for told in latest)
         self.hits.update(known.tiers)
 
 

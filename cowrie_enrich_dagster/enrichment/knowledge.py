@@ -28,6 +28,9 @@ from cowrie_enrich_dagster.vocabulary import LookupStatus, Scope
 FEED, HISTORY = "feed", "history"
 """What answers without a call beside the cache's tiers: a list; an answer of the time, expired since."""
 
+_OPEN_NOW = {LookupStatus.DEFERRED, LookupStatus.FOUND, LookupStatus.NOT_FOUND}
+"""Last statuses of what has no answer, but is to have one: one that there was has been purged since."""
+
 
 @dataclass(frozen=True)
 class AskedService:
@@ -118,15 +121,12 @@ class Knowledge:
             return LookupStatus.SKIPPED_POLICY
         if not self.asked.has_key:
             return LookupStatus.SKIPPED_NO_KEY
-        if key.value in self.spared and key.value not in self.statuses:
+        last = self.statuses.get(key.value)
+        if last is None and key.value in self.spared:
             return LookupStatus.SKIPPED_POLICY
-        status = self._last(key).status
-        if status.is_answer or status is LookupStatus.DEFERRED:  # an answer was purged since
+        if last is None or last.status in _OPEN_NOW:
             return LookupStatus.AUTH_FAILED if self.asked.is_refused else LookupStatus.DEFERRED
-        return status
-
-    def _last(self, key: Key) -> LastStatus:
-        return self.statuses.get(key.value) or LastStatus(LookupStatus.DEFERRED)
+        return last.status
 
     def without_answer(self, key: Key) -> dict[str, Any]:
         """As it stands in `enriched_sessions.intel` where nothing is known: why not."""
@@ -135,7 +135,8 @@ class Knowledge:
             spared = "listed as a known scanner" if key.known_scanner else key.scanner_list
         of_network = self.networks.get(key.value)
         known = f"known of {of_network.network}" if of_network else self.spared.get(key.value)
-        detail = spared or self._last(key).detail or known
+        last = self.statuses.get(key.value)
+        detail = spared or (last and last.detail) or known
         told = {"status": self.status(key).value}
         return {**told, "detail": detail} if detail else told
 

@@ -33,17 +33,20 @@ def ask_about_nat(database: Database, days: Days | None = None) -> list[str]:
                 return []
             days = Days(newest - _LATELY, newest)
         on_days = _SESSIONS.day.between(days.first, days.last)
-        total = select(_SESSIONS.sensor, func.count()).where(on_days).group_by(_SESSIONS.sensor)
-        sessions = {row[0]: row[1] for row in connection.execute(total)}
         private = (
             select(_SESSIONS.sensor, _SESSIONS.src_ip, func.count())
             .where(on_days, or_(*(_SESSIONS.src_ip.like(start) for start in _PERHAPS_PRIVATE)))
             .group_by(_SESSIONS.sensor, _SESSIONS.src_ip)
         )
+        sources = sorted(tuple(row) for row in connection.execute(private))
+        if not sources:
+            return []
+        total = select(_SESSIONS.sensor, func.count()).where(on_days).group_by(_SESSIONS.sensor)
+        sessions = {row[0]: row[1] for row in connection.execute(total)}
         return [
             f"{count} of {sessions[sensor]} sessions of the sensor {sensor} come from {source}, a private "
             "address: does it sit behind NAT or a proxy that hides who connects?"
-            for sensor, source, count in sorted(tuple(row) for row in connection.execute(private))
+            for sensor, source, count in sources
             if sessions[sensor] >= FEW_SESSIONS
             and count >= NEARLY_ALL * sessions[sensor]
             and address_scope(source) in (Scope.PRIVATE, Scope.LOOPBACK)

@@ -121,7 +121,8 @@ def add_to_day(
             keys = ([of_id[0][place] for place in _PLACES] for of_id in pieces)
             insert_rows(connection, _MET_AGAIN, list(_MET_AGAIN.columns.keys()), keys)
             for table in (_SESSIONS, _PIECES):
-                statement = f"DELETE FROM {table.name} WHERE day = :day AND {_IS_MET_AGAIN}"
+                of_day = f"{database.not_by('day')} = :day"
+                statement = f"DELETE FROM {table.name} WHERE {of_day} AND {_IS_MET_AGAIN}"
                 connection.execute(text(statement).bindparams(bindparam("day", day, Date)))
             alone = (of_id[0] for of_id in pieces if len(of_id) == 1)
             several = (piece for of_id in pieces if len(of_id) > 1 for piece in of_id)
@@ -137,8 +138,11 @@ def day_has(database: Database, day: date, keys: Iterable[tuple[str, str]]) -> b
         wanted = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys)"
     else:
         wanted = "SELECT item ->> 0, item ->> 1 FROM jsonb_array_elements(CAST(:keys AS jsonb)) AS item"
-    parts = (f"SELECT day FROM {t.name} WHERE ({_KEYS}) IN ({wanted})" for t in (_SESSIONS, _PIECES))
-    found = text(f"SELECT 1 FROM ({' UNION ALL '.join(parts)}) AS held WHERE day = :day LIMIT 1")
+    of_day = f"{database.not_by('day')} = :day"
+    parts = (
+        f"SELECT 1 FROM {t.name} WHERE ({_KEYS}) IN ({wanted}) AND {of_day}" for t in (_SESSIONS, _PIECES)
+    )
+    found = text(f"SELECT 1 FROM ({' UNION ALL '.join(parts)}) AS held LIMIT 1")
     with database.read() as connection:
         bound = found.bindparams(bindparam("day", day, Date))
         return connection.execute(bound, {"keys": to_json([*keys])}).first() is not None

@@ -66,5 +66,5 @@ def has_rows_of(database: Database) -> str:
     """As a condition: one of the addresses in `:keys` has a row on the day already."""
     return f"""EXISTS (
         SELECT 1 FROM enriched_sessions AS e
-        WHERE e.day = written_days.day AND {database.among("e.source_ip")}
+        WHERE {database.not_by("e.day")} = written_days.day AND {database.among("e.source_ip")}
     )"""

@@ -277,6 +277,11 @@ class Database:
         """SQL operator: not equal, and not both null."""
         return "IS NOT" if self.is_sqlite else "IS DISTINCT FROM"
 
+    def not_by(self, column: str) -> str:
+        """The column in SQL, such that rows are not looked up by it: without statistics any index looks good
+        to SQLite, though half of the table is of one day."""
+        return f"+{column}" if self.is_sqlite else column
+
     def among(self, column: str) -> str:
         """SQL condition: `column` is one of the strings in `:keys`, a JSON array of any length."""
         if self.is_sqlite:
