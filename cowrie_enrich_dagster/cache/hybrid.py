@@ -260,5 +260,4 @@ class HybridEnrichmentCache:
 
 
 def _in_order(keys: list[str], answered: Mapping[str, Hit], stale: Mapping[str, Hit]) -> dict[str, Hit]:
-    hits = ((key, answered.get(key) or stale.get(key)) for key in keys)
-    return {key: hit for key, hit in hits if hit}
+    return {key: hit for key in keys if (hit := answered.get(key) or stale.get(key))}

@@ -25,6 +25,7 @@ PREFIX_CHARS = 5
 ROWS_AT_ONCE = 5_000
 _ARRAYS = {Subject.FILE_SHA256: "file_hashes", Subject.PASSWORD_SHA1_PREFIX: "passwords_sha1"}
 """The JSON arrays of `sessions` in which these keys, or what they are cut from, stand."""
+_SCOPES = {scope.value: scope for scope in Scope}
 
 
 def rows_that_may_be_sent(service: Service) -> str:
@@ -182,12 +183,19 @@ def keys_of(database: Database, connection: Connection, chosen: Chosen, subject:
             FROM session_ips AS a WHERE {chosen.addresses} GROUP BY a.src_ip
         """
     else:
+        array = _ARRAYS[subject]
+        # What was brought or tried together mostly was so in many sessions: each array is taken apart once.
         keys = f"""
             SELECT {_value(subject)} AS key, '{Scope.GLOBAL.value}' AS scope,
-                CASE WHEN count(*) < {CLASS_STEP} THEN count(*) ELSE {CLASS_STEP - 1} END AS priority,
-                count(*) AS sessions, min(s.started_at) AS first_seen, max(s.day) AS last_day,
+                CAST(CASE WHEN sum(s.sessions) < {CLASS_STEP} THEN sum(s.sessions) ELSE {CLASS_STEP - 1} END
+                    AS integer) AS priority,
+                sum(s.sessions) AS sessions, min(s.first_seen) AS first_seen, max(s.last_day) AS last_day,
                 0 AS known_scanner, NULL AS scanner_list
-            FROM {_items(database, subject)} WHERE {chosen.sessions} GROUP BY {_value(subject)}
+            FROM (
+                SELECT s.{array}, count(*) AS sessions,
+                    min(s.started_at) AS first_seen, max(s.day) AS last_day
+                FROM sessions AS s WHERE s.{array} <> '[]' AND {chosen.sessions} GROUP BY s.{array}
+            ) AS s JOIN {_each(database)}(s.{array}) AS item ON true GROUP BY {_value(subject)}
         """
     statement = chosen.bound(f"""
         SELECT key, scope, priority, sessions, first_seen, last_day, known_scanner, scanner_list,
@@ -195,10 +203,18 @@ def keys_of(database: Database, connection: Connection, chosen: Chosen, subject:
         FROM ({keys}) AS keys ORDER BY {BY_WORTH}
     """).columns(first_seen=UtcDateTime(), last_day=Date())
     rows = connection.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
-    for key, scope, priority, sessions, first_seen, last_day, scanner, scanner_list, *_ in rows:
-        yield Key(
-            key, Scope(scope), int(priority), int(sessions), first_seen, last_day, bool(scanner), scanner_list
-        )
+    for page in rows.partitions():
+        for key, scope, priority, sessions, first_seen, last_day, scanner, on_list, *_ in page:
+            yield Key(
+                key,
+                _SCOPES[scope],
+                int(priority),
+                int(sessions),
+                first_seen,
+                last_day,
+                bool(scanner),
+                on_list,
+            )
 
 
 def occurring(database: Database, days: Days, subject: Subject) -> Among:
@@ -235,10 +251,13 @@ def keys_seen_since(
 
 def _items(database: Database, subject: Subject) -> str:
     """SQL: `sessions AS s` with each `item.value` of the array in which keys of the subject stand."""
-    each = "json_each" if database.is_sqlite else "jsonb_array_elements_text"
     array = f"s.{_ARRAYS[subject]}"
     # Most are empty, which is cheaper to see than to take apart.
-    return f"sessions AS s JOIN {each}({array}) AS item ON {array} <> '[]'"
+    return f"sessions AS s JOIN {_each(database)}({array}) AS item ON {array} <> '[]'"
+
+
+def _each(database: Database) -> str:
+    return "json_each" if database.is_sqlite else "jsonb_array_elements_text"
 
 
 def _value(subject: Subject) -> str:
