@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
@@ -68,16 +68,14 @@ class JoinReport:
 
     def count(self, known: Knowledge) -> None:
         """Add up what one service has told."""
-        lookups: dict[LookupStatus, int] = defaultdict(int)
-        sessions: dict[LookupStatus, int] = defaultdict(int)
-        for key in known.keys:
-            status = known.status(key)
-            lookups[status] += 1
+        statuses = [known.status(key) for key in known.keys]
+        sessions: Counter[LookupStatus] = Counter()
+        for key, status in zip(known.keys, statuses, strict=True):
             sessions[status] += key.sessions
-        self.lookups[known.name] = Counter({status.value: number for status, number in lookups.items()})
+        self.lookups[known.name] = Counter({status.value: n for status, n in Counter(statuses).items()})
         self.sessions_by_status[known.name] = Counter({status.value: n for status, n in sessions.items()})
-        latest = (known.latest(key.value) for key in known.keys)
-        self.stale += sum(told is not None and told.stale for told in latest)
+        told = (known.history.get(key.value) for key in known.keys)
+        self.stale += sum(of_key[-1].stale for of_key in told if of_key)
         self.hits.update(known.tiers)
 
 

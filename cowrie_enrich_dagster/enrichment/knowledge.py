@@ -68,6 +68,7 @@ class Observed:
 class Knowledge:
     """All that one service had told about some keys by `gathered_at`; what not, `statuses` explains.
 
+    That may leave out what is open and waits for its turn.
     `networks`: what it told of the networks of addresses that it has not answered; `spared`: why keys are not
     worth a call of it.
     """
@@ -180,13 +181,14 @@ def _without_answers(
 ) -> Knowledge:
     """The knowledge that `history` is, with why the other keys that were sent have no answer."""
     missing = [key for key in sent if key not in history]
-    statuses = queue.statuses(asked.service.name, missing) if missing and asked.has_key else {}
     networks: dict[str, NetworkTold] = {}
     spared: dict[str, str] = {}
     if spending is not None and spending.want is not None:
         if "network" in asked.service.tells:
             networks = spending.networks(asked.service).of(missing)
         _, spared = spending.open_facts(asked.service, missing)
+    of_keys = queue.statuses if spared else queue.told_statuses  # what is open is not spared yet
+    statuses = of_keys(asked.service.name, missing) if missing and asked.has_key else {}
     return Knowledge(asked, keys, history, statuses, gathered_at, networks=networks, spared=spared)
 
 

@@ -132,6 +132,7 @@ def test_failed_lookups_stay_open_with_their_reason(queue: LookupQueue, clock: C
     assert queue.attempts("dshield", ["a", "b"]) == {"a": 1, "b": 0}
     statuses = queue.statuses("dshield", ["a", "b", "c"])
     assert {key: last.status for key, last in statuses.items()} == {"a": LookupStatus.ERROR, "b": DEFERRED}
+    assert queue.told_statuses("dshield", ["a", "b", "c"]) == {"a": statuses["a"]}
     assert queue.backlog()["dshield"].total == 2
 
 
@@ -318,6 +319,7 @@ def test_what_nobody_has_seen_for_a_month_leaves_unasked(queue: LookupQueue, clo
     queue.open("dshield", [Wanted("seen-again", 1, clock.now.date()), Wanted("backfilled", 1, LAST_WEEK)])
     assert queue.leave() == {"dshield": 1}
     assert queue.statuses("dshield", ["gone"])["gone"] == (DEFERRED, LEFT)
+    assert queue.told_statuses("dshield", ["gone", "backfilled"]) == {"gone": (DEFERRED, LEFT)}
     assert queue.backlog_of("dshield").total == 3
     queue.open("dshield", [Wanted("gone", 1, clock.now.date())])
     assert queue.claim("dshield", "w", 1) == ["gone"]
