@@ -24,6 +24,7 @@ ALL = (
     "reading",
     "growing",
     "dagster_overhead",
+    "history",
     "services",
     "pacing",
     "redis_pays",

@@ -23,9 +23,9 @@ REPOSITORY = Path(__file__).parents[1]
 def main(number: int, home: Path) -> dict[str, Any]:
     """Measure; the figures by name."""
     from dagster import DagsterInstance
-    from tests.dagster.test_history import execute, told
 
     from cowrie_enrich_dagster.defs.prune import prune_runs
+    from tests.dagster.test_prune import execute, told
 
     with DagsterInstance.get() as instance:
         execute(instance, "watching")

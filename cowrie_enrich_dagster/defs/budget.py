@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from dagster import OpExecutionContext
+from dagster import AssetExecutionContext, OpExecutionContext
 
 from cowrie_enrich_dagster.settings import Settings
 
 
-def end_of_run(context: OpExecutionContext, settings: Settings) -> float:
+def end_of_run(context: AssetExecutionContext | OpExecutionContext, settings: Settings) -> float:
     """The moment (of `time.monotonic`, in this process) at which the run's asking ends."""
     record = context.instance.get_run_record_by_id(context.run.run_id)
     started = record.start_time if record is not None else None
