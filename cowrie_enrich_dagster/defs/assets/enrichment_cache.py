@@ -2,7 +2,8 @@
 
 A service that is not to be asked has no step: that would be a process, and 20 KiB of Dagster's history. For
 that reason, too, the last step goes on with what answers have made worth asking, where calls are weighed, and
-`fetch` knows its service from its place in the run: each value that is handed on is three events more.
+`fetch` knows its service from its place in the run, and tells its report as the metadata of its step: each
+value that is handed on is three events more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,12 @@ from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
     AssetIn,
+    DagsterEventType,
+    DagsterRun,
     DynamicOut,
     DynamicOutput,
     In,
+    JsonMetadataValue,
     MetadataValue,
     Nothing,
     OpExecutionContext,
@@ -24,6 +28,7 @@ from dagster import (
     graph_asset,
     op,
 )
+from pydantic import TypeAdapter
 
 from cowrie_enrich_dagster.defs import checks
 from cowrie_enrich_dagster.defs.budget import end_of_run
@@ -95,13 +100,18 @@ def _planned(of: ServicePlan) -> tuple[object, ...]:
     return of.service, of.keys, sum(of.cached.values()), of.wanted, of.calls, of.calls_spared, time, *rates
 
 
-@op(ins={"planned": In(Nothing)}, retry_policy=retry, pool="fetch")
+_PLAN = "enrichment_cache.plan"
+_REPORT = "report"
+_REPORTS = TypeAdapter(FetchReport)
+
+
+@op(ins={"planned": In(Nothing)}, out=Out(Nothing), retry_policy=retry, pool="fetch")
 def fetch(
     context: OpExecutionContext,
     database: ResourceParam[DatabaseResource],
     redis: ResourceParam[RedisResource],
     rate_limits: ResourceParam[RateLimitsResource],
-) -> FetchReport:
+) -> None:
     """Ask one service at the pace its limiter allows, most valuable keys of all days first.
 
     Until the keys of the days are answered or the run's time is over; the rest is deferred.
@@ -116,7 +126,23 @@ def fetch(
     context.log.info("%s: %s, %d pending", name, counted(report.api_calls, "call"), report.pending)
     if report.stopped_because:
         context.log.warning("%s: stopped: %s", name, report.stopped_because)
-    return report
+    context.add_output_metadata({_REPORT: _REPORTS.dump_python(report, mode="json")})
+
+
+def _told(context: AssetExecutionContext) -> dict[str, FetchReport]:
+    """What the steps of `fetch` told, by service; of the run before, too, if this goes on after its plan."""
+    told: dict[str, FetchReport] = {}
+    run: DagsterRun | None = context.run
+    while run:
+        for entry in context.instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_OUTPUT):
+            found = entry.get_dagster_event().step_output_data.metadata.get(_REPORT)
+            if isinstance(found, JsonMetadataValue):
+                report = _REPORTS.validate_python(found.value)
+                told.setdefault(report.service, report)
+        goes_on = run.step_keys_to_execute and _PLAN not in run.step_keys_to_execute
+        before = run.parent_run_id if goes_on else None
+        run = context.instance.get_run_by_id(before) if before else None
+    return told
 
 
 _CHECKS = (
@@ -129,6 +155,7 @@ _CHECKS = (
 
 
 @op(
+    ins={"asked": In(Nothing)},
     out={"result": Out(Nothing), **{check.name: Out(Nothing) for check in _CHECKS}},
     retry_policy=retry,
     pool="fetch",
@@ -139,14 +166,13 @@ def summarise(
     redis: ResourceParam[RedisResource],
     rate_limits: ResourceParam[RateLimitsResource],
     planned: list[ServicePlan],
-    asked: list[FetchReport],
 ) -> Iterator[Output[None] | AssetCheckResult]:
     """Put the reports of all services together and write them down.
 
     Where calls are weighed (ENRICH_WANT), first ask what the answers of others have made worth asking.
     """
-    days, first = days_of(context), {report.service: report for report in asked}
-    fetched = [first.get(of.service) or FetchReport(of.service) for of in planned]
+    days, told = days_of(context), _told(context)
+    fetched = [told.get(of.service) or FetchReport(of.service) for of in planned]
     for of, fetch_report in zip(planned, fetched, strict=True):
         fetch_report.cached.update(of.cached)
     report = RunReport.for_services([of.service for of in planned], days)
@@ -237,6 +263,6 @@ def enrichment_cache(
     """Every routable address of the day answered by every service: from the cache, or asked once."""
     planned, to_ask = plan(start=[session_ips, address_lists, dshield_feed, abuseipdb_feed])
     asked = to_ask.map(lambda service: fetch(planned=service)).collect()
-    result, *of_checks = summarise(planned, asked)
+    result, *of_checks = summarise(planned=planned, asked=asked)
     names = [check.get_python_identifier() for check in _CHECKS]
     return {"result": result, **dict(zip(names, of_checks, strict=True))}
