@@ -6,7 +6,7 @@ project promises never happens; WARN is for what outsiders do, or what the next 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,6 @@ from cowrie_enrich_dagster.enrichment.hit_rates import (
 from cowrie_enrich_dagster.enrichment.notices import MAX_SILENCE, Notices, tell_of_check
 from cowrie_enrich_dagster.lookups.source import FetchReport
 from cowrie_enrich_dagster.services import ALL
-from cowrie_enrich_dagster.settings import load_settings
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
 MIN_COVERAGE = 0.95
@@ -95,20 +94,6 @@ L1_LATENCY = AssetCheckSpec(
     description=f"The median lookup in Redis takes less than {MAX_L1_P50_MS:g} ms a key, if it was asked "
     "(warning).",
 )
-
-
-def if_redis_is_on(*about_redis: AssetCheckSpec) -> tuple[AssetCheckSpec, ...]:
-    """These checks, if the settings turn Redis on when Dagster loads the project; else none.
-
-    Three checks that say no more than that Redis is off are 50 KiB of Dagster's history a run.
-    """
-    return about_redis if load_settings().redis.enabled else ()
-
-
-def among(specs: Collection[AssetCheckSpec], results: Iterable[AssetCheckResult]) -> list[AssetCheckResult]:
-    """The results of these checks: what Dagster was not told of beforehand it does not accept."""
-    names = {spec.name for spec in specs}
-    return [result for result in results if result.check_name in names]
 
 
 def of_answers(

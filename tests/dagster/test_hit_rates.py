@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -14,7 +11,6 @@ from sqlalchemy import text
 
 from cowrie_enrich_dagster.cache.entry import encode
 from cowrie_enrich_dagster.cache.redis_tier import KEY_PREFIX
-from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.metrics import render
 from cowrie_enrich_dagster.settings import load_settings
@@ -24,16 +20,6 @@ from tests.servers import RedisServer
 
 pytestmark = pytest.mark.usefixtures("few_logs")
 DAY = "2025-11-01"
-_CHECKS_OF_A_RUN = f"""
-import json
-from dagster import DagsterInstance
-from cowrie_enrich_dagster.definitions import defs
-
-with DagsterInstance.get() as instance:
-    tags = {{"dagster/partition": "{DAY}"}}
-    result = defs.resolve_job_def("enrich_day").execute_in_process(instance=instance, tags=tags)
-print(json.dumps(sorted(told.check_name for told in result.get_asset_check_evaluations())))
-"""
 
 
 def checks(result: ExecuteInProcessResult) -> dict[str, AssetCheckEvaluation]:
@@ -160,16 +146,3 @@ def test_what_is_no_answer_is_not_taken_from_redis(
     materialise(DAY)
     assert [record.keys[0] for record in simulator.requests("dshield")[asked:]] == [keys[0]]
     assert count(enricher, "SELECT count(*) FROM enrichment_cache") == asked
-
-
-def test_redis_that_is_off_when_dagster_loads_has_no_checks(environment: pytest.MonkeyPatch) -> None:
-    """Nor are any results told that Dagster does not know of; all other checks are as they were."""
-    environment.setenv("ENRICH_FEEDS", "none")
-    done = subprocess.run(
-        [sys.executable, "-c", _CHECKS_OF_A_RUN], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    everything = {key.name for key in defs.resolve_asset_graph().asset_check_keys}
-    about_redis = {"l1_hit_rate", "l1_reachable", "l1_latency"}
-    assert about_redis < everything
-    assert set(json.loads(done.stdout)) == everything - about_redis

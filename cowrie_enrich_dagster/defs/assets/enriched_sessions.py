@@ -21,14 +21,6 @@ from cowrie_enrich_dagster.enrichment.runs import complete_run
 from cowrie_enrich_dagster.readable import percent
 from cowrie_enrich_dagster.storage.tables import EnrichedSession
 
-_CHECKS = (
-    checks.COMPLETE,
-    checks.COVERAGE,
-    checks.WITHOUT_CALL,
-    *checks.if_redis_is_on(checks.L1_REACHABLE, checks.L1_LATENCY),
-    checks.NEWEST_SESSION,
-)
-
 
 @asset(
     group_name="enriched",
@@ -36,7 +28,14 @@ _CHECKS = (
     backfill_policy=in_runs,
     retry_policy=retry,
     deps=[cowrie_sessions, enrichment_cache],
-    check_specs=_CHECKS,
+    check_specs=[
+        checks.COMPLETE,
+        checks.COVERAGE,
+        checks.WITHOUT_CALL,
+        checks.L1_REACHABLE,
+        checks.L1_LATENCY,
+        checks.NEWEST_SESSION,
+    ],
     kinds={"sql"},
     metadata=described(EnrichedSession, **{"dagster/column_lineage": enriched_lineage()}),
 )
@@ -58,9 +57,7 @@ def enriched_sessions(
         cache = pipeline.cache.metrics.as_dict()
         sessions = sum(of_day.sessions for of_day in by_day.values())
         check_results = [
-            *checks.among(
-                _CHECKS, checks.of_rows(report, sessions, cache, pipeline.cache.redis, without_call)
-            ),
+            *checks.of_rows(report, sessions, cache, pipeline.cache.redis, without_call),
             checks.of_newest_session(*newest_session(pipeline.database)),
         ]
         checks.tell_of_errors(check_results, pipeline.notices, days)
