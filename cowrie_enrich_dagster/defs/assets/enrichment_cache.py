@@ -73,8 +73,9 @@ def plan(
         found = pipeline.plan_and_open(days, by_day=True)
         rows = pipeline.write_rows(days)
     context.log.info("%d sessions have their rows", rows)
+    to_ask = [f"{name} {of.wanted} of {of.keys} keys" for name, of in found.services.items() if of.wanted]
+    context.log.info("to be asked: %s", ", ".join(to_ask) or "nothing")
     for name, service in found.services.items():
-        context.log.info("%s: %d of %d keys to be asked", name, service.wanted, service.keys)
         if service.wanted:
             yield DynamicOutput(
                 None,
@@ -126,7 +127,8 @@ def fetch(
     context.log.info("%s: %s, %d pending", name, counted(report.api_calls, "call"), report.pending)
     if report.stopped_because:
         context.log.warning("%s: stopped: %s", name, report.stopped_because)
-    context.add_output_metadata({_REPORT: _REPORTS.dump_python(report, mode="json")})
+    told = _REPORTS.dump_python(report, mode="json")
+    context.add_output_metadata({_REPORT: {name: value for name, value in told.items() if value}})
 
 
 def _told(context: AssetExecutionContext) -> dict[str, FetchReport]:
