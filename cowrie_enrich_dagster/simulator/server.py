@@ -158,6 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
+        if reply.status == HTTPStatus.NO_CONTENT:  # by RFC 9110 a client takes a body for the next answer
+            self.end_headers()
+            return
         self.send_header("Content-Type", reply.content_type)
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
