@@ -152,6 +152,14 @@ def test_arrays_of_any_length(tmp_path: Path, count: int, form: Callable[[list[R
     assert joined(piece for day in alone for piece in day) == reading.sessions
 
 
+@pytest.mark.parametrize("form", ["one line", "indented by 2", "a record a line"])
+def test_arrays_of_30000(tmp_path: Path, form: str) -> None:
+    """As people export a month of one sensor."""
+    records = [event("login.failed", f"{number % 100:04x}", n=number) for number in range(30_000)]
+    reading = read_bytes(tmp_path, ARRAYS[form](records).encode(), "export.json")
+    assert (reading.report.events, reading.report.lines_quarantined) == (30_000, 0)
+
+
 def test_array_that_is_cut_off(tmp_path: Path) -> None:
     """The last record is quarantined, and all before it are read."""
     for name, form in ARRAYS.items():
