@@ -16,7 +16,7 @@ from cowrie_enrich_dagster.cache.importer import ImportReport, import_directory,
 from cowrie_enrich_dagster.cache.metrics import CacheMetrics
 from cowrie_enrich_dagster.cache.records import BadRecord, Reading, Told, refuse_blank
 from cowrie_enrich_dagster.cache.redis_tier import RedisCache, RedisStatus
-from cowrie_enrich_dagster.cache.tiers import CacheTier, collector_paused, versioned
+from cowrie_enrich_dagster.cache.tiers import CacheTier, versioned
 
 __all__ = [
     "MAX_PAYLOAD_BYTES",
@@ -40,7 +40,6 @@ __all__ = [
     "Unstorable",
     "archive",
     "archive_expired",
-    "collector_paused",
     "import_directory",
     "import_records",
     "is_fresh",

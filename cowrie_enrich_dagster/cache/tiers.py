@@ -67,7 +67,7 @@ def versioned(service: str, versions: Mapping[str, int]) -> str:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Do what makes many objects, such as payloads or keys, without the cyclic garbage collector.
+    """Decode many payloads without the cyclic garbage collector.
 
     They are trees, in which there is nothing for it to find, but every few hundred new objects it walks them
     again: that was half of the time of a bulk lookup. Nested and concurrent use is harmless.

@@ -15,8 +15,8 @@ from datetime import date, datetime
 
 from sqlalchemy import Column, Connection, Date, MetaData, String, Table, Text, bindparam, func, select, text
 
-from cowrie_enrich_dagster.cache import collector_paused
 from cowrie_enrich_dagster.campaigns import Artefact, artefacts_of, set_id
+from cowrie_enrich_dagster.cowrie import few_collections
 from cowrie_enrich_dagster.enrichment.campaign_groups import analyse, begin_grouping, group
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
@@ -166,7 +166,7 @@ def _begin(database: Database, connection: Connection) -> None:
     _FOUND.create(connection)
 
 
-@collector_paused()
+@few_collections()
 def _gather(database: Database, connection: Connection, day: date) -> None:
     """The artefacts of the day's sessions -> `found_artefacts`, and their sets."""
     query = (

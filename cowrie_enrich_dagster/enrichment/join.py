@@ -98,8 +98,12 @@ _VALUES = {
     column.name: _KNOWN.get(column.name) or f"s.{_OF_SESSION.get(column.name, column.name)}"
     for column in _ENRICHED.columns
 }
-REPEATED = {name: value for name, value in _VALUES.items() if name not in _KNOWN}
-"""The columns of `enriched_sessions` that repeat one of `sessions AS s`, each with that one."""
+REPEATED = {
+    column.name: _VALUES[column.name]
+    for column in _ENRICHED.columns
+    if not column.primary_key and column.name not in _KNOWN
+}
+"""The columns of `enriched_sessions`, but its key, that repeat one of `sessions AS s`, each with that one."""
 _UNGATHERED = """
     DELETE FROM touched WHERE src_ip IS NOT NULL AND src_ip NOT IN (SELECT src_ip FROM address_intel)
 """

@@ -28,7 +28,7 @@ from cowrie_enrich_dagster.vocabulary import LookupStatus, Scope
 FEED, HISTORY = "feed", "history"
 """What answers without a call beside the cache's tiers: a list; an answer of the time, expired since."""
 
-_OPEN_NOW = {LookupStatus.DEFERRED, LookupStatus.FOUND, LookupStatus.NOT_FOUND}
+_OPEN_NOW = {status for status in LookupStatus if status.is_answer or status is LookupStatus.DEFERRED}
 """Last statuses of what has no answer, but is to have one: one that there was has been purged since."""
 
 

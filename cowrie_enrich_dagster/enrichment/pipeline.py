@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
-from cowrie_enrich_dagster.cache import HybridEnrichmentCache, collector_paused
-from cowrie_enrich_dagster.cowrie import ReadReport
+from cowrie_enrich_dagster.cache import HybridEnrichmentCache
+from cowrie_enrich_dagster.cowrie import ReadReport, few_collections
 from cowrie_enrich_dagster.enrichment.campaigns import FoundCampaigns, find_campaigns
 from cowrie_enrich_dagster.enrichment.campaigns_of_days import DayOfCampaigns, campaigns_of_days
 from cowrie_enrich_dagster.enrichment.column_course import ColumnCourse
@@ -203,7 +203,7 @@ class Pipeline(RowWriting):
         return read_feed(name, days, database=self.database, cache=tier, queue=self.queue, fetch=fetch)
 
     @repeats_after_outage
-    @collector_paused()
+    @few_collections()
     def plan(self, days: Days, take: Take | None = None, *, by_day: bool = False) -> Plan:
         """What would be asked for `days`; spends nothing. `take` is given the keys, lot by lot.
 
@@ -255,7 +255,7 @@ class Pipeline(RowWriting):
         self.queue.counts.fold()
         return plan
 
-    @collector_paused()
+    @few_collections()
     def answers_by_day(self, days: Days) -> dict[date, AnswersOfDay]:
         """For each day how many answers about its keys the cache has, and the sessions that they cover."""
         sessions = sessions_by_day(self.database, days)

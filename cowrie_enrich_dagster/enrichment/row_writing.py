@@ -9,7 +9,7 @@ from datetime import date
 
 from sqlalchemy import Connection
 
-from cowrie_enrich_dagster.cache import collector_paused
+from cowrie_enrich_dagster.cowrie import few_collections
 from cowrie_enrich_dagster.enrichment.coverage import JoinReport
 from cowrie_enrich_dagster.enrichment.growing import VERSION
 from cowrie_enrich_dagster.enrichment.ingest import sessions_by_day
@@ -132,7 +132,7 @@ class RowWriting(ListKeeping):
         lists = [(one.name, one.says) for one in self.settings.lists]
         return basis_of(self.database, VERSION, asked, networks, wanted, lists, version(self.database))
 
-    @collector_paused()
+    @few_collections()
     def reports_by_day(self, days: Days) -> dict[date, JoinReport]:
         """What the rows of each day say: sessions, and how many of them each service has answered."""
         keys = self._keys_of_days(days)

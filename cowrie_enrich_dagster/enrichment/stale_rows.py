@@ -35,7 +35,6 @@ _NUMBERS = """
     SELECT (SELECT count(*) FROM enriched_sessions WHERE day = :day),
         (SELECT count(*) FROM sessions WHERE day = :day)
 """
-_KEY = ("sensor", "session_id", "event_start")
 _OTHER = """
     INSERT INTO touched SELECT s.sensor, s.session_id, s.started_at, s.day, s.src_ip
     FROM sessions AS s LEFT JOIN enriched_sessions AS e
@@ -109,8 +108,7 @@ def touch_stale(
     database: Database, connection: Connection, day: date, changed: Mapping[Subject, list[str]]
 ) -> None:
     """Put the sessions of the day whose rows are stale into `touched`, which is made anew."""
-    told = {column: value for column, value in REPEATED.items() if column not in _KEY}
-    differs = " OR ".join(f"e.{column} {database.is_other} {value}" for column, value in told.items())
+    differs = " OR ".join(f"e.{column} {database.is_other} {value}" for column, value in REPEATED.items())
     of_day = bindparam("day", day, Date)
     touch_none(connection)
     connection.execute(text(_OTHER.format(differs=differs)).bindparams(of_day))

@@ -73,21 +73,21 @@ def plan(
         found = pipeline.plan_and_open(days, by_day=True)
         rows = pipeline.write_rows(days)
     context.log.info("%d sessions have their rows", rows)
-    to_ask = [f"{name} {of.wanted} of {of.keys} keys" for name, of in found.services.items() if of.wanted]
-    context.log.info("to be asked: %s", ", ".join(to_ask) or "nothing")
-    for name, service in found.services.items():
-        if service.wanted:
-            yield DynamicOutput(
-                None,
-                output_name="to_ask",
-                mapping_key=name,
-                metadata={
-                    "sessions_covered": table(
-                        ["calls", "most valuable first", "first come"],
-                        [(p.calls, percent(p.covered), percent(p.first_come)) for p in service.coverage],
-                    )
-                },
-            )
+    to_ask = [found.services[name] for name in found.wanted]
+    said = ", ".join(f"{of.service} {of.wanted} of {of.keys} keys" for of in to_ask)
+    context.log.info("to be asked: %s", said or "nothing")
+    for of in to_ask:
+        yield DynamicOutput(
+            None,
+            output_name="to_ask",
+            mapping_key=of.service,
+            metadata={
+                "sessions_covered": table(
+                    ["calls", "most valuable first", "first come"],
+                    [(p.calls, percent(p.covered), percent(p.first_come)) for p in of.coverage],
+                )
+            },
+        )
     plans = list(found.services.values())
     yield Output(plans, "planned", metadata={"services": table(list(_PLANNED), map(_planned, plans))})
 
