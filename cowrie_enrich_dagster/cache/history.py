@@ -39,7 +39,10 @@ def archive(
 ) -> None:
     """Copy the present answers about `keys` into the history, before they are replaced."""
     chosen = f"c.service = :service AND {database.among('c.cache_key')}"
-    _copy(database, connection, moments, chosen, {"service": service, "keys": to_json(list(keys))})
+    values: dict[str, object] = {"service": service, "keys": to_json(list(keys))}
+    held = text(f"SELECT 1 FROM enrichment_cache AS c WHERE {chosen} LIMIT 1")
+    if connection.execute(held, values).first():  # mostly there is none, and to copy nothing takes long
+        _copy(database, connection, moments, chosen, values)
 
 
 def archive_expired(database: Database, moments: Moments, lists: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Date, bindparam, text
@@ -94,6 +95,7 @@ class LastStatus(NamedTuple):
     detail: str | None = None
 
 
+@lru_cache
 def queue_sql(statement: str) -> TextClause:
     """A statement on `lookups`, whose moments and days are bound as such by their names."""
     clause = text(statement)

@@ -40,6 +40,9 @@ LEADS_S: tuple[float, ...] = (LEAD_S, 4 * LEAD_S, 16 * LEAD_S)
 MAX_LATENESS_S = 1.0
 """A request later than this asks for its slot anew before it is written, however slow the service."""
 
+MIN_LATENESS_S = 0.01
+"""And none that is less late, however fast the service: to ask anew takes as long."""
+
 
 class SlotRefused(Exception):
     """No slot within the caller's patience: it is `wait_s` away, at `retry_at`, because of `reason`."""
@@ -139,7 +142,7 @@ class AdaptiveRateLimiter:
         meanwhile. Raises what `acquire` raises.
         """
         deadline = self._monotonic() + max_wait
-        allowed = min(MAX_LATENESS_S, gcra.spacing(slot.state, self.policy) / 2)
+        allowed = min(MAX_LATENESS_S, max(MIN_LATENESS_S, gcra.spacing(slot.state, self.policy) / 2))
         for lead in LEADS_S if gcra.waits_for_the_one_before(slot.state, self.policy) else (0.0,):
             if self._monotonic() - slot.due <= allowed:
                 break

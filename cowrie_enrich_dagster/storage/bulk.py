@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.packed_rows import ATTACHED, CHUNK_ROWS, SHORT, WHOLE
 
 _COPY_BYTES = 1 << 18
+
+_FEW = 50
+"""So many rows are no reason for a table to copy them into: PostgreSQL makes and drops it in its catalogs."""
 
 Row = Sequence[Any]
 
@@ -135,9 +138,14 @@ def _copy_chunk(
     connection: Connection, table: Table, columns: Sequence[str], rows: list[Row], conflict: str
 ) -> None:
     name, column_list = _names(table, columns)
-    lines = "\n".join(map(line_of, rows)) + "\n"
     cursor = connection.connection.cursor()
     try:
+        if conflict and len(rows) <= _FEW:
+            marks = ", ".join([f"({', '.join(['%s'] * len(columns))})"] * len(rows))
+            insert = f"INSERT INTO {name} ({column_list}) VALUES {marks}{conflict.replace('%', '%%')}"
+            cursor.execute(insert, [value for row in rows for value in _encoded(row, _AS_LITERALS)])
+            return
+        lines = "\n".join(map(line_of, rows)) + "\n"
         if not conflict:
             cursor.copy_expert(f"COPY {name} ({column_list}) FROM STDIN", io.StringIO(lines))
             return
@@ -156,21 +164,15 @@ def _execute_chunk(
 ) -> None:
     name, column_list = _names(table, columns)
     marks = ", ".join("?" * len(columns))
-    encoder_of = _SQLITE_ENCODERS.get
     cursor = connection.connection.cursor()
     try:
-        cursor.executemany(
-            f"INSERT INTO {name} ({column_list}) VALUES ({marks}){conflict}",
-            [
-                [encode(value) if (encode := encoder_of(type(value))) else value for value in row]
-                for row in rows
-            ],
-        )
+        insert = f"INSERT INTO {name} ({column_list}) VALUES ({marks}){conflict}"
+        cursor.executemany(insert, [_encoded(row, _ENCODERS) for row in rows])
     finally:
         cursor.close()
 
 
-_SQLITE_ENCODERS: dict[type, Callable[[Any], Any]] = {
+_ENCODERS: dict[type, Callable[[Any], Any]] = {
     str: lambda value: value.replace("\x00", "") if "\x00" in value else value,
     datetime: utc_text,  # the text that SQLAlchemy's own DateTime writes and reads
     date: date.isoformat,
@@ -178,3 +180,10 @@ _SQLITE_ENCODERS: dict[type, Callable[[Any], Any]] = {
     list: list_text,
     tuple: list_text,
 }
+# In PostgreSQL the column, not we, says what a text means; a moment has its zone, as in COPY.
+_AS_LITERALS = {**_ENCODERS, datetime: lambda value: utc_text(value) + "+00"}
+
+
+def _encoded(row: Row, encoders: Mapping[type, Callable[[Any], Any]]) -> list[Any]:
+    encoder_of = encoders.get
+    return [encode(value) if (encode := encoder_of(type(value))) else value for value in row]

@@ -25,6 +25,7 @@ SQLITE_BUSY_TIMEOUT_S = 60.0
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "wal_autocheckpoint=10000")
 _IMMEDIATE = "cowrie_enrich_begin_immediate"
 _LASTING = "cowrie_enrich_lasting"
+_SYNCHRONOUS = "cowrie_enrich_synchronous"
 
 
 class DatabaseUnusable(Exception):
@@ -209,7 +210,9 @@ class Database:
             if options.get(_IMMEDIATE, False):
                 # Of this connection, until it is said otherwise; not to be changed within a transaction.
                 level = "FULL" if options[_LASTING] else "NORMAL"
-                connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+                if connection.info.get(_SYNCHRONOUS) != level:
+                    connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+                    connection.info[_SYNCHRONOUS] = level
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.exec_driver_sql("BEGIN")

@@ -78,9 +78,13 @@ def patient_until(ended: threading.Event) -> Iterator[None]:
         _ended.reset(token)
 
 
-def _gives_up(state: tenacity.RetryCallState) -> bool:
+def _is_over(waited_s: float) -> bool:
     ended = _ended.get()
-    return bool(ended and ended.is_set()) or (state.seconds_since_start or 0.0) >= OUTAGE_PATIENCE_S
+    return bool(ended and ended.is_set()) or waited_s >= OUTAGE_PATIENCE_S
+
+
+def _gives_up(state: tenacity.RetryCallState) -> bool:
+    return _is_over(state.seconds_since_start or 0.0)
 
 
 def _pause(seconds: float) -> None:
@@ -102,13 +106,29 @@ def _give_up(state: tenacity.RetryCallState) -> object:
 
 
 def _repeated(passes: Callable[[BaseException], bool], work: Callable[P, R]) -> Callable[P, R]:
-    return tenacity.retry(
+    again = tenacity.retry(
         retry=tenacity.retry_if_exception(passes),
         stop=_gives_up,
         wait=tenacity.wait_exponential(multiplier=0.1, max=2.0),
         sleep=_pause,
         retry_error_callback=_give_up,
     )(work)
+
+    @functools.wraps(work)
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
+        # Nearly always the first try is all there is, and to prepare for more takes as long as a statement.
+        started = time.monotonic()
+        try:
+            return work(*arguments, **options)
+        except Exception as problem:
+            if not passes(problem):
+                raise
+            if _is_over(time.monotonic() - started):
+                setattr(problem, _WAITED_FOR, True)
+                raise
+        return again(*arguments, **options)
+
+    return call
 
 
 def survives_outage(work: Callable[P, R]) -> Callable[P, R]:
