@@ -7,6 +7,7 @@ handshake, a status line, headers, the framing of a body) the client happens to 
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -37,18 +38,73 @@ class Stopped(Exception):
     """The run was told to stop while a request was on its way; the connection is closed."""
 
 
+class _Watch:
+    """One thread that lets the flights of this process expire. A timer each would be a thread each, and four
+    for every request: its time stands still and runs on."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._flights: set[Flight] = set()
+        self._looks_at = math.inf
+        self._thread: threading.Thread | None = None
+
+    def add(self, flight: Flight) -> None:
+        """Let it expire when it is due."""
+        with self._changed:
+            self._flights.add(flight)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="flights", daemon=True)
+                self._thread.start()
+            if flight.due < self._looks_at:
+                self._changed.notify()
+
+    def remove(self, flight: Flight) -> None:
+        """Do not; nothing happens where it has expired."""
+        with self._changed:
+            self._flights.discard(flight)
+
+    def _run(self) -> None:
+        while True:
+            for flight in self._expired():
+                flight.expire()
+
+    def _expired(self) -> list[Flight]:
+        with self._changed:
+            self._looks_at = min((flight.due for flight in self._flights), default=math.inf)
+            left = self._looks_at - time.monotonic()
+            if left > 0:
+                self._changed.wait(None if left == math.inf else left)
+            now = time.monotonic()
+            over = [flight for flight in self._flights if flight.due <= now]
+            self._flights.difference_update(over)
+        return over
+
+
+_watch = _Watch()
+
+
+def _watch_anew() -> None:
+    """No thread of its parent lives in a process that was forked."""
+    global _watch
+    _watch = _Watch()
+
+
+os.register_at_fork(after_in_child=_watch_anew)
+
+
 class Flight:
     """Breaks the connections it carries `seconds` after `start`, pauses excepted, or at once by `stop`.
 
-    Use as a context manager around the whole request. Safe to `stop` from another thread.
+    Use as a context manager around the whole request. Safe to `stop` from another thread. While the time runs
+    `due` is the moment of `time.monotonic` at which it ends.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = self._left = seconds
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
-        self._timer: threading.Timer | None = None
-        self._started = self._due = 0.0
+        self._is_running = False
+        self._started = self.due = 0.0
         self._why: Exception | None = None
 
     def __enter__(self) -> Flight:
@@ -62,22 +118,21 @@ class Flight:
     def start(self) -> None:
         """Let the time run (again)."""
         self._started = time.monotonic()
-        self._due = self._started + max(0.0, self._left)
-        self._timer = threading.Timer(max(0.0, self._left), self._expire)
-        self._timer.daemon = True
-        self._timer.start()
+        self.due = self._started + max(0.0, self._left)
+        self._is_running = True
+        _watch.add(self)
 
     def pause(self) -> None:
         """Let the time stand still: what is waited for is not the server."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._is_running:
+            _watch.remove(self)
+            self._is_running = False
             self._left -= time.monotonic() - self._started
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
         """While the block lasts the time stands still, if it was running."""
-        is_running = self._timer is not None
+        is_running = self._is_running
         self.pause()
         try:
             yield
@@ -109,7 +164,7 @@ class Flight:
 
     def left(self) -> float:
         """Seconds to the deadline."""
-        return self._left - (time.monotonic() - self._started if self._timer else 0.0)
+        return self._left - (time.monotonic() - self._started if self._is_running else 0.0)
 
     def connect(self, host: str, port: int, family: Any, options: Sequence[Any]) -> socket.socket:
         """A connection to the first address of `host` that accepts one.
@@ -157,8 +212,9 @@ class Flight:
             raise problems[0]
         return found[0]
 
-    def _expire(self) -> None:
-        if time.monotonic() - self._due > FROZEN_S:
+    def expire(self) -> None:
+        """Break the connection because the deadline, `due`, has passed."""
+        if time.monotonic() - self.due > FROZEN_S:
             # It was us who stood still, not the server: what came meanwhile is still to be read.
             self._left = THAW_S
             self.start()

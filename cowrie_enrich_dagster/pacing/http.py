@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -270,8 +271,20 @@ class PacedSession(requests.Session):
         self.auth = _NoCredentials()
         self._flight: Flight | None = None
         self._is_aborted = False
+        self._settings: dict[object, Any] = {}
         for scheme in ("http://", "https://"):
             self.mount(scheme, _PacedAdapter(self))
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """As requests does, which reads the whole environment for each request: here, for each host once."""
+        if proxies:
+            return super().merge_environment_settings(url, proxies, stream, verify, cert)
+        own = (self.trust_env, self.verify, self.cert, tuple(self.proxies.items()))
+        of = (urlsplit(url)[:2], own, stream, verify, cert)
+        if of not in self._settings:
+            self._settings[of] = super().merge_environment_settings(url, {}, stream, verify, cert)
+        found = self._settings[of]
+        return {**found, "proxies": found["proxies"].copy()}
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """A redirect carries no credentials, and finds none (netrc) on its way."""

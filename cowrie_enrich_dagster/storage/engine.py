@@ -253,7 +253,7 @@ class Database:
             return self._clock()
         if self.is_sqlite:  # one file, one machine: its clock is the shared one
             return utc_now()
-        moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        moment: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         return moment
 
     @survives_outage

@@ -26,6 +26,7 @@ from cowrie_enrich_dagster.pacing import (
 from cowrie_enrich_dagster.pacing.flight import Flight
 from cowrie_enrich_dagster.storage.engine import Database
 from tests.integration.pacing.web import WebServer
+from tests.servers import free_port
 
 RATE = 10.0
 TOLERANCE_S = 0.05  # how unpunctual the threads of the server may be on a busy machine
@@ -108,6 +109,23 @@ def test_a_proxy_is_no_way_around(session: PacedSession, server: WebServer) -> N
     for _ in range(3):
         session.get("http://service.invalid/a")
     assert_all_paced(session, server, 3)
+
+
+def test_the_environment_names_proxies_and_hosts_without_one(
+    session: PacedSession, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP_PROXY and NO_PROXY are obeyed for each host; what is set on the session later counts too."""
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.setenv("NO_PROXY", "other.invalid")
+    for _ in range(2):
+        assert session.get("http://service.invalid/a").status_code == 200
+        with pytest.raises(requests.ConnectionError):
+            session.get("http://other.invalid/a")
+    session.proxies = {"http": f"http://127.0.0.1:{free_port()}"}
+    session.trust_env = False
+    with pytest.raises(requests.exceptions.ProxyError):
+        session.get("http://service.invalid/a")
+    assert len(server.arrivals) == 2
 
 
 def test_the_connection_pool_is_no_way_around(session: PacedSession, server: WebServer) -> None:
