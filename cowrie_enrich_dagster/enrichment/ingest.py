@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from cowrie_enrich_dagster.cowrie import (
     PassedOver,
@@ -44,6 +44,10 @@ logger = logging.getLogger(__name__)
 
 _SESSIONS = tables.table_of(tables.SessionRecord)
 _QUARANTINE = tables.table_of(tables.QuarantinedLine)
+_LINES_FROM = delete(_QUARANTINE).where(
+    _QUARANTINE.c.path == bindparam("of"), _QUARANTINE.c.line >= bindparam("first")
+)
+_LINES_BETWEEN = _LINES_FROM.where(_QUARANTINE.c.line <= bindparam("last"))
 _NAMED_DAYS = 3
 _NAMED_REASONS = 8
 
@@ -259,10 +263,8 @@ def _mark(places: list[Any]) -> str:
 
 def _replace_quarantine(connection: Connection, ranges: list[ReadRange], spool: _Spool) -> None:
     for path, first, last in ranges:
-        lines = _QUARANTINE.c.line >= first
-        if last is not None:
-            lines &= _QUARANTINE.c.line <= last
-        connection.execute(delete(_QUARANTINE).where(_QUARANTINE.c.path == path, lines))
+        lines = _LINES_FROM if last is None else _LINES_BETWEEN
+        connection.execute(lines, {"of": path, "first": first, "last": last})
     insert_rows(connection, _QUARANTINE, list(QuarantinedLine._fields), spool.rows())
 
 
