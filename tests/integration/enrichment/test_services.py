@@ -74,7 +74,7 @@ def truth(simulator: SimulatorClient, service: str, keys: list[str]) -> dict[str
 @pytest.fixture(scope="module")
 def attackers() -> list[str]:
     """A few addresses of which each service knows some and does not know others."""
-    candidates = routable_ips(300)
+    candidates = routable_ips(60)
     with Simulator() as simulator:
         told = {name: truth(simulator, name, candidates) for name in IP_SERVICES}
     chosen = {
