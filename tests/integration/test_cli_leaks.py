@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from cowrie_enrich_dagster.simulator import Simulator
-from tests.integration.test_cli import COMMANDS, DAY, Cli, cli, parts, simulator
+from tests.integration.test_cli import COMMANDS, DAY, Cli, cli, new_cli, parts, simulator
 
-__all__ = ["cli", "simulator"]
+__all__ = ["cli", "new_cli", "simulator"]
 
 
 _IN_TURN = """
@@ -121,9 +121,9 @@ def test_doctor_looks_where_runs_go(cli: Cli, simulator: Simulator) -> None:
     assert "Sekret" not in detail
 
 
-def test_our_file_is_ours_alone(cli: Cli, tmp_path: Path) -> None:
+def test_our_file_is_ours_alone(new_cli: Cli, tmp_path: Path) -> None:
     """Made by a run, and nobody else can read it."""
-    cli("run", "--days", DAY)
+    new_cli("run", "--days", DAY)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").glob("enrich.db*")}
     assert modes == {0o600}
 
