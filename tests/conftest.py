@@ -78,7 +78,7 @@ class _Compiled(dict[Any, Any]):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once() -> Iterator[None]:
+def compiled_once() -> Iterator[dict[Any, Any]]:
     """A process opens a database once or twice, these tests thousands: to compile each statement for each
     of them anew was a fifth of the time of a run."""
     compiled = _Compiled()
@@ -88,7 +88,7 @@ def compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "create_engine", sharing)
-        yield
+        yield compiled
 
 
 @pytest.fixture(scope="session")
