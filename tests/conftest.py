@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from cowrie_enrich_dagster.storage import engine
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import upgrade
 from cowrie_enrich_dagster.vocabulary import Days
+from tests.once import once, shared
 from tests.servers import PostgresServer, RedisServer
 
 # On a busy machine an example may take any time.
@@ -51,6 +51,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return (os.cpu_count() or 1) + 2
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers, which are started after this, find it made."""
+    shared()
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What was imported stays: looking through it for garbage would be a tenth of the time. New garbage in
     circles is rare, too."""
@@ -75,7 +80,7 @@ class _Compiled(dict[Any, Any]):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once() -> Iterator[None]:
+def compiled_once() -> Iterator[dict[Any, Any]]:
     """A process opens a database once or twice, these tests thousands: to compile each statement for each
     of them anew was a fifth of the time of a run."""
     compiled = _Compiled()
@@ -85,21 +90,13 @@ def compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "create_engine", sharing)
-        yield
+        yield compiled
 
 
 @pytest.fixture(scope="session")
 def sample_logs() -> Path:
     """Real Cowrie 3.1 logs: 1,400 sessions, 8,249 events, 178 addresses (174 routable), 2025-11-01..03."""
     return SAMPLE_LOGS
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """One PostgreSQL for all tests that do not harm it; tests that kill a server start their own."""
-    server = PostgresServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -120,55 +117,55 @@ def redis_port(redis_server: RedisServer) -> int:
     return redis_server.port
 
 
-def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A file that the first who wants it makes, for all processes of these tests."""
-    folder = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    path = folder / name
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            in_work = factory.mktemp("made") / name
-            make(in_work)
-            in_work.rename(path)
-    return path
-
-
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sqlite_template() -> Path:
     """A SQLite file with the current schema and nothing in it, to be copied: migrating takes a hundred times
     as long."""
-    return _once(tmp_path_factory, "template.db", lambda path: _migrate(f"sqlite:///{path}"))
+    return once("template.db", lambda path: _migrate(f"sqlite:///{path}"))
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: PostgresServer) -> str:
-    """The same on PostgreSQL: the URL of a database for `new_database` to copy."""
-    url = postgres_server.new_database()
-    _migrate(url)
-    return url
-
-
-@pytest.fixture(scope="session")
-def sqlite_sampled(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sqlite_sampled(sqlite_template: Path) -> Path:
     """The same file after a run over the sample days."""
 
     def make(path: Path) -> None:
         shutil.copy(sqlite_template, path)
         _run_samples(f"sqlite:///{path}", path.parent)
 
-    return _once(tmp_path_factory, "sampled.db", make)
+    return once("sampled.db", make)
 
 
 @pytest.fixture(scope="session")
-def postgres_sampled(
-    postgres_server: PostgresServer, postgres_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """The same on PostgreSQL."""
-    url = postgres_server.new_database(postgres_template)
-    _run_samples(url, tmp_path_factory.mktemp("sampled"))
-    return url
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests that do not harm it; tests that kill a server start their own.
+
+    It has a database named `template`, with the current schema and nothing in it, for `new_database` to copy.
+    """
+
+    with closing(PostgresServer(like=_postgres_template())) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_sampled() -> Iterator[PostgresServer]:
+    """Another, whose `template` is the same after a run over the sample days: most workers need none."""
+
+    def make(path: Path) -> None:
+        with closing(PostgresServer(like=_postgres_template())) as server:
+            _run_samples(server.url("template"), path.parent)
+            server.keep(path)
+
+    with closing(PostgresServer(like=once("postgres-sampled", make))) as server:
+        yield server
+
+
+def _postgres_template() -> Path:
+    def make(path: Path) -> None:
+        with closing(PostgresServer()) as server:
+            _migrate(server.new_database(name="template"))
+            server.keep(path)
+
+    return once("postgres-template", make)
 
 
 def _migrate(url: str) -> None:
@@ -200,13 +197,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
     There is nothing in it or, where the test is marked as `sampled`, what a run over the sample days left.
     """
-    kind = "sampled" if request.node.get_closest_marker("sampled") else "template"
+    is_sampled = request.node.get_closest_marker("sampled") is not None
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue(f"sqlite_{kind}"), tmp_path / "test.db")
+        template = request.getfixturevalue("sqlite_sampled" if is_sampled else "sqlite_template")
+        shutil.copy(template, tmp_path / "test.db")
         yield f"sqlite:///{tmp_path}/test.db"
         return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = server.new_database(request.getfixturevalue(f"postgres_{kind}"))
+    server: PostgresServer = request.getfixturevalue("postgres_sampled" if is_sampled else "postgres_server")
+    url = server.new_database("template")
     yield url
     server.drop_database(url)
 

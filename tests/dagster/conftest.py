@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster_postgres.utils
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -14,7 +15,7 @@ from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
-from sqlalchemy import Engine, NullPool, create_engine
+from sqlalchemy import Engine, NullPool, QueuePool, create_engine
 
 from cowrie_enrich_dagster.definitions import defs
 from cowrie_enrich_dagster.enrichment import Enricher
@@ -32,21 +33,36 @@ Materialise = Callable[..., ExecuteInProcessResult]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kept_engines() -> Iterator[None]:
-    """One engine for each of Dagster's SQLite files: Dagster makes one for every event that it stores, which
-    then compiles its statements anew, for a quarter of the time of a run. What is stored is the same."""
+def hang_up(compiled_once: object) -> Iterator[Callable[[], None]]:
+    """Dagster's databases, connected to once in a test: Dagster makes an engine or a connection for every
+    event that it stores, for half the time of a run. What is stored is the same. Calling it ends them all."""
     made: dict[str, Engine] = {}
 
     def kept(url: str, **options: Any) -> Engine:
-        assert options["poolclass"] is NullPool, "this engine would hold connections"
+        if options["poolclass"] is not NullPool:
+            return create_engine(url, **options)
         if url not in made:
-            made[url] = create_engine(url, **options)
+            held = {**options, "poolclass": QueuePool, "execution_options": {"compiled_cache": compiled_once}}
+            made[url] = create_engine(url, **held)
+            made[url].dispose = lambda: None  # which Dagster calls each time
         return made[url]
 
+    def end() -> None:
+        while made:
+            Engine.dispose(made.popitem()[1])
+
     with pytest.MonkeyPatch.context() as patch:
-        for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+        for module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage, dagster_postgres.utils):
             patch.setattr(module, "create_engine", kept)
-        yield
+        yield end
+    end()
+
+
+@pytest.fixture(autouse=True)
+def hung_up(hang_up: Callable[[], None]) -> Iterator[None]:
+    """No test leaves connections to the next."""
+    yield
+    hang_up()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -80,7 +96,7 @@ def logs(tmp_path: Path, sample_logs: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dagster_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dagster_template(tmp_path_factory: pytest.TempPathFactory, hang_up: Callable[[], None]) -> Path:
     """A DAGSTER_HOME with the project's own dagster.yaml, in which Dagster has made its storage: a copy of it
     takes a hundredth of the time.
 
@@ -92,6 +108,7 @@ def dagster_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("DAGSTER_HOME", str(home))
         with DagsterInstance.get() as instance:
             assert instance.get_runs_count() == 0
+    hang_up()
     return home
 
 

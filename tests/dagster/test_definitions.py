@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-from pathlib import Path
+from importlib import import_module
 
+import pytest
 from dagster import Definitions
 
+import cowrie_enrich_dagster
 from cowrie_enrich_dagster.definitions import defs
 from tests import dictionary
-
-_POLICIES = """
-import json
-from cowrie_enrich_dagster.definitions import defs
-graph = defs.resolve_asset_graph()
-policies = [graph.get(key).backfill_policy for key in graph.materializable_asset_keys]
-print(json.dumps(sorted({policy.max_partitions_per_run for policy in policies})))
-"""
 
 
 def test_the_definitions_are_valid() -> None:
@@ -57,16 +49,16 @@ def test_every_asset_of_a_day_is_backfilled_in_one_run() -> None:
         assert policy.max_partitions_per_run is None, key
 
 
-def test_a_backfill_is_cut_into_runs_of_so_many_days(tmp_path: Path) -> None:
+def test_a_backfill_is_cut_into_runs_of_so_many_days(monkeypatch: pytest.MonkeyPatch) -> None:
     """ENRICH_DAYS_PER_RUN=5 takes effect on every asset of a day; the launcher spreads the runs."""
-    told = subprocess.run(
-        [sys.executable, "-c", _POLICIES],
-        env={**os.environ, "ENRICH_DAYS_PER_RUN": "5", "COWRIE_ENRICH_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(told.stdout) == [5]
+    monkeypatch.setenv("ENRICH_DAYS_PER_RUN", "5")
+    for name in [name for name in sys.modules if name.startswith("cowrie_enrich_dagster.def")]:
+        monkeypatch.delitem(sys.modules, name)  # so that Dagster's part is loaded anew
+    for name in ("defs", "definitions"):
+        monkeypatch.delattr(cowrie_enrich_dagster, name)
+    graph = import_module("cowrie_enrich_dagster.definitions").defs.resolve_asset_graph()
+    policies = [graph.get(key).backfill_policy for key in graph.materializable_asset_keys]
+    assert {policy.max_partitions_per_run for policy in policies} == {5}
 
 
 def test_the_groups_follow_the_flow() -> None:

@@ -20,10 +20,11 @@ from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import downgrade
 from cowrie_enrich_dagster.storage.tables import EnrichmentCache
 from cowrie_enrich_dagster.vocabulary import utc_now
+from tests import attacks
 from tests.all_services import hashes, write_attacks
 from tests.dagster.conftest import Materialise
 from tests.dagster.test_sensors import tick
-from tests.logs import routable_ips
+from tests.logs import START, routable_ips
 
 
 @pytest.mark.parametrize("sensor", ["new_log_files", "due_lookups", "freshness"])
@@ -41,19 +42,22 @@ def test_a_sensor_names_the_setting_that_is_missing(
 
 
 def test_a_log_that_was_read_by_hand_is_not_read_again_by_the_sensor(
-    materialise: Materialise, instance: DagsterInstance, logs: Path
+    materialise: Materialise, instance: DagsterInstance, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The sensor's first tick asks for what no run has read as it is now, and for nothing else."""
+    a_day_each = [attacks.Attack(f"{n:012}", "11.0.0.1", START + timedelta(days=n)) for n in range(3)]
+    logs = attacks.write_attacks(tmp_path / "attacks", a_day_each)
+    environment.setenv("COWRIE_LOG_DIR", str(logs))
 
     def asked() -> list[str]:
         told = tick(instance, "new_log_files")
         return [request.tags["dagster/asset_partition_range_start"] for request in told.run_requests or []]
 
     assert asked() == ["2025-11-01"]
-    materialise("2025-11-01", "2025-11-04")
+    materialise("2025-11-01", "2025-11-03")
     assert asked() == []
-    shutil.copy(logs / "hp-sensor-a" / "cowrie.json.2025-11-04.gz", logs / "late.json.gz")
-    assert asked() == ["2025-11-03"]
+    shutil.copy(logs / "cowrie.json.2025-11-03", logs / "late.json")
+    assert asked() == ["2025-11-02"]
 
 
 @pytest.mark.usefixtures("few_logs")

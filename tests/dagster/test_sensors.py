@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from dagster import (
+    AssetKey,
     DagsterInstance,
     DagsterRunStatus,
     RunRequest,
@@ -27,7 +28,9 @@ from cowrie_enrich_dagster.defs.resources import resources
 from cowrie_enrich_dagster.enrichment import Enricher
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.simulator import Fault, Simulator
+from tests.attacks import Attack, write_attacks
 from tests.dagster.conftest import Materialise
+from tests.logs import START, routable_ips
 
 FIRST_LOG = "hp-sensor-a/cowrie.json.2025-11-01.gz"
 
@@ -83,12 +86,19 @@ def test_the_cursor_makes_the_second_tick_skip(instance: DagsterInstance) -> Non
     assert again.cursor in (None, cursor)
 
 
-def test_the_request_is_a_run_of_the_job(instance: DagsterInstance, simulator: Simulator) -> None:
+def test_the_request_is_a_run_of_the_job(
+    instance: DagsterInstance, environment: pytest.MonkeyPatch, simulator: Simulator, tmp_path: Path
+) -> None:
     """What the sensor asks for is executed as it stands, and fills the partitions."""
+    ips = routable_ips(12)
+    attacks = [Attack(f"{n:012}", ip, START + timedelta(days=n % 3)) for n, ip in enumerate(ips)]
+    environment.setenv("COWRIE_LOG_DIR", str(write_attacks(tmp_path / "attacks", attacks)))
     request = (look(instance).run_requests or [])[0]
     job = defs.resolve_job_def("enrich_day")
     assert job.execute_in_process(instance=instance, tags=dict(request.tags)).success
-    assert len(simulator.requests("dshield")) == 174
+    assert simulator.calls_per_key("dshield") == dict.fromkeys(ips, 1)
+    filled = instance.get_materialized_partitions(AssetKey("enriched_sessions"))
+    assert filled == {"2025-11-01", "2025-11-02", "2025-11-03"}
 
 
 def test_a_grown_file_asks_for_its_days_and_the_day_before(instance: DagsterInstance, logs: Path) -> None:

@@ -58,7 +58,9 @@ class Cli:
     def __call__(self, *arguments: str, answer: str = "", **changes: str | Path) -> Result:
         """Call it in this process. Nothing may end in a traceback."""
         given = {**self.environment, **{name: str(value) for name, value in changes.items()}}
+        before = signal.getsignal(signal.SIGTERM)
         result = CliRunner().invoke(app, arguments, input=answer, env=given)
+        signal.signal(signal.SIGTERM, before)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result
 
@@ -85,16 +87,12 @@ def simulator() -> Iterator[Simulator]:
 _built = cache(get_command)  # a process is called once; here this would be half of what a call costs
 
 
-@pytest.fixture
-def cli(tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
-    """The command on twelve sessions of three addresses, with a new home."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("typer.testing._get_command", _built)
-    before = signal.getsignal(signal.SIGTERM)
-    yield Cli(
+def on_twelve_sessions(folder: Path, simulator: Simulator) -> Cli:
+    """The command on four sessions of each of three addresses; its home is not there yet."""
+    return Cli(
         {
-            "COWRIE_ENRICH_HOME": str(tmp_path / "home"),
-            "COWRIE_LOG_DIR": str(write_logs(tmp_path / "logs", routable_ips(3), sessions_each=4)),
+            "COWRIE_ENRICH_HOME": str(folder / "home"),
+            "COWRIE_LOG_DIR": str(write_logs(folder / "logs", routable_ips(3), sessions_each=4)),
             "DSHIELD_API_URL": simulator.url("dshield"),
             "DSHIELD_EMAIL": "tests@example.org",
             "DSHIELD_RATE_LIMIT": "1000",
@@ -103,14 +101,28 @@ def cli(tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -
             "ENRICH_SERVICES": "dshield",
         }
     )
-    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def new_cli(tmp_path: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command where nobody has made its home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("typer.testing._get_command", _built)
+    return on_twelve_sessions(tmp_path, simulator)
+
+
+@pytest.fixture
+def cli(new_cli: Cli, tmp_path: Path, sqlite_template: Path) -> Cli:
+    """The command with the database in its home that its first run would make."""
+    (tmp_path / "home").mkdir(mode=0o700)
+    shutil.copy(sqlite_template, tmp_path / "home" / "enrich.db")
+    return new_cli
 
 
 @pytest.fixture
 def database(cli: Cli) -> Iterator[Database]:
-    """The database of the command's home, with its schema."""
+    """The database of the command's home."""
     opened = Database(load_settings(cli.environment).database_url.get_secret_value())
-    migrate.upgrade(opened)
     yield opened
     opened.close()
 
@@ -139,9 +151,9 @@ def the_error(result: Result | subprocess.CompletedProcess[str]) -> str:
 # --- plan
 
 
-def test_plan_reads_the_logs_first(cli: Cli, simulator: Simulator) -> None:
+def test_plan_reads_the_logs_first(new_cli: Cli, simulator: Simulator) -> None:
     """On a new home the plan knows what a run will ask, and asks nothing."""
-    found = json.loads(cli("plan", "--days", DAY, "--json").stdout)
+    found = json.loads(new_cli("plan", "--days", DAY, "--json").stdout)
     assert (found["addresses"], found["services"]["dshield"]["wanted"]) == (3, 3)
     assert simulator.requests() == []
 
@@ -183,9 +195,9 @@ def test_plan_shows_no_columns_of_zeros_and_long_times_in_days(cli: Cli) -> None
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_home_that_cannot_be_made(cli: Cli, command: tuple[str, ...]) -> None:
+def test_a_home_that_cannot_be_made(new_cli: Cli, command: tuple[str, ...]) -> None:
     """Every command ends with exit 2 and a line that names the setting and the folder."""
-    result = cli(*command, COWRIE_ENRICH_HOME="/proc/cowrie")
+    result = new_cli(*command, COWRIE_ENRICH_HOME="/proc/cowrie")
     assert result.exit_code == 2
     assert "COWRIE_ENRICH_HOME" in the_error(result)
     assert "/proc/cowrie" in result.stderr
@@ -232,12 +244,12 @@ def test_a_database_server_out_of_reach_is_no_bad_usage(cli: Cli) -> None:
     assert "DATABASE_URL" in result.stderr.splitlines()[0]
 
 
-def test_only_its_owner_can_look_into_the_home(cli: Cli, tmp_path: Path) -> None:
+def test_only_its_owner_can_look_into_the_home(new_cli: Cli, tmp_path: Path) -> None:
     """The database holds what attackers typed; a folder that is there already keeps its mode."""
-    cli("drain")
+    new_cli("drain")
     assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
     (tmp_path / "shared").mkdir(mode=0o755)
-    cli("drain", COWRIE_ENRICH_HOME=tmp_path / "shared")
+    new_cli("drain", COWRIE_ENRICH_HOME=tmp_path / "shared")
     assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755
 
 
@@ -258,70 +270,83 @@ MAKING = [("run", "--days", DAY), ("plan", "--days", DAY), ("drain",), ("refresh
 
 
 @pytest.fixture(params=["COWRIE_ENRICH_HOME", "DATABASE_URL"])
-def file(request: pytest.FixtureRequest, cli: Cli, tmp_path: Path) -> Path:
+def file(request: pytest.FixtureRequest, new_cli: Cli, tmp_path: Path) -> Path:
     """Where the SQLite file of the settings is, before anybody made it."""
     if request.param == "DATABASE_URL":
-        cli.environment["DATABASE_URL"] = f"sqlite:///{tmp_path}/home/named.db"
+        new_cli.environment["DATABASE_URL"] = f"sqlite:///{tmp_path}/home/named.db"
         return tmp_path / "home" / "named.db"
     return tmp_path / "home" / "enrich.db"
 
 
 @pytest.mark.parametrize("command", LOOKING)
-def test_looking_makes_no_database(cli: Cli, file: Path, command: tuple[str, ...]) -> None:
+def test_looking_makes_no_database(new_cli: Cli, file: Path, command: tuple[str, ...]) -> None:
     """Exit 2, the setting, the path and the command that makes it; no file comes of it, nor a folder."""
-    result = cli(*command)
+    result = new_cli(*command)
     assert (result.exit_code, result.stdout) == (2, "")
-    setting = "DATABASE_URL" if "DATABASE_URL" in cli.environment else "COWRIE_ENRICH_HOME"
+    setting = "DATABASE_URL" if "DATABASE_URL" in new_cli.environment else "COWRIE_ENRICH_HOME"
     told = f"error: {setting}: there is no database {file} yet; cowrie-enrich run makes it"
     assert the_error(result) == told
     assert not file.parent.exists()
 
 
-def test_looking_makes_nothing_of_an_empty_file(cli: Cli, file: Path) -> None:
+def test_looking_makes_nothing_of_an_empty_file(new_cli: Cli, file: Path) -> None:
     """As one that another process is just making."""
     file.parent.mkdir()
     file.touch()
-    assert "there is no database" in the_error(cli("quota"))
+    assert "there is no database" in the_error(new_cli("quota"))
     assert [(path.name, path.stat().st_size) for path in file.parent.iterdir()] == [(file.name, 0)]
 
 
-def test_doctor_makes_no_database(cli: Cli, file: Path, tmp_path: Path) -> None:
+def test_doctor_makes_no_database(new_cli: Cli, file: Path, tmp_path: Path) -> None:
     """It says who will, and that this is in order; or that nobody can."""
-    assert parts(cli, CACHE_DIR=tmp_path)["database"] == (
+    assert parts(new_cli, CACHE_DIR=tmp_path)["database"] == (
         "ok",
         f"there is no database {file} yet; cowrie-enrich run makes it",
     )
     assert not file.parent.exists()
 
 
+@pytest.fixture(scope="module")
+def old_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home after a run, whose database was then taken back to v15."""
+    folder = tmp_path_factory.mktemp("old")
+    with Simulator(SimulatorConfig()) as simulator:
+        command = on_twelve_sessions(folder, simulator)
+        assert command("run", "--days", DAY).exit_code == 0
+    assert command("db", "downgrade", "--yes", "v15").exit_code == 0
+    return folder / "home"
+
+
 @pytest.mark.parametrize("command", LOOKING[:-2])
-def test_looking_leaves_an_old_database_as_it_is(cli: Cli, file: Path, command: tuple[str, ...]) -> None:
+def test_looking_leaves_an_old_database_as_it_is(
+    new_cli: Cli, old_home: Path, file: Path, command: tuple[str, ...]
+) -> None:
     """Exit 2, and what brings it up to date; neither its bytes change nor what lies beside it."""
-    cli("run", "--days", DAY)
-    cli("db", "downgrade", "--yes", "v15")
+    shutil.copytree(old_home, file.parent)
+    (file.parent / "enrich.db").rename(file)
     before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
-    result = cli(*command)
+    result = new_cli(*command)
     assert (result.exit_code, result.stdout) == (2, "")
     assert the_error(result) == (
         f"error: The database {file} is at schema v15, this version works on v23. "
         "Run: cowrie-enrich db upgrade (or run, drain, Dagster, which do it as well)"
     )
-    state, detail = parts(cli)["database"]
+    state, detail = parts(new_cli)["database"]
     assert (state, detail.split(";")[0]) == ("ok", "schema v15")
     assert {path.name: path.read_bytes() for path in file.parent.iterdir()} == before
 
 
 @pytest.mark.parametrize("command", MAKING)
 def test_what_asks_or_reads_logs_makes_and_upgrades_the_database(
-    cli: Cli, file: Path, command: tuple[str, ...], caplog: pytest.LogCaptureFixture
+    new_cli: Cli, file: Path, command: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     """For nobody else to read; it says so; what it held before an upgrade is copied beside it, whole."""
-    assert cli(*command).exit_code == 0
+    assert new_cli(*command).exit_code == 0
     assert caplog.messages == [f"a new database is made: {file}"]
-    cli("run", "--days", DAY)
-    cli("db", "downgrade", "--yes", "v15")
+    new_cli("run", "--days", DAY)
+    new_cli("db", "downgrade", "--yes", "v15")
     caplog.clear()
-    assert cli(*command).exit_code == 0
+    assert new_cli(*command).exit_code == 0
     copy = file.with_name(f"{file.name}.v15.bak")
     assert caplog.messages == [f"{file} goes from schema v15 to v23; a copy is {copy}"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (file, copy)} == {0o600}
@@ -331,27 +356,27 @@ def test_what_asks_or_reads_logs_makes_and_upgrades_the_database(
             assert connection.execute("SELECT count(*) FROM enrichment_cache").fetchone() == (3,)
 
 
-def test_a_new_database_is_news_and_no_warning(cli: Cli, tmp_path: Path) -> None:
+def test_a_new_database_is_news_and_no_warning(new_cli: Cli, tmp_path: Path) -> None:
     """That an old one is upgraded, and where its copy is, is for people to heed."""
     file = tmp_path / "home" / "enrich.db"
-    assert cli.process("run", "--days", DAY).stderr.splitlines()[0] == f"a new database is made: {file}"
-    cli("db", "downgrade", "--yes", "v15")
-    said = cli.process("run", "--days", DAY).stderr.splitlines()[0]
+    assert new_cli.process("run", "--days", DAY).stderr.splitlines()[0] == f"a new database is made: {file}"
+    new_cli("db", "downgrade", "--yes", "v15")
+    said = new_cli.process("run", "--days", DAY).stderr.splitlines()[0]
     assert said.startswith(f"warning: {file} goes from schema v15 ")
 
 
 def test_data_frames_make_no_database(
-    cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    new_cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A notebook that was started in the wrong folder is told so."""
-    for name, value in cli.environment.items():
+    for name, value in new_cli.environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(DatabaseUnusable, match="there is no database"):
         frames.sources(DAY)
     assert not file.parent.exists()
-    cli("run", "--days", DAY)
+    new_cli("run", "--days", DAY)
     assert len(frames.sources(DAY)) == 3
-    cli("db", "downgrade", "--yes", "v15")
+    new_cli("db", "downgrade", "--yes", "v15")
     with pytest.raises(migrate.SchemaOutdated, match="is at schema v15"):
         frames.sources(DAY)
 
@@ -425,7 +450,6 @@ def test_doctor_tells_of_a_service_that_must_not_be_asked(cli: Cli, database: Da
 # --- settings and simulator
 
 
-@pytest.mark.usefixtures("database")
 def test_cymru_is_asked_by_whois_only(cli: Cli) -> None:
     """An HTTP URL is refused before anything is sent to its port."""
     result = cli("quota", CYMRU_API_URL="http://127.0.0.1:8480/cymru", ENRICH_SERVICES="cymru")
@@ -468,7 +492,6 @@ def test_simulate_tells_the_whois_url_apart(cli: Cli) -> None:
 )
 def test_a_revision_that_is_not_there(cli: Cli, command: tuple[str, ...]) -> None:
     """Exit 2, and the revisions there are; nothing is asked and nothing changed."""
-    cli("db", "upgrade")
     result = cli("db", *command, answer="y\n")
     assert result.exit_code == 2
     assert "base, v11, v12, v13, v14, v15, v16, v17_begun, v17, v18, v19, v20, v21, v22, v23" in the_error(
@@ -479,7 +502,6 @@ def test_a_revision_that_is_not_there(cli: Cli, command: tuple[str, ...]) -> Non
 
 def test_downgrade_asks_what_may_go(cli: Cli) -> None:
     """It names what is lost and takes anything but yes for no."""
-    cli("db", "upgrade")
     for answer in ("", "\n", "n\n"):
         result = cli("db", "downgrade", "v12", answer=answer)
         assert result.exit_code == 1
@@ -494,7 +516,6 @@ def test_downgrade_asks_what_may_go(cli: Cli) -> None:
 
 def test_downgrade_in_a_script(cli: Cli) -> None:
     """With --yes nothing is asked; nor is it where nothing would go."""
-    cli("db", "upgrade")
     assert json.loads(cli("db", "downgrade", "v23").stdout) == {"current": "v23"}
     assert json.loads(cli("db", "downgrade", "--yes", "--", "-1").stdout) == {"current": "v22"}
     assert json.loads(cli("db", "downgrade", "--yes", "base").stdout) == {"current": None}
@@ -557,7 +578,6 @@ def test_a_start_day_that_no_run_takes_is_refused(cli: Cli) -> None:
         ("db", "current"),
     ],
 )
-@pytest.mark.usefixtures("database")
 def test_a_full_disk_under_stdout(cli: Cli, command: tuple[str, ...]) -> None:
     """Exit 1 and one line, whichever way the command prints."""
     result = cli.process(*command, stdout="/dev/full")
@@ -608,8 +628,7 @@ def test_days_whose_logs_are_gone_are_named(
         log.unlink()
     span = "2025-10-20..2025-11-20"
     cli("run", "--days", span)
-    said = [message for message in caplog.messages if not message.startswith("a new database is made")]
-    assert said == ["no log has 2025-10-20, 2025-10-21, 2025-10-22 and 24 more days"]
+    assert caplog.messages == ["no log has 2025-10-20, 2025-10-21, 2025-10-22 and 24 more days"]
     caplog.clear()
     for number in range(4):
         log.with_name(f"cowrie.json.{number}").unlink()

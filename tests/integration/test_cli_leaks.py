@@ -7,20 +7,21 @@ import os
 import pty
 import sqlite3
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cowrie_enrich_dagster.simulator import Simulator
-from tests.integration.test_cli import COMMANDS, DAY, Cli, cli, parts, simulator
+from tests import warm
+from tests.integration.test_cli import COMMANDS, DAY, Cli, cli, new_cli, parts, simulator
 
-__all__ = ["cli", "simulator"]
+__all__ = ["cli", "new_cli", "simulator"]
 
 
 _IN_TURN = """
 import json, sys
+for name in [name for name in sys.modules if name.startswith("cowrie_enrich_dagster.cli")]:
+    del sys.modules[name]  # which find out on import whether they have a terminal
 from cowrie_enrich_dagster.cli import app
 for arguments in json.loads(sys.argv[1]):
     try:
@@ -32,14 +33,10 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def on_a_terminal(command: Cli, *calls: tuple[str, ...]) -> list[str]:
-    """What a terminal gets to see of stdout and stderr, call by call: one interpreter makes them all."""
+    """What a terminal gets to see of stdout and stderr, call by call: one process makes them all."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", _IN_TURN, json.dumps(calls)],
-        env={**os.environ, **command.environment},
-        stdout=theirs,
-        stderr=theirs,
-    )
+    environment = {**os.environ, **command.environment}
+    process = warm.Process("-c", _IN_TURN, json.dumps(calls), env=environment, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
     try:
@@ -121,9 +118,9 @@ def test_doctor_looks_where_runs_go(cli: Cli, simulator: Simulator) -> None:
     assert "Sekret" not in detail
 
 
-def test_our_file_is_ours_alone(cli: Cli, tmp_path: Path) -> None:
+def test_our_file_is_ours_alone(new_cli: Cli, tmp_path: Path) -> None:
     """Made by a run, and nobody else can read it."""
-    cli("run", "--days", DAY)
+    new_cli("run", "--days", DAY)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").glob("enrich.db*")}
     assert modes == {0o600}
 

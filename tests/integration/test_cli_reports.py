@@ -10,10 +10,10 @@ import pytest
 
 from cowrie_enrich_dagster.cli import output
 from cowrie_enrich_dagster.services.base import VERSION
-from tests.integration.test_cli import DAY, Cli, cli, simulator, the_error
+from tests.integration.test_cli import DAY, Cli, cli, new_cli, simulator, the_error
 from tests.logs import routable_ips
 
-__all__ = ["cli", "simulator"]  # fixtures
+__all__ = ["cli", "new_cli", "simulator"]  # fixtures
 
 ADDRESS = routable_ips(1)[0]
 

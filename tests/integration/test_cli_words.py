@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.integration.test_cli import DAY, Cli, cells, cli, simulator
+from tests.integration.test_cli import DAY, Cli, cells, cli, new_cli, simulator
 from tests.integration.test_cli_leaks import on_a_terminal
 
-__all__ = ["cli", "simulator"]
+__all__ = ["cli", "new_cli", "simulator"]
 
 NO_DAY = "2024-02-28..2024-02-29"
 

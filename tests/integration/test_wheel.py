@@ -17,11 +17,24 @@ import pytest
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.migrate import current, head
-from tests.conftest import SAMPLE_DAYS, SAMPLE_LOGS
+from tests.conftest import SAMPLE_LOGS
 
 ROOT = Path(__file__).parents[2]
+DAY = "2025-11-01"
 Call = Callable[..., str]
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+
+
+_LOADS = """
+import sys
+import cowrie_enrich_dagster
+print(cowrie_enrich_dagster.__file__, *sys.path, sep="\\n")
+from cowrie_enrich_dagster.definitions import defs
+defs.get_repository_def()
+print("loaded")
+from cowrie_enrich_dagster.cli import app
+app()
+"""
 
 
 @pytest.fixture
@@ -60,13 +73,7 @@ def call(tmp_path: Path) -> Call:
 
 
 def test_a_wheel_is_all_that_is_needed(call: Call, tmp_path: Path) -> None:
-    """A database is made by its migrations, the samples are enriched, a page is written, Dagster loads it."""
-    where = "import cowrie_enrich_dagster as c, sys; print(c.__file__, *sys.path, sep='\\n')"
-    loads = "from cowrie_enrich_dagster.definitions import defs; defs.get_repository_def(); print('loaded')"
-    file, *path, last = call("python", "-c", f"{where}\n{loads}").splitlines()
-    assert file.startswith(str(tmp_path / "venv"))
-    assert str(ROOT) not in path
-    assert last == "loaded"
+    """A database is made by its migrations, samples are enriched, Dagster loads it, a page is written."""
     with Simulator(SimulatorConfig()) as simulator:
         settings = {
             "COWRIE_LOG_DIR": str(SAMPLE_LOGS),
@@ -77,9 +84,13 @@ def test_a_wheel_is_all_that_is_needed(call: Call, tmp_path: Path) -> None:
             "ENRICH_FEEDS": "none",
             "ENRICH_SERVICES": "dshield",
         }
-        said = json.loads(call("cowrie-enrich", "run", "--days", str(SAMPLE_DAYS), "--json", **settings))
-    assert (said["status"], said["sessions"], said["api_calls"]["dshield"]) == ("complete", 1400, 174)
-    call("cowrie-enrich", "report", "--days", str(SAMPLE_DAYS), "--output", str(tmp_path / "page.html"))
-    assert "<svg" in (tmp_path / "page.html").read_text()
+        said = json.loads(call("cowrie-enrich", "run", "--days", DAY, "--json", **settings))
+    assert (said["status"], said["sessions"], said["api_calls"]["dshield"]) == ("complete", 447, 104)
+    page = tmp_path / "page.html"
+    file, *path = call("python", "-c", _LOADS, "report", "--days", DAY, "--output", str(page)).splitlines()
+    assert file.startswith(str(tmp_path / "venv"))
+    assert str(ROOT) not in path
+    assert "loaded" in path
+    assert "<svg" in page.read_text()
     with closing(Database(f"sqlite:///{tmp_path}/home/enrich.db")) as database:
         assert current(database) == head(database)

@@ -61,9 +61,9 @@ class Tier:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> str:
+def postgres_url(postgres_server: PostgresServer) -> str:
     """One database on PostgreSQL; making one for each test would take longer than the tests."""
-    return postgres_server.new_database(postgres_template)
+    return postgres_server.new_database("template")
 
 
 def open_cache(engine: str, request: pytest.FixtureRequest, folder: Path, now: Now) -> DatabaseCache:

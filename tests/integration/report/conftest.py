@@ -35,8 +35,8 @@ def enriched(
     home = tmp_path_factory.mktemp("report")
     url = f"sqlite:///{home}/test.db"
     if request.param == "postgresql":
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        url = server.new_database(request.getfixturevalue("postgres_sampled"))
+        server: PostgresServer = request.getfixturevalue("postgres_sampled")
+        url = server.new_database("template")
     else:
         shutil.copy(request.getfixturevalue("sqlite_sampled"), home / "test.db")
     with Enricher(load_settings(settings_of(home, url, sample_logs), cwd=home)) as enricher:
