@@ -144,7 +144,7 @@ class DatabaseCache:
         # Plain columns, decoded one by one above: a typed result would fail as a whole on one broken row.
         query = text(f"SELECT cache_key, {columns} FROM enrichment_cache WHERE {_OF_KEYS[self._dialect]}")
         with self.database.read() as connection:
-            return list(connection.execute(query, self._keys_of(service, keys)))
+            return list(connection.execute(query, self._keys_of(service, keys)).all())
 
     def _keys_of(self, service: str, keys: list[str]) -> dict[str, Any]:
         name = versioned(service, self.versions)

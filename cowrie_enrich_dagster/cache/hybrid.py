@@ -260,4 +260,6 @@ class HybridEnrichmentCache:
 
 
 def _in_order(keys: list[str], answered: Mapping[str, Hit], stale: Mapping[str, Hit]) -> dict[str, Hit]:
+    if not (answered or stale):
+        return {}
     return {key: hit for key in keys if (hit := answered.get(key) or stale.get(key))}

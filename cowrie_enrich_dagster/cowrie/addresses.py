@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from socket import AF_INET, inet_pton
 
 from cowrie_enrich_dagster.vocabulary import Scope
 
@@ -48,7 +49,8 @@ _BLOCKS = {
     for version in (4, 6)
 }
 """By version the first and last address of each block, in order; no two overlap."""
-_IPV6_UNICAST = IPv6Network("2000::/3")  # the only block IANA hands out; outside it nothing is routed
+_IPV6_UNICAST = (0x2000 << 112, (0x4000 << 112) - 1)
+"""2000::/3, the only block of IPv6 that IANA hands out; outside it nothing is routed."""
 
 
 @lru_cache(maxsize=65536)
@@ -74,13 +76,17 @@ def address_scope(ip: str) -> Scope:
     What is not certainly routed on the public internet (link-local, multicast, documentation, carrier NAT,
     unassigned IPv6) is `RESERVED`. Which addresses are the operator's `OWN` is not known here.
     """
-    address = _address(ip)
-    if address is None:
-        return Scope.INVALID
-    number, blocks = int(address), _BLOCKS[address.version]
+    try:  # nearly all are IPv4 in the one spelling: a tenth of what it takes to make an object of each
+        number, version = int.from_bytes(inet_pton(AF_INET, ip), "big"), 4
+    except (OSError, ValueError):
+        address = _address(ip)
+        if address is None:
+            return Scope.INVALID
+        number, version = int(address), address.version
+    blocks = _BLOCKS[version]
     place = bisect_right(blocks, number, key=lambda block: block[0]) - 1
     if place >= 0 and number <= blocks[place][1]:
         return blocks[place][2]
-    if isinstance(address, IPv6Address) and address not in _IPV6_UNICAST:
+    if version == 6 and not _IPV6_UNICAST[0] <= number <= _IPV6_UNICAST[1]:
         return Scope.RESERVED
     return Scope.GLOBAL

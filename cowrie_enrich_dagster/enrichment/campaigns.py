@@ -137,8 +137,8 @@ def _changed_days(database: Database) -> tuple[dict[date, datetime], dict[date, 
     """The days to be done and when they changed; how many sessions each has."""
     with database.read() as connection:
         changed = {row.day: row.changed_at for row in connection.execute(select(_CHANGED).order_by("day"))}
-        if not changed:
-            return {}, {}
+        if len(changed) < 2:  # a lot is a day at least
+            return changed, {}
         number = select(_SESSIONS.c.day, func.count()).group_by(_SESSIONS.c.day)
         number = number.where(_SESSIONS.c.day.between(min(changed), max(changed)))
         return changed, {row[0]: row[1] for row in connection.execute(number)}

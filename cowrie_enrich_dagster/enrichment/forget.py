@@ -3,7 +3,7 @@
 Everything is decided by what is there now, in transactions of bounded size, so that it may be killed and
 repeated; a dry run counts by the same conditions. What goes:
 
-- the rows of the older days in `sessions` (with their pieces and readings), `session_ips`,
+- the rows of the older days in `sessions` (with their pieces, readings and changes), `session_ips`,
   `enriched_sessions` and `session_artefacts`, and campaigns that have no other sessions; the others keep
   their ids;
 - quarantined lines that lie in a stretch of their file that holds older days alone, and what is said of a
@@ -46,6 +46,7 @@ from cowrie_enrich_dagster.services import ALL, Service
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import (
+    ChangedSession,
     DayReading,
     EnrichedSession,
     LogFile,
@@ -90,7 +91,7 @@ def forget_days_before(database: Database, keep_from: date, *, dry_run: bool) ->
     gone.enriched_sessions = _rows_of_days(database, table_of(EnrichedSession), keep_from, dry_run)
     gone.session_ips = _rows_of_days(database, table_of(SessionIp), keep_from, dry_run)
     gone.sessions = _rows_of_days(database, table_of(SessionRecord), keep_from, dry_run)
-    for table in (SessionPiece, DayReading):
+    for table in (SessionPiece, DayReading, ChangedSession):
         _rows_of_days(database, table_of(table), keep_from, dry_run)
     gone.session_artefacts = _artefacts(database, keep_from, dry_run)
     gone.quarantined_lines = _lines(database, keep_from, dry_run)

@@ -61,15 +61,20 @@ def begin_reading(connection: Connection, day: date, *, is_alone: bool) -> str:
     return token
 
 
-def keep_reading(connection: Connection, day: date, token: str, reading: DayReading | None) -> None:
-    """Keep how far the day was read, if it is the newest one or the day before that. Raises Overtaken."""
+def keep_reading(connection: Connection, day: date, token: str, reading: DayReading | None) -> int:
+    """Keep how far the day was read, if it is the newest one or the day before that. Raises Overtaken.
+
+    Returns how many sessions the day has.
+    """
     text = reading.dump(VERSION) if reading else None
     of_token = (_READINGS.c.day == day) & (_READINGS.c.token == token)
-    values = {"reading": text, "sessions": _sessions(connection, day)}
+    sessions = _sessions(connection, day)
+    values = {"reading": text, "sessions": sessions}
     if not connection.execute(update(_READINGS).where(of_token).values(values)).rowcount:
         raise Overtaken
     newest = connection.execute(select(func.max(_READINGS.c.day))).scalar_one()
     connection.execute(delete(_READINGS).where(_READINGS.c.day < newest - timedelta(days=1)))
+    return sessions
 
 
 def _quarantined(database: Database, connection: Connection, reading: DayReading) -> dict[str, int]:

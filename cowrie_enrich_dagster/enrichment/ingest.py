@@ -157,9 +157,11 @@ def _add_to_day(database: Database, root: Path, day: date) -> IngestReport | Non
         more = read_on(root, day, known.reading, index_cache=index, on_quarantine=spool.keep)
         if more is None or (more.new and day_has(database, day, more.new)):
             return None
+        sessions = 0
 
         def then(connection: Connection) -> None:
-            keep_reading(connection, day, known.token, more.reading)
+            nonlocal sessions
+            sessions = keep_reading(connection, day, known.token, more.reading)
             _replace_quarantine(connection, more.report.ranges, spool)
 
         try:
@@ -169,7 +171,7 @@ def _add_to_day(database: Database, root: Path, day: date) -> IngestReport | Non
     whole = ReadReport(files_found=more.report.files_found, passed_over=more.report.passed_over)
     whole.count(before)
     whole.count(more.report.sums())
-    return IngestReport(more.report, whole, {day: sessions_by_day(database, Days(day, day)).get(day, 0)})
+    return IngestReport(more.report, whole, {day: sessions})
 
 
 class _Spool:

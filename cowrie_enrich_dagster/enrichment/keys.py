@@ -71,7 +71,8 @@ class Key(NamedTuple):
         """Whether a service may be asked about it.
 
         Lists of scanners spare calls: whom an address more costs none is asked all the same. The rule is said
-        here, as SQL in `rows_that_may_be_sent`, and of what is open in `close_unsent`.
+        here, of many in `that_may_be_sent`, as SQL in `rows_that_may_be_sent`, and of what is open in
+        `close_unsent`.
         """
         return self.scope is Scope.GLOBAL and (service.is_free or not self.is_scanner)
 
@@ -79,6 +80,14 @@ class Key(NamedTuple):
     def wanted(self) -> Wanted:
         """It as the queue takes it."""
         return Wanted(self.value, self.priority, self.last_day)
+
+
+def that_may_be_sent(keys: Iterable[Key], service: Service) -> list[Key]:
+    """Those of the keys that a service may be asked about, as `Key.may_be_sent_to` says."""
+    known = [key for key in keys if key.scope is Scope.GLOBAL]
+    if service.is_free:
+        return known
+    return [key for key in known if not key.known_scanner and key.scanner_list is None]
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,11 @@ def ask_about_nat(database: Database, days: Days | None = None) -> list[str]:
                 return []
             days = Days(newest - _LATELY, newest)
         on_days = _SESSIONS.day.between(days.first, days.last)
+        # That few begin like this is cheaper to see than seven times that they are not LIKE it.
+        begins = func.substr(_SESSIONS.src_ip, 1, 2).in_(sorted({start[:2] for start in _PERHAPS_PRIVATE}))
         private = (
             select(_SESSIONS.sensor, _SESSIONS.src_ip, func.count())
-            .where(on_days, or_(*(_SESSIONS.src_ip.like(start) for start in _PERHAPS_PRIVATE)))
+            .where(on_days, begins, or_(*(_SESSIONS.src_ip.like(start) for start in _PERHAPS_PRIVATE)))
             .group_by(_SESSIONS.sensor, _SESSIONS.src_ip)
         )
         sources = sorted(tuple(row) for row in connection.execute(private))

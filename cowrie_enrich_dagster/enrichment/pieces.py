@@ -30,6 +30,7 @@ from sqlalchemy import (
 from cowrie_enrich_dagster.cowrie import NOTHING_DONE, DayOfPieces, Row, Session, sessions_of
 from cowrie_enrich_dagster.cowrie.sessions import LISTS
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
+from cowrie_enrich_dagster.enrichment.changed_sessions import note_any_changed, note_some_changed
 from cowrie_enrich_dagster.enrichment.growing import begin_reading
 from cowrie_enrich_dagster.storage.bulk import insert_packed_rows, insert_plain_rows, insert_rows, upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database
@@ -55,7 +56,8 @@ _MET_AGAIN = Table(
     prefixes=["TEMPORARY"],
 )  # fmt: skip
 """The ids whose sessions are made anew of all their pieces."""
-_IS_MET_AGAIN = f"({_KEYS}) IN (SELECT {_KEYS} FROM met_again)"
+_IDS_MET_AGAIN = f"SELECT {_KEYS} FROM met_again"
+_IS_MET_AGAIN = f"({_KEYS}) IN ({_IDS_MET_AGAIN})"
 _BOTH = union_all(
     *(
         select(literal(is_piece).label("is_piece"), *(table.c[name] for name in _COLUMNS)).where(
@@ -104,7 +106,9 @@ def replace_day(database: Database, of_day: DayOfPieces, days: Days) -> str:
             _note_met_again(connection, keys, day)
         if not database.is_sqlite:  # of a table that nobody has looked at thousands of rows are expected
             connection.execute(text("ANALYZE met_again"))
-        _end(database, connection, {of_day.day} | _join_again(connection), days)
+        changed = {of_day.day} | _join_again(connection)
+        note_any_changed(connection, changed)
+        _end(database, connection, changed, days)
     return token
 
 
@@ -128,7 +132,10 @@ def add_to_day(
             several = (piece for of_id in pieces if len(of_id) > 1 for piece in of_id)
             insert_plain_rows(connection, _SESSIONS, _COLUMNS, alone, NOTHING_DONE)
             insert_plain_rows(connection, _PIECES, _COLUMNS, several, NOTHING_DONE)
-            _end(database, connection, {day} | _join_again(connection), Days(day, day))
+            joined = _join_again(connection)
+            note_some_changed(database, connection, day, _IDS_MET_AGAIN)
+            note_any_changed(connection, joined - {day})
+            _end(database, connection, {day} | joined, Days(day, day))
         then(connection)
 
 

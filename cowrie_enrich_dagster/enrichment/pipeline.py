@@ -29,6 +29,7 @@ from cowrie_enrich_dagster.enrichment.ingest import (
     log_days,
     sessions_by_day,
 )
+from cowrie_enrich_dagster.enrichment.keys import that_may_be_sent
 from cowrie_enrich_dagster.enrichment.learned import note_changed
 from cowrie_enrich_dagster.enrichment.lists import ListReport
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
@@ -245,7 +246,7 @@ class Pipeline(RowWriting):
             for subject, keys in self._keys_of_days(Days(day, day)).items():
                 for name, service in self.services.items():
                     if service.subject is subject:
-                        sent = [key.value for key in keys if key.may_be_sent_to(service)]
+                        sent = [key.value for key in that_may_be_sent(keys, service)]
                         plans[name].rates_by_day[day] = tallies[name].of_some(sent)
 
     def plan_and_open(self, days: Days, *, by_day: bool = False) -> Plan:
@@ -264,7 +265,7 @@ class Pipeline(RowWriting):
             keys = self._keys_of_days(Days(day, day))
             answers = AnswersOfDay(sessions.get(day, 0))
             for name, service in self.services.items():
-                sent = [key for key in keys[service.subject] if key.may_be_sent_to(service)]
+                sent = that_may_be_sent(keys[service.subject], service)
                 held = self.cache.database.fetched_at(name, [key.value for key in sent])
                 answers.count(name, sent, held.keys())
             told[day] = answers

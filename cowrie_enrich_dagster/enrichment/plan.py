@@ -13,7 +13,7 @@ from cowrie_enrich_dagster.cache import Hit, HybridEnrichmentCache
 from cowrie_enrich_dagster.enrichment.column_course import ColumnShares
 from cowrie_enrich_dagster.enrichment.hit_rates import HitRates
 from cowrie_enrich_dagster.enrichment.hit_rates import total as total_rates
-from cowrie_enrich_dagster.enrichment.keys import Key
+from cowrie_enrich_dagster.enrichment.keys import Key, that_may_be_sent
 from cowrie_enrich_dagster.lookups.ledger import calls_for
 from cowrie_enrich_dagster.lookups.model import Wanted
 from cowrie_enrich_dagster.lookups.order import places
@@ -174,7 +174,7 @@ def plan_service(
     keys = iter(keys)
     while lot := list(islice(keys, KEYS_AT_ONCE)):
         plan.keys += len(lot)
-        sent = {key.value: key for key in lot if key.may_be_sent_to(service)}
+        sent = {key.value: key for key in that_may_be_sent(lot, service)}
         worth.total += sum(key.sessions for key in sent.values())
         if len(lot) > len(sent):
             plan.skipped[LookupStatus.SKIPPED_POLICY.value] += len(lot) - len(sent)

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from cowrie_enrich_dagster.cowrie import address_scope
 from cowrie_enrich_dagster.enrichment.by_day import count_by_day
 from cowrie_enrich_dagster.enrichment.campaigns import note_sessions_changed
+from cowrie_enrich_dagster.enrichment.changed_sessions import IPS, Changes, changes, follow
 from cowrie_enrich_dagster.enrichment.keys import Chosen, close_unsent
 from cowrie_enrich_dagster.enrichment.written_days import forget_written, has_rows_of
 from cowrie_enrich_dagster.lookups.order import PRIORITY
@@ -60,8 +61,21 @@ _SUM_UP = f"""
         SELECT day, src_ip, count(*) AS sessions, count(DISTINCT sensor) AS sensors,
             min(started_at) AS first_seen, max(ended_at) AS last_seen,
             {", ".join(f"sum({name}) AS {name}" for name in _SUMS)}
-        FROM sessions WHERE day BETWEEN :first AND :last AND src_ip IS NOT NULL GROUP BY day, src_ip
+        FROM sessions WHERE day BETWEEN :first AND :last AND src_ip IS NOT NULL {{those}} GROUP BY day, src_ip
+        {{others}}
     ) AS summed_up
+"""
+_CHANGED = f"""
+    SELECT src_ip FROM changed_sessions WHERE day BETWEEN :first AND :last AND follower = '{IPS}'
+"""
+_AS_BEFORE = f"""
+    UNION ALL SELECT {", ".join(name for name in _SUMMED_UP if name != "priority")} FROM session_ips
+    WHERE day BETWEEN :first AND :last AND src_ip NOT IN ({_CHANGED})
+"""
+_NUMBERS = """
+    SELECT (SELECT coalesce(sum(sessions), 0) FROM summed),
+        (SELECT count(*) FROM sessions WHERE day BETWEEN :first AND :last)
+        - (SELECT count(*) FROM sessions WHERE src_ip IS NULL AND {day} BETWEEN :first AND :last)
 """
 _CAME_OR_WENT = """
     SELECT day FROM (
@@ -181,7 +195,8 @@ def summarise_addresses(
     with database.write(large=True) as connection:
         if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('session_ips'))"))
-        addresses = _sum_up(database, connection, days)
+        changed = changes(connection, IPS, days)
+        addresses = _sum_up(database, connection, changed)
         scopes = {ip: Scope.OWN if ip in ours else address_scope(ip) for ip in addresses}
         known_scanners = {ip for ip in addresses if ip in listed}
         on_lists = scanner_lists([ip for ip, scope in scopes.items() if scope is Scope.GLOBAL])
@@ -194,20 +209,39 @@ def summarise_addresses(
         # What was opened before its key was listed is not asked any more.
         never = [ip for ip, scope in scopes.items() if scope is not Scope.GLOBAL]
         close_unsent(LookupQueue(database), connection, never, known_scanners | on_lists.keys())
+        follow(database, connection, changed)
         for day, judged in judged_anew.items():
             forget_written(database, connection, f"day = '{day}' AND {has_rows_of(database)}", judged)
     by_scope = Counter(scope.value for scope in scopes.values())
     return AddressReport(rows, len(scopes), dict(by_scope), len(known_scanners))
 
 
-def _sum_up(database: Database, connection: Connection, days: Days) -> list[str]:
+def _sum_up(database: Database, connection: Connection, changed: Changes) -> list[str]:
     """Fill `summed` from the sessions of the days, and make `said`; the distinct addresses, in order."""
     for table in (_SUMMED, _SAID):
         table.create(connection)
-    connection.execute(Chosen.of_days(days).bound(_SUM_UP))
+    chosen = Chosen.of_days(changed.days)
+    if changed.any or not _summed_anew(database, connection, chosen):
+        connection.execute(chosen.bound(_SUM_UP.format(those="", others="")))
     if not database.is_sqlite:  # of a table that nobody has looked at a thousand rows are expected
         connection.execute(text("ANALYZE summed"))
     return list(connection.execute(text("SELECT DISTINCT src_ip FROM summed ORDER BY src_ip")).scalars())
+
+
+def _summed_anew(database: Database, connection: Connection, chosen: Chosen) -> bool:
+    """Fill `summed` from the sessions of the addresses that changed; the others are as they stand.
+
+    Returns whether those are as many as there are: they are not where a session is gone or has another
+    address, or where somebody else wrote to the tables.
+    """
+    those = f"AND {database.not_by('src_ip')} IN ({_CHANGED})"
+    connection.execute(chosen.bound(_SUM_UP.format(those=those, others=_AS_BEFORE)))
+    numbers = _NUMBERS.format(day=database.not_by("day"))
+    summed, there = connection.execute(chosen.bound(numbers)).one()
+    if summed == there:
+        return True
+    connection.execute(text("DELETE FROM summed"))
+    return False
 
 
 def _judged_anew(database: Database, connection: Connection) -> dict[date, list[str]]:

@@ -89,14 +89,14 @@ def _told_by_day(
     told: dict[str, tuple[bool, set[date]]] = {}
     with database.read() as connection:
         now = database.now(connection)
-        for row in connection.execute(answers, {"service": service.name, "keys": wanted}):
+        for row in connection.execute(answers, {"service": service.name, "keys": wanted}).all():
             ttl = ttl_of(service, LookupStatus(row.status))
             moments.setdefault(row.key, []).extend(
                 (ttl, at, row.feed is not None) for at in (row.fetched_at, *map(in_utc, row.told_at or ()))
             )
         if answered_only:
             wanted = to_json(list(moments))
-        for row in connection.execute(seen, {"keys": wanted}):
+        for row in connection.execute(seen, {"keys": wanted}).all():
             by_feed, open_days = told.get(row.src_ip, (False, set()))
             answering = [
                 feed for ttl, at, feed in moments.get(row.src_ip, ()) if answers_for(ttl, at, row.day, now)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Date, text
 
 from cowrie_enrich_dagster.lookups.claims import Claiming
 from cowrie_enrich_dagster.lookups.model import LEFT, UNSEEN_FOR, News, Outcome, Wanted, queue_sql
@@ -82,20 +82,24 @@ class LookupQueue(Claiming):
 
     def _changing(self, service: str, wanted: Iterable[Wanted]) -> list[tuple[Any, ...]]:
         """What of the wanted is not open as it should be: on a live day nearly all is."""
-        rows = [tuple(want) for want in wanted]  # as JSON has them
-        statement = f"""
-            {self._with_wanted}
-            SELECT wanted.key FROM wanted LEFT JOIN lookups
-            ON lookups.service = :service AND lookups.key = wanted.key
-            WHERE lookups.key IS NULL OR lookups.next_attempt_at IS NULL
-              OR (NOT lookups.ready AND lookups.claimed_by IS NULL)
-              OR wanted.priority > lookups.priority OR wanted.last_day > lookups.last_day
-              OR coalesce(lookups.asked_for, '') <> coalesce(wanted.purpose, '')
-        """
+        wanted = list(wanted)
+        statement = text(f"""
+            SELECT key, priority, last_day, asked_for FROM lookups
+            WHERE service = :service AND {self._database.among("key")}
+              AND next_attempt_at IS NOT NULL AND (ready OR claimed_by IS NOT NULL)
+        """).columns(last_day=Date())
         with self._database.read() as connection:
-            values = {"service": service, "rows": to_json(rows)}
-            changing = set(connection.execute(text(statement), values).scalars().all())
-        return [row for row in rows if row[0] in changing]
+            values = {"service": service, "keys": to_json([want.key for want in wanted])}
+            held = {key: of_key for key, *of_key in connection.execute(statement, values).all()}
+        changing = []
+        for want in wanted:
+            key, priority, last_day, purpose = want
+            stands = held.get(key)
+            if stands is None or (
+                priority > stands[0] or last_day > stands[1] or (purpose or "") != (stands[2] or "")
+            ):
+                changing.append(tuple(want))  # as JSON has it
+        return changing
 
     def _insertion(self) -> str:
         """Keys that were never asked about."""

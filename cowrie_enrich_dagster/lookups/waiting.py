@@ -121,7 +121,7 @@ class Waiting:
         )
         with self._database.read() as connection:
             values = {"service": service, "keys": to_json(list(keys))}
-            rows = connection.execute(text(statement), values)
+            rows = connection.execute(text(statement), values).all()
             ended = lru_cache(lambda status, detail: LastStatus(LookupStatus(status), detail))  # few differ
             return {key: ended(status, detail) for key, status, detail in rows}
 

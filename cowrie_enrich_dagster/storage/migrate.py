@@ -52,6 +52,7 @@ _DROPPED = {
     "v21": "what public lists said when, and what each lookup was opened for; lists are fetched again",
     "v22": "how far growing days were read and written: they are read and written whole once",
     "v23": "how lists were to be read; each is fetched once more",
+    "v24": "which sessions changed since other tables followed; these follow all once more",
 }
 """What taking a revision back drops."""
 

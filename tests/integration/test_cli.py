@@ -328,7 +328,7 @@ def test_looking_leaves_an_old_database_as_it_is(
     result = new_cli(*command)
     assert (result.exit_code, result.stdout) == (2, "")
     assert the_error(result) == (
-        f"error: The database {file} is at schema v15, this version works on v23. "
+        f"error: The database {file} is at schema v15, this version works on v24. "
         "Run: cowrie-enrich db upgrade (or run, drain, Dagster, which do it as well)"
     )
     state, detail = parts(new_cli)["database"]
@@ -348,9 +348,9 @@ def test_what_asks_or_reads_logs_makes_and_upgrades_the_database(
     caplog.clear()
     assert new_cli(*command).exit_code == 0
     copy = file.with_name(f"{file.name}.v15.bak")
-    assert caplog.messages == [f"{file} goes from schema v15 to v23; a copy is {copy}"]
+    assert caplog.messages == [f"{file} goes from schema v15 to v24; a copy is {copy}"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (file, copy)} == {0o600}
-    for path, revision in ((file, "v23"), (copy, "v15")):
+    for path, revision in ((file, "v24"), (copy, "v15")):
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
             assert connection.execute("SELECT count(*) FROM enrichment_cache").fetchone() == (3,)
@@ -494,10 +494,11 @@ def test_a_revision_that_is_not_there(cli: Cli, command: tuple[str, ...]) -> Non
     """Exit 2, and the revisions there are; nothing is asked and nothing changed."""
     result = cli("db", *command, answer="y\n")
     assert result.exit_code == 2
-    assert "base, v11, v12, v13, v14, v15, v16, v17_begun, v17, v18, v19, v20, v21, v22, v23" in the_error(
-        result
+    assert (
+        "base, v11, v12, v13, v14, v15, v16, v17_begun, v17, v18, v19, v20, v21, v22, v23, v24"
+        in the_error(result)
     )
-    assert json.loads(cli("db", "current").stdout)["current"] == "v23"
+    assert json.loads(cli("db", "current").stdout)["current"] == "v24"
 
 
 def test_downgrade_asks_what_may_go(cli: Cli) -> None:
@@ -505,7 +506,7 @@ def test_downgrade_asks_what_may_go(cli: Cli) -> None:
     for answer in ("", "\n", "n\n"):
         result = cli("db", "downgrade", "v12", answer=answer)
         assert result.exit_code == 1
-        assert json.loads(cli("db", "current").stdout)["current"] == "v23"
+        assert json.loads(cli("db", "current").stdout)["current"] == "v24"
     asked = result.stdout + result.stderr
     assert "observations" in asked
     assert "service_limits" in asked
@@ -516,8 +517,8 @@ def test_downgrade_asks_what_may_go(cli: Cli) -> None:
 
 def test_downgrade_in_a_script(cli: Cli) -> None:
     """With --yes nothing is asked; nor is it where nothing would go."""
-    assert json.loads(cli("db", "downgrade", "v23").stdout) == {"current": "v23"}
-    assert json.loads(cli("db", "downgrade", "--yes", "--", "-1").stdout) == {"current": "v22"}
+    assert json.loads(cli("db", "downgrade", "v24").stdout) == {"current": "v24"}
+    assert json.loads(cli("db", "downgrade", "--yes", "--", "-1").stdout) == {"current": "v23"}
     assert json.loads(cli("db", "downgrade", "--yes", "base").stdout) == {"current": None}
 
 

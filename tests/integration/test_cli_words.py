@@ -54,9 +54,9 @@ def test_every_line_of_an_error_is_marked(cli: Cli) -> None:
 
 
 UPKEEP = {
-    ("db", "current"): ["current", "v23"],
-    ("db", "upgrade"): ["current", "v23"],
-    ("db", "downgrade", "v23"): ["current", "v23"],
+    ("db", "current"): ["current", "v24"],
+    ("db", "upgrade"): ["current", "v24"],
+    ("db", "downgrade", "v24"): ["current", "v24"],
     ("cache", "cleanup", "--dry-run"): ["dry run", "yes"],
     ("cache", "purge", "--yes"): ["purged database", "3"],
     ("cache", "import", "."): ["imported", "0"],

@@ -17,6 +17,7 @@ from cowrie_enrich_dagster.storage.tables.lists import AddressList, ListEntry
 from cowrie_enrich_dagster.storage.tables.lookups import Lookup, LookupCount, ServiceLimit
 from cowrie_enrich_dagster.storage.tables.runs import EnrichmentRun, Notice
 from cowrie_enrich_dagster.storage.tables.sessions import (
+    ChangedSession,
     DayReading,
     LogFile,
     MovedDay,
@@ -35,6 +36,7 @@ __all__ = [
     "BigId",
     "Campaign",
     "ChangedDay",
+    "ChangedSession",
     "DayReading",
     "DayWithoutCampaigns",
     "EnrichedSession",

@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Date, Index, Integer, String, Text, false
+from sqlalchemy import BigInteger, Date, Index, Integer, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from cowrie_enrich_dagster.storage.tables.base import Base, BigId, Json, UtcDateTime
+
+
+def _index_of_some(name: str, those: str) -> Index:
+    return Index(name, "day", sqlite_where=text(those), postgresql_where=text(those))
 
 
 class _SessionColumns:
@@ -109,7 +113,12 @@ class SessionRecord(_SessionColumns, Base):
     """One Cowrie session on one sensor; `day` is the UTC day it started."""
 
     __tablename__ = "sessions"
-    __table_args__ = (Index("ix_sessions_src_ip", "src_ip"),)
+    __table_args__ = (
+        Index("ix_sessions_src_ip", "src_ip"),
+        # Most sessions brought no file, many tried no password: else each look for keys reads all of a day.
+        _index_of_some("ix_sessions_files", "file_hashes <> '[]'"),
+        _index_of_some("ix_sessions_passwords", "passwords_sha1 <> '[]'"),
+    )
 
 
 class SessionPiece(_SessionColumns, Base):
@@ -169,6 +178,26 @@ class MovedDay(Base):
     moved_at: Mapped[datetime] = mapped_column(
         UtcDateTime, doc="When; the row is gone once `session_ips` and `enriched_sessions` follow"
     )
+
+
+class ChangedSession(Base):
+    """A session that was written since a table was that follows from `sessions`: a tick looks at it alone."""
+
+    __tablename__ = "changed_sessions"
+    day: Mapped[date] = mapped_column(Date, primary_key=True, doc="UTC day of the session")
+    follower: Mapped[str] = mapped_column(
+        String(32),
+        primary_key=True,
+        doc="What does not follow yet: `session_ips` or `enriched_sessions`; the row is gone once it does",
+    )
+    token: Mapped[str] = mapped_column(
+        String(16), primary_key=True, doc="Of the writing: who follows takes away what was said before"
+    )
+    sensor: Mapped[str] = mapped_column(Text, primary_key=True, doc="Sensor of the session")
+    session_id: Mapped[str] = mapped_column(
+        Text, primary_key=True, doc="Its id; empty: any sessions of the day may have been written"
+    )
+    src_ip: Mapped[str] = mapped_column(Text, primary_key=True, doc="Its source address; empty: it has none")
 
 
 class DayReading(Base):

@@ -237,7 +237,7 @@ def test_an_older_version_is_locked_out_and_told_why(empty: Database) -> None:
     upgrade(empty)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cowrie_enrich_dagster.storage.migrate.head", lambda database: "v15")
-        with pytest.raises(SchemaOutdated, match="is at schema v23, this version works on v15"):
+        with pytest.raises(SchemaOutdated, match="is at schema v24, this version works on v15"):
             require_current(empty, makes=False)
     old = "INSERT INTO sessions (sensor) VALUES ('a') ON CONFLICT (sensor, session_id) DO NOTHING"
     with pytest.raises(DBAPIError, match="ON CONFLICT"), empty.write() as connection:
@@ -321,3 +321,26 @@ def test_lists_come_with_v21_and_go_with_it(empty: Database) -> None:
     upgrade(empty)
     with empty.read() as connection:
         assert connection.execute(text("SELECT scanner_list FROM session_ips")).scalars().all() == [None]
+
+
+def test_whoever_follows_sessions_looks_at_all_of_them_once_after_v24(empty: Database) -> None:
+    """Up notes each day that has sessions for both tables that follow; down loses nothing else."""
+    upgrade(empty, "v23")
+    with empty.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO sessions (sensor, session_id, started_at, day, ended_at, duration_ms, "
+                "has_connect, has_closed, event_count, login_failures, login_successes, commands, "
+                "commands_failed, downloads, uploads, tunnel_requests, tunnel_data) VALUES ('hp', 'aa01', "
+                "'2025-11-01 10:00:00', '2025-11-01', '2025-11-01 10:00:01', 1, true, true, 1, "
+                "0, 0, 0, 0, 0, 0, 0, 0)"
+            )
+        )
+    upgrade(empty)
+    noted = text("SELECT follower, session_id FROM changed_sessions ORDER BY follower")
+    with empty.read() as connection:
+        assert connection.execute(noted).all() == [("enriched_sessions", ""), ("session_ips", "")]
+    downgrade(empty, "v23")
+    assert "changed_sessions" not in tables(empty)
+    with empty.read() as connection:
+        assert connection.execute(text("SELECT session_id FROM sessions")).scalars().all() == ["aa01"]
