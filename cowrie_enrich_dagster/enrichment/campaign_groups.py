@@ -19,6 +19,7 @@ from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import Campaign, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.temporary import make_anew
 
 TOLD_ARTEFACTS = 20
 """So many of what joins a campaign are told of it."""
@@ -221,9 +222,7 @@ _OLD_IDS = (
 
 def begin_grouping(connection: Connection) -> None:
     """Make the temporary table `touched_sets`, for the caller to fill, and those that `group` fills."""
-    for table in _TEMPORARY.sorted_tables:
-        connection.execute(text(f"DROP TABLE IF EXISTS {table.name}"))
-        table.create(connection)
+    make_anew(connection, *_TEMPORARY.sorted_tables)
 
 
 def group(database: Database, connection: Connection) -> None:

@@ -23,6 +23,7 @@ from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.temporary import make_anew
 from cowrie_enrich_dagster.vocabulary import Days
 
 SESSIONS_AT_ONCE = 200_000
@@ -162,8 +163,7 @@ def _begin(database: Database, connection: Connection) -> None:
     if not database.is_sqlite:  # one at a time; on SQLite all writers are
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('campaigns'))"))
     begin_grouping(connection)
-    connection.execute(text(f"DROP TABLE IF EXISTS {_FOUND.name}"))
-    _FOUND.create(connection)
+    make_anew(connection, _FOUND)
 
 
 @few_collections()

@@ -35,6 +35,7 @@ from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage
 from cowrie_enrich_dagster.storage.tables import EnrichedSession, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.temporary import make_anew
 from cowrie_enrich_dagster.vocabulary import Days, Subject
 
 _ENRICHED = table_of(EnrichedSession)
@@ -210,8 +211,7 @@ def _write(
         (FILE_INTEL, file_rows(of[Subject.FILE_SHA256])),
         (PASSWORD_INTEL, password_rows(of[Subject.PASSWORD_SHA1_PREFIX], passwords)),
     ):
-        connection.execute(text(f"DROP TABLE IF EXISTS {table.name}"))
-        table.create(connection)
+        make_anew(connection, table)
         names = [column.name for column in table.columns]
         insert_rows(connection, table, names, ([row[name] for name in names] for row in rows))
     if replaced is not None:

@@ -17,6 +17,7 @@ from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.tables import UtcDateTime
+from cowrie_enrich_dagster.storage.temporary import make_anew
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
 
 PREFIX_CHARS = 5
@@ -136,8 +137,7 @@ _SESSIONS_TOUCHED = Table(
 
 def touch_none(connection: Connection) -> None:
     """Make the temporary table `touched` of sessions, without any."""
-    connection.execute(text("DROP TABLE IF EXISTS touched"))
-    _SESSIONS_TOUCHED.create(connection)
+    make_anew(connection, _SESSIONS_TOUCHED)
 
 
 def all_touched(connection: Connection) -> list[Row[Any]]:

@@ -43,6 +43,7 @@ from cowrie_enrich_dagster.storage.tables import (
     UtcDateTime,
     table_of,
 )
+from cowrie_enrich_dagster.storage.temporary import make_anew
 from cowrie_enrich_dagster.vocabulary import Days
 
 _SESSIONS, _PIECES, _MOVED = table_of(SessionRecord), table_of(SessionPiece), table_of(MovedDay)
@@ -158,8 +159,7 @@ def day_has(database: Database, day: date, keys: Iterable[tuple[str, str]]) -> b
 def _begin(database: Database, connection: Connection) -> None:
     if not database.is_sqlite:  # two runs over the same day take turns; on SQLite all writers do
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('sessions'))"))
-    connection.execute(text(f"DROP TABLE IF EXISTS {_MET_AGAIN.name}"))
-    _MET_AGAIN.create(connection)
+    make_anew(connection, _MET_AGAIN)
 
 
 def _end(database: Database, connection: Connection, changed: set[date], days: Days) -> None:

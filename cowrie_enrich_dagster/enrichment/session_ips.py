@@ -34,6 +34,7 @@ from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
 from cowrie_enrich_dagster.storage.tables import SessionIp, table_of
+from cowrie_enrich_dagster.storage.temporary import make_anew
 from cowrie_enrich_dagster.vocabulary import Days, Scope
 
 _ADDRESSES = table_of(SessionIp)
@@ -218,8 +219,7 @@ def summarise_addresses(
 
 def _sum_up(database: Database, connection: Connection, changed: Changes) -> list[str]:
     """Fill `summed` from the sessions of the days, and make `said`; the distinct addresses, in order."""
-    for table in (_SUMMED, _SAID):
-        table.create(connection)
+    make_anew(connection, _SUMMED, _SAID)
     chosen = Chosen.of_days(changed.days)
     if changed.any or not _summed_anew(database, connection, chosen):
         connection.execute(chosen.bound(_SUM_UP.format(those="", others="")))

@@ -5,14 +5,10 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Date, Index, Integer, String, Text, false, text
+from sqlalchemy import BigInteger, Date, Index, Integer, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from cowrie_enrich_dagster.storage.tables.base import Base, BigId, Json, UtcDateTime
-
-
-def _index_of_some(name: str, those: str) -> Index:
-    return Index(name, "day", sqlite_where=text(those), postgresql_where=text(those))
+from cowrie_enrich_dagster.storage.tables.base import Base, BigId, Json, UtcDateTime, partial_index
 
 
 class _SessionColumns:
@@ -116,8 +112,8 @@ class SessionRecord(_SessionColumns, Base):
     __table_args__ = (
         Index("ix_sessions_src_ip", "src_ip"),
         # Most sessions brought no file, many tried no password: else each look for keys reads all of a day.
-        _index_of_some("ix_sessions_files", "file_hashes <> '[]'"),
-        _index_of_some("ix_sessions_passwords", "passwords_sha1 <> '[]'"),
+        partial_index("ix_sessions_files", "file_hashes <> '[]'", "day"),
+        partial_index("ix_sessions_passwords", "passwords_sha1 <> '[]'", "day"),
     )
 
 
