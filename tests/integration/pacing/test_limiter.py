@@ -347,6 +347,18 @@ def test_a_slot_that_grew_old_is_taken_anew(limiter: Build, clock: FakeClock) ->
     assert worker.confirm(moved, max_wait=5).waited_s == pytest.approx(1.015, abs=MICROSECOND)
 
 
+@pytest.mark.parametrize(("rate", "allowed"), [(1000, 0.01), (20, 0.026)])
+def test_how_late_a_slot_may_be(limiter: Build, clock: FakeClock, rate: float, allowed: float) -> None:
+    """Half of the spacing; where that is less than 10 ms, in which no slot is taken anew, so long."""
+    worker = limiter(rate=rate)
+    slot = worker.acquire(0)
+    clock.passed += allowed - 0.001
+    assert worker.confirm(slot, 0) is slot
+    clock.passed += 0.002
+    moved = worker.confirm(slot, 0)
+    assert moved.grant.at > slot.grant.at + allowed
+
+
 @pytest.mark.parametrize("commit_s", [0.05, 0.2])
 @pytest.mark.parametrize("rate", [0.5, 4.0])
 def test_a_slow_database_makes_no_request_later_than_half_the_spacing(
