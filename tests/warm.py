@@ -3,9 +3,9 @@ imports, and the tests start hundreds.
 
 Such a process is real: its own files, folder, environment, signals, session and end, to be stopped, killed
 and waited for. Its code runs as `__main__`, and ends as any interpreter ends. It differs from a fresh one in
-that the imports have happened (on which the package finds out whether it has a terminal: these have none) and
-in that all share one hash seed. That commands work in fresh interpreters as well, whatever their seeds, is
-shown in integration/test_command.py.
+that the imports have happened (on which the command finds out whether it has a terminal: where one has, it is
+to be loaded anew) and in that all share one hash seed. That commands work in fresh interpreters as well,
+whatever their seeds, is shown in integration/test_command.py.
 """
 
 from __future__ import annotations
@@ -32,6 +32,17 @@ from typing import IO, Any
 
 DEVNULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
 CLI = ("-m", "cowrie_enrich_dagster")
+IN_TURN = """
+import json, sys
+from cowrie_enrich_dagster.cli import app
+for arguments in json.loads(sys.argv[1]):
+    try:
+        app(arguments)
+    except SystemExit as end:
+        assert not end.code, arguments
+    print(end="\\f")
+"""
+"""Calls of the command by one interpreter, given as JSON; a form feed ends what each prints."""
 ROOT = Path(__file__).parents[1]
 IMPORTED = [
     "alembic.command",

@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from sqlalchemy import Connection, Date, bindparam, text
 
+from cowrie_enrich_dagster.enrichment.keys import Chosen
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
@@ -67,7 +67,7 @@ def changes(connection: Connection, follower: str, days: Days) -> Changes:
         SELECT token, max(CASE WHEN session_id = '' THEN 1 ELSE 0 END)
         FROM changed_sessions WHERE {_OF_DAYS} GROUP BY token
     """
-    found = connection.execute(_bound(query, days), {"follower": follower}).all()
+    found = connection.execute(Chosen.of_days(days).bound(query), {"follower": follower}).all()
     return Changes(follower, days, tuple(row[0] for row in found), any(row[1] for row in found))
 
 
@@ -76,12 +76,7 @@ def follow(database: Database, connection: Connection, done: Changes) -> None:
     statement = f"DELETE FROM changed_sessions WHERE {_OF_DAYS} AND {database.among('token')}"
     values = {"follower": done.follower, "keys": to_json(done.tokens)}
     if done.tokens:
-        connection.execute(_bound(statement, done.days), values)
-
-
-def _bound(statement: str, days: Days) -> Any:
-    ends = {"first": days.first, "last": days.last}
-    return text(statement).bindparams(*(bindparam(name, day, Date) for name, day in ends.items()))
+        connection.execute(Chosen.of_days(done.days).bound(statement), values)
 
 
 def _token() -> str:

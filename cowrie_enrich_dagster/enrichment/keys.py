@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Date, MetaData, Row, Table, Text, bindparam, select, text
+from sqlalchemy import Column, Connection, Date, MetaData, Row, Table, Text, bindparam, func, select, text
 
 from cowrie_enrich_dagster.lookups.model import Among, Wanted
 from cowrie_enrich_dagster.lookups.order import BY_WORTH, CLASS_STEP
@@ -143,6 +143,11 @@ def touch_none(connection: Connection) -> None:
 def all_touched(connection: Connection) -> list[Row[Any]]:
     """The rows of `touched`, as `touch_again` takes them."""
     return list(connection.execute(select(_SESSIONS_TOUCHED)).all())
+
+
+def number_touched(connection: Connection) -> int:
+    """How many rows `touched` has."""
+    return connection.execute(select(func.count()).select_from(_SESSIONS_TOUCHED)).scalar_one()
 
 
 def touch_again(connection: Connection, rows: Iterable[Row[Any]]) -> None:

@@ -20,6 +20,7 @@ from cowrie_enrich_dagster.enrichment.keys import (
     Key,
     all_touched,
     keys_of,
+    number_touched,
     password_hashes,
     touch_again,
     touched_of,
@@ -119,7 +120,7 @@ class RowWriting(ListKeeping):
         def then(connection: Connection) -> None:
             nonlocal rows
             rows = forget_gone(connection, day)
-            if len(all_touched(connection)) == len(stale):  # else an address is not summarised yet
+            if number_touched(connection) == len(stale):  # else an address is not summarised yet
                 follow(database, connection, sessions)
             note_written(connection, [day], now)
 

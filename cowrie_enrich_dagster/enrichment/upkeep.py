@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from cowrie_enrich_dagster.cache import ImportReport, archive_expired, import_directory, import_records
 from cowrie_enrich_dagster.enrichment import list_store
 from cowrie_enrich_dagster.enrichment.forget import Forgotten, beginning_of, forget_days_before
-from cowrie_enrich_dagster.enrichment.keys import EVERY_SESSION, Chosen, keys_of
+from cowrie_enrich_dagster.enrichment.keys import EVERY_SESSION, Chosen, keys_of, that_may_be_sent
 from cowrie_enrich_dagster.enrichment.knowledge import forget
 from cowrie_enrich_dagster.enrichment.learned import Learned
 from cowrie_enrich_dagster.enrichment.moving import reference_files, reference_table
@@ -119,8 +119,7 @@ class Upkeep(Pipeline):
         with self.database.read() as connection:
             keys = keys_of(self.database, connection, EVERY_SESSION, subject)
             while left > 0 and (lot := list(islice(keys, KEYS_AT_ONCE))):
-                chosen = [key for key in lot if key.may_be_sent_to(service)]
-                _, sent = spending.weigh(service, chosen)
+                _, sent = spending.weigh(service, that_may_be_sent(lot, service))
                 known = self.queue.statuses(name, list(sent)).keys() | ever_told(
                     self.database, name, list(sent)
                 )

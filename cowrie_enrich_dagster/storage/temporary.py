@@ -1,4 +1,4 @@
-"""Temporary tables, made where they are needed: a look at a growing day makes eleven."""
+"""Temporary tables, made where they are needed: a look at a growing day makes a dozen."""
 
 from __future__ import annotations
 

@@ -18,17 +18,10 @@ from tests.integration.test_cli import COMMANDS, DAY, Cli, cli, new_cli, parts, 
 __all__ = ["cli", "new_cli", "simulator"]
 
 
-_IN_TURN = """
-import json, sys
+_LOADED_ANEW = """
+import sys
 for name in [name for name in sys.modules if name.startswith("cowrie_enrich_dagster.cli")]:
     del sys.modules[name]  # which find out on import whether they have a terminal
-from cowrie_enrich_dagster.cli import app
-for arguments in json.loads(sys.argv[1]):
-    try:
-        app(arguments)
-    except SystemExit as end:
-        assert not end.code, arguments
-    print(end="\\f")
 """
 
 
@@ -36,7 +29,8 @@ def on_a_terminal(command: Cli, *calls: tuple[str, ...]) -> list[str]:
     """What a terminal gets to see of stdout and stderr, call by call: one process makes them all."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, **command.environment}
-    process = warm.Process("-c", _IN_TURN, json.dumps(calls), env=environment, stdout=theirs, stderr=theirs)
+    code = _LOADED_ANEW + warm.IN_TURN
+    process = warm.Process("-c", code, json.dumps(calls), env=environment, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
     try:

@@ -16,23 +16,13 @@ from pathlib import Path
 import pytest
 
 from cowrie_enrich_dagster.simulator import Simulator, SimulatorConfig
+from tests import warm
 from tests.all_services import hashes, write_attacks
 from tests.logs import routable_ips
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 DAY = "2025-11-01"
 SCRIPT = str(Path(sys.executable).with_name("cowrie-enrich"))
-
-
-_IN_ONE = """
-import json, sys
-from cowrie_enrich_dagster.cli import app
-for arguments in json.loads(sys.argv[1]):
-    try:
-        app(arguments)
-    except SystemExit as end:
-        assert not end.code, arguments
-"""
 
 
 @pytest.fixture
@@ -86,10 +76,10 @@ def test_rows_do_not_depend_on_the_order_of_hashes(command: Command, tmp_path: P
             if seed == "1":
                 said = [command(*call, **environment) for call in calls]
             else:
-                program = (sys.executable, "-c", _IN_ONE)
+                program = (sys.executable, "-c", warm.IN_TURN)
                 said = [command(json.dumps(calls), program=program, **environment)]
             assert [done.returncode for done in said] == [0] * len(said), said
-            report, _, rows = "".join(done.stdout for done in said).partition("\n")
+            report, rows, *_ = "\f".join(done.stdout for done in said).split("\f")
             assert json.loads(report)["status"] == "complete"
             assert simulator.calls_per_key("dshield") == dict.fromkeys(ips, 1)
             exported.append(re.sub(r'fetched_at"":""[^"]+', "", rows))

@@ -171,6 +171,12 @@ def put_v15_sessions(database: Database, number: int) -> None:
         connection.exec_driver_sql("INSERT INTO log_files (path, file_index) VALUES ('cowrie.json', '{}')")
 
 
+def put(database: Database, row: str) -> None:
+    """Write a row, as SQL; a version of then knows no columns of later ones."""
+    with database.write() as connection:
+        connection.execute(text(row))
+
+
 def count(database: Database, table: str) -> int:
     with database.read() as connection:
         number: int = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
@@ -300,15 +306,12 @@ def test_answers_that_stand_only_in_rows_are_kept_and_put_back(empty: Database) 
 def test_lists_come_with_v21_and_go_with_it(empty: Database) -> None:
     """Up keeps every row; down loses what lists said, and nothing else."""
     upgrade(empty, "v20")
-    with empty.write() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO session_ips (day, src_ip, sessions, sensors, first_seen, last_seen, "
-                "login_failures, "
-                "login_successes, commands, downloads, uploads, scope, priority) VALUES ('2025-11-01', "
-                "'11.0.0.1', 1, 1, '2025-11-01 10:00:00', '2025-11-01 10:00:01', 0, 0, 0, 0, 0, 'global', 1)"
-            )
-        )
+    put(
+        empty,
+        "INSERT INTO session_ips (day, src_ip, sessions, sensors, first_seen, last_seen, login_failures, "
+        "login_successes, commands, downloads, uploads, scope, priority) VALUES ('2025-11-01', "
+        "'11.0.0.1', 1, 1, '2025-11-01 10:00:00', '2025-11-01 10:00:01', 0, 0, 0, 0, 0, 'global', 1)",
+    )
     upgrade(empty)
     read = ReadList({(4, 32, 0x0B000001), (6, 32, 0x2A00 << 112)})
     assert (take(empty, "exits", "tor", read).came, take(empty, "exits", "tor", read).came) == (2, 0)
@@ -326,16 +329,14 @@ def test_lists_come_with_v21_and_go_with_it(empty: Database) -> None:
 def test_whoever_follows_sessions_looks_at_all_of_them_once_after_v24(empty: Database) -> None:
     """Up notes each day that has sessions for both tables that follow; down loses nothing else."""
     upgrade(empty, "v23")
-    with empty.write() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO sessions (sensor, session_id, started_at, day, ended_at, duration_ms, "
-                "has_connect, has_closed, event_count, login_failures, login_successes, commands, "
-                "commands_failed, downloads, uploads, tunnel_requests, tunnel_data) VALUES ('hp', 'aa01', "
-                "'2025-11-01 10:00:00', '2025-11-01', '2025-11-01 10:00:01', 1, true, true, 1, "
-                "0, 0, 0, 0, 0, 0, 0, 0)"
-            )
-        )
+    put(
+        empty,
+        "INSERT INTO sessions (sensor, session_id, started_at, day, ended_at, duration_ms, "
+        "has_connect, has_closed, event_count, login_failures, login_successes, commands, "
+        "commands_failed, downloads, uploads, tunnel_requests, tunnel_data) VALUES ('hp', 'aa01', "
+        "'2025-11-01 10:00:00', '2025-11-01', '2025-11-01 10:00:01', 1, true, true, 1, "
+        "0, 0, 0, 0, 0, 0, 0, 0)",
+    )
     upgrade(empty)
     noted = text("SELECT follower, session_id FROM changed_sessions ORDER BY follower")
     with empty.read() as connection:
