@@ -47,6 +47,7 @@ ROOT = Path(__file__).parents[1]
 IMPORTED = [
     "alembic.command",
     "cowrie_enrich_dagster.cli",
+    "numpy",
     "psycopg2.extensions",
     "sqlalchemy.dialects.postgresql.psycopg2",
     "sqlalchemy.dialects.sqlite.pysqlite",
@@ -163,7 +164,7 @@ def run(*arguments: str, timeout: float, **options: Any) -> subprocess.Completed
 def context() -> multiprocessing.context.ForkServerContext:
     """The same for functions: what `multiprocessing` and `concurrent.futures` start processes by."""
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(IMPORTED)
+    made.set_forkserver_preload([*IMPORTED, "hypothesis", "pytest"])  # functions of tests bring those along
     return made
 
 
