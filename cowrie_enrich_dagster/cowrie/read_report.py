@@ -142,4 +142,6 @@ def excerpt(raw: bytes) -> str:
 
 def printable(text: str) -> str:
     """`text` with everything escaped that is not printable."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

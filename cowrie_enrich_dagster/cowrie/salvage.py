@@ -19,6 +19,7 @@ _MAX_RESTARTS = 16
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|([{\[])|[}\]]', re.DOTALL)
 _STRUCTURE = re.compile(rb'"[^"]*"|["{}\[\]]')
 _FIRST_WINDOW = 4096
+_TRIED_ENDS = 2
 _DECODER = json.JSONDecoder()
 
 
@@ -66,14 +67,16 @@ def open_depth(line: bytes) -> int | None:
 
 def end_of_object(buffer: bytearray, start: int, stop: int) -> int:
     """Where the object ends that begins at `start`, or -1 if that is not before `stop`."""
-    flat = buffer.find(b"}", start, min(start + _FIRST_WINDOW, stop)) + 1
-    if flat:
-        try:  # nearly every event holds no other object, and nobody types a brace in most
-            orjson.loads(memoryview(buffer)[start:flat])
+    end = start
+    for _ in range(_TRIED_ENDS):  # most events hold one more object, or one typed brace, at most
+        end = buffer.find(b"}", end, min(start + _FIRST_WINDOW, stop)) + 1
+        if not end:
+            break
+        try:
+            orjson.loads(memoryview(buffer)[start:end])
         except orjson.JSONDecodeError:
-            pass
-        else:
-            return flat
+            continue
+        return end
     window = _FIRST_WINDOW
     while True:
         until = min(start + window, stop)

@@ -70,7 +70,7 @@ def empty_tables(database_url: str) -> Callable[[], None]:
 
 @pytest.mark.parametrize(
     ("database_url", "seed"),
-    [*(("sqlite", seed) for seed in range(5)), ("postgresql", 0), ("postgresql", 5)],
+    [*(("sqlite", seed) for seed in range(5)), ("postgresql", 5)],
     indirect=["database_url"],
 )
 def test_any_order_of_runs_gives_the_same_rows(
@@ -85,7 +85,7 @@ def test_any_order_of_runs_gives_the_same_rows(
         enricher.run(everything)
         expected = told(enricher)
         assert len(expected["sessions"]) > 8
-    for _ in range(3):
+    for _ in range(2):
         empty_tables()
         late = rng.choice(list(logs))
         path = tmp_path / "logs" / f"cowrie.json.{late}"

@@ -136,7 +136,7 @@ def test_arrays(tmp_path: Path, name: str, form: Callable[[list[Record]], str]) 
 
 
 @pytest.mark.parametrize("form", ARRAYS.values(), ids=ARRAYS)
-@pytest.mark.parametrize("count", [1, 20, 300, 3000])
+@pytest.mark.parametrize("count", [1, 20, 300, 2000])
 def test_arrays_of_any_length(tmp_path: Path, count: int, form: Callable[[list[Record]], str]) -> None:
     """None stops after some records, and each day finds its own."""
     records = [
@@ -150,14 +150,6 @@ def test_arrays_of_any_length(tmp_path: Path, count: int, form: Callable[[list[R
     assert reading.report.events == count
     alone = [read(tmp_path, date(2025, 11, day)).pieces for day in (5, 3, 4, 2)]
     assert joined(piece for day in alone for piece in day) == reading.sessions
-
-
-@pytest.mark.parametrize("form", ["one line", "indented by 2", "a record a line"])
-def test_arrays_of_30000(tmp_path: Path, form: str) -> None:
-    """As people export a month of one sensor."""
-    records = [event("login.failed", f"{number % 100:04x}", n=number) for number in range(30_000)]
-    reading = read_bytes(tmp_path, ARRAYS[form](records).encode(), "export.json")
-    assert (reading.report.events, reading.report.lines_quarantined) == (30_000, 0)
 
 
 def test_array_that_is_cut_off(tmp_path: Path) -> None:
