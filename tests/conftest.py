@@ -52,8 +52,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers, which are started after this, find it made."""
+    """Workers, which are started after this, find the folder made. None of what tests import is garbage."""
     shared()
+    gc.disable()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -62,6 +63,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 class _Compiled(dict[Any, Any]):

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from random import Random
@@ -75,14 +76,20 @@ def _cases() -> Iterator[tuple[str, Write]]:
     yield "cases together", lambda folder: _copy(CASES, folder)
 
 
+@cache
+def _lines() -> dict[Path, list[bytes]]:
+    """Generated logs by their paths; what wraps them leaves the lists as they are."""
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder), sessions=1500, days=5, sensors=3, ips=200, seed=7)
+        return files_of(Path(folder))
+
+
 def _generated() -> Iterator[tuple[str, Write]]:
     def wrapped(wrap: Callable[[list[bytes]], bytes]) -> Write:
         def write(folder: Path) -> None:
-            with tempfile.TemporaryDirectory() as plain:
-                generate(Path(plain), sessions=1500, days=5, sensors=3, ips=200, seed=7)
-                for path, lines in files_of(Path(plain)).items():
-                    (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / path).write_bytes(wrap(lines))
+            for path, lines in _lines().items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(wrap(lines))
 
         return write
 

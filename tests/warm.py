@@ -249,10 +249,11 @@ def _forked(orders: socket.socket) -> list[str]:
 
 
 if __name__ == "__main__":
+    gc.disable()  # none of it is garbage
     for module in IMPORTED:
         importlib.import_module(module)
-    gc.collect()
     gc.freeze()  # what all have is not copied by looking for garbage in it
+    gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     kind, what, *rest = _forked(socket.socket(fileno=int(sys.argv[1])))

@@ -19,7 +19,7 @@ _MAX_RESTARTS = 16
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|([{\[])|[}\]]', re.DOTALL)
 _STRUCTURE = re.compile(rb'"[^"]*"|["{}\[\]]')
 _FIRST_WINDOW = 4096
-_TRIED_ENDS = 2
+_TRIED_ENDS = 4
 _DECODER = json.JSONDecoder()
 
 
@@ -68,7 +68,7 @@ def open_depth(line: bytes) -> int | None:
 def end_of_object(buffer: bytearray, start: int, stop: int) -> int:
     """Where the object ends that begins at `start`, or -1 if that is not before `stop`."""
     end = start
-    for _ in range(_TRIED_ENDS):  # most events hold one more object, or one typed brace, at most
+    for _ in range(_TRIED_ENDS):  # most events hold few other objects and braces
         end = buffer.find(b"}", end, min(start + _FIRST_WINDOW, stop)) + 1
         if not end:
             break

@@ -18,6 +18,7 @@ from tests.fuzz.service_targets import OVER_HTTP
 from tests.fuzz.target import CORPUS, Target
 
 INPUTS = 500
+PACKED_INPUTS = 150  # each a file of its own, of many lines
 FILES = [(target, path) for target in catalogue.ALL.values() for path in target.corpus_files()]
 
 
@@ -38,9 +39,10 @@ def test_every_file_of_the_corpus_holds(target: Target, path: Path) -> None:
 @pytest.mark.parametrize("target", catalogue.ALL.values(), ids=catalogue.ALL)
 def test_a_short_fuzzing_finds_nothing(target: Target) -> None:
     """The same few inputs every time; `python -m tests.fuzz` has more."""
-    result = chunk(target)
+    inputs = PACKED_INPUTS if target.corpus == "log" and target.parts == 1 else INPUTS
+    result = chunk(target, inputs)
     assert [failure.story for failure in result.failures] == []
-    assert result.parts >= INPUTS
+    assert result.parts >= inputs
     assert result.seen
 
 

@@ -247,7 +247,7 @@ def attacks_of_four_days(draw: st.DrawFn, prefix: str) -> list[Attack]:
 orders = st.permutations([day.date() for day in FOUR_DAYS])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     attacks_of_four_days("these"),
     attacks_of_four_days("other"),

@@ -335,7 +335,7 @@ class Sensor:
         self._torn = b""
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_however_a_day_grows_its_rows_are_those_of_a_whole_reading(
     tmp_path: Path, sqlite_template: Path, seed: int
 ) -> None:

@@ -58,10 +58,11 @@ def test_rows_are_the_same(database: Database, tmp_path: Path, kind: str) -> Non
 def test_rows_are_the_same_by_several_processes(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    """However little there is to read; of inputs with days that can be read apart."""
+    """However little there is to read; of inputs with days that can be read apart. Processes that read know
+    nothing of the engine: what is generated is shown on one of the two."""
     monkeypatch.setattr("cowrie_enrich_dagster.cowrie.shares.LEAST_BYTES", 1)
-    names = [name for name in INPUTS if name.startswith(("samples", "generated", "ids"))]
-    names += ["cases together", "corpus together", "log_file 1", "log_form 3", "log_lines 2"]
+    names = [name for name in INPUTS if name.startswith(("generated", "ids"))][workers % 2 :: 2]
+    names += ["samples", "cases together", "corpus together", "log_file 1", "log_form 3", "log_lines 2"]
     assert differing(database, tmp_path, names, workers) == []
 
 
