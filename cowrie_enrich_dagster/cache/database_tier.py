@@ -142,7 +142,11 @@ class DatabaseCache:
     @survives_outage
     def _rows(self, service: str, keys: list[str], columns: str) -> list[Any]:
         # Plain columns, decoded one by one above: a typed result would fail as a whole on one broken row.
-        query = text(f"SELECT cache_key, {columns} FROM enrichment_cache WHERE {_OF_KEYS[self._dialect]}")
+        if self.database.is_sqlite:
+            rows = f"{self.database.rows_among('enrichment_cache', 'cache_key')} AND service = :service"
+        else:
+            rows = f"enrichment_cache WHERE {_OF_KEYS[self._dialect]}"
+        query = text(f"SELECT cache_key, {columns} FROM {rows}")
         with self.database.read() as connection:
             return list(connection.execute(query, self._keys_of(service, keys)).all())
 

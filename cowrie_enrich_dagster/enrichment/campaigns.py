@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import lru_cache
 
 from sqlalchemy import Column, Connection, Date, MetaData, String, Table, Text, bindparam, func, select, text
 
@@ -21,14 +22,17 @@ from cowrie_enrich_dagster.enrichment.campaign_groups import analyse, begin_grou
 from cowrie_enrich_dagster.storage import tables
 from cowrie_enrich_dagster.storage.bulk import insert_rows, upsert_rows
 from cowrie_enrich_dagster.storage.engine import Database
+from cowrie_enrich_dagster.storage.json_text import from_json
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage, survives_outage
-from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.tables import UtcDateTime, table_of
 from cowrie_enrich_dagster.storage.temporary import make_anew
 from cowrie_enrich_dagster.vocabulary import Days
 
 SESSIONS_AT_ONCE = 200_000
 """About so many sessions of days are put in place in one transaction (a day at least)."""
 _ROWS_AT_ONCE = 5_000
+_DEEDS_AT_ONCE = 2_000
+_DEEDS = ("logins", "command_lines", "files", "urls")
 _CHANGED = table_of(tables.DayWithoutCampaigns)
 _SESSIONS = table_of(tables.SessionRecord)
 _ARTEFACTS, _IN_SETS = table_of(tables.Artefact), table_of(tables.ArtefactInSet)
@@ -43,7 +47,7 @@ _FOUND = Table(
     prefixes=["TEMPORARY"],
 )  # fmt: skip
 _WITH_DEEDS = """
-    SELECT sensor, session_id, started_at, day, src_ip, logins, command_lines, files, urls FROM sessions
+    SELECT sensor, session_id, started_at, day, src_ip, {deeds} FROM sessions
     WHERE day = :day AND (command_lines <> '[]' OR files <> '[]' OR urls <> '[]' OR {has_key})
 """
 _HAS_KEY = {
@@ -169,22 +173,23 @@ def _begin(database: Database, connection: Connection) -> None:
 @few_collections()
 def _gather(database: Database, connection: Connection, day: date) -> None:
     """The artefacts of the day's sessions -> `found_artefacts`, and their sets."""
+    deeds = ", ".join(f"CAST({column} AS text)" for column in _DEEDS)
     query = (
-        text(_WITH_DEEDS.format(has_key=_HAS_KEY[connection.dialect.name]))
+        text(_WITH_DEEDS.format(deeds=deeds, has_key=_HAS_KEY[connection.dialect.name]))
         .bindparams(bindparam("day", day, Date))
-        .columns(started_at=UtcDateTime, day=Date, logins=Json, command_lines=Json, files=Json, urls=Json)
+        .columns(started_at=UtcDateTime, day=Date)
     )
     known: set[str] = set()
+    # Bots do the same again and again; and what is remembered is less than a page holds.
+    by_deeds = lru_cache(_DEEDS_AT_ONCE)(_artefacts_by_id)
     for page in connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}).partitions():
         artefacts: dict[str, Artefact] = {}
         in_sets: dict[str, list[str]] = {}
         rows = []
         for *key, logins, lines, files, urls in page:
-            of_session = artefacts_of(logins or (), lines or (), files or (), urls or ())
-            if not of_session:
+            together, by_id = by_deeds(logins, lines, files, urls)
+            if not by_id:
                 continue
-            by_id = {artefact.artefact_id: artefact for artefact in of_session}
-            together = set_id(by_id)
             rows.append((*key, together))
             if together not in known:
                 known.add(together)
@@ -198,6 +203,12 @@ def _gather(database: Database, connection: Connection, day: date) -> None:
         )  # fmt: skip
         pairs = ((together, name) for together, names in in_sets.items() for name in names)
         upsert_rows(connection, _IN_SETS, ["set_id", "artefact_id"], pairs, key=["set_id", "artefact_id"])
+
+
+def _artefacts_by_id(*deeds: str | None) -> tuple[str, dict[str, Artefact]]:
+    """The artefacts of a session of these deeds (JSON texts), by their ids, and the id of their set."""
+    by_id = {one.artefact_id: one for one in artefacts_of(*(from_json(of or "[]") or () for of in deeds))}
+    return set_id(by_id), by_id
 
 
 def _replace(connection: Connection, days: Sequence[date]) -> int:

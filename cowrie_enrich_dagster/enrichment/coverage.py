@@ -68,14 +68,13 @@ class JoinReport:
 
     def count(self, known: Knowledge) -> None:
         """Add up what one service has told."""
-        statuses = [known.status(key) for key in known.keys]
-        sessions: Counter[LookupStatus] = Counter()
-        for key, status in zip(known.keys, statuses, strict=True):
-            sessions[status] += key.sessions
-        self.lookups[known.name] = Counter({status.value: n for status, n in Counter(statuses).items()})
-        self.sessions_by_status[known.name] = Counter({status.value: n for status, n in sessions.items()})
-        told = (known.history.get(key.value) for key in known.keys)
-        self.stale += sum(of_key[-1].stale for of_key in told if of_key)
+        keys: Counter[str] = Counter()
+        sessions: Counter[str] = Counter()
+        for status, of_status in known.by_status():
+            keys[status.value] += len(of_status)
+            sessions[status.value] += sum([key.sessions for key in of_status])
+        self.lookups[known.name], self.sessions_by_status[known.name] = keys, sessions
+        self.stale += known.stale
         self.hits.update(known.tiers)
 
 

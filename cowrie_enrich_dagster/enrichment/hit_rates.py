@@ -104,7 +104,7 @@ def _rates(expected: set[str], missed: set[str], in_redis: set[str], l1_missed: 
 def _answered_before(database: Database, service: str, keys: Sequence[str]) -> set[str]:
     """Those that the queue remembers as answered, unexpired, whatever the tiers have kept."""
     query = text(f"""
-        SELECT key FROM lookups WHERE service = :service AND {database.among("key")} AND valid_until > :now
+        SELECT key FROM {database.rows_among("lookups", "key")} AND service = :service AND valid_until > :now
     """).bindparams(bindparam("now", type_=UtcDateTime()))
     with database.read() as connection:
         values = {"service": service, "keys": to_json(list(keys)), "now": database.now(connection)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Date, MetaData, Row, Table, Text, bindparam, func, select, text
@@ -103,12 +104,14 @@ class Chosen:
     def of_days(cls, days: Days) -> Chosen:
         """The sessions that began on these days."""
         span = "{}.day BETWEEN :first AND :last"
-        return cls(span.format("s"), span.format("a"), {"first": days.first, "last": days.last})
+        # Of one day the addresses stand in order of their keys: nothing is to be sorted to count each once.
+        addresses = "a.day = :first" if days.first == days.last else span.format("a")
+        return cls(span.format("s"), addresses, {"first": days.first, "last": days.last})
 
     def bound(self, statement: str) -> Any:
         """A statement with these conditions in it, ready to be executed."""
-        clause = text(statement)
-        return clause.bindparams(*(bindparam(name, value, Date) for name, value in self.parameters.items()))
+        told = {name: day for name, day in self.parameters.items() if f":{name}" in statement}
+        return text(statement).bindparams(*(bindparam(name, day, Date) for name, day in told.items()))
 
 
 TOUCHED = Chosen(
@@ -212,30 +215,46 @@ def keys_of(database: Database, connection: Connection, chosen: Chosen, subject:
             ) AS s JOIN {_each(database)}(s.{array}) AS item ON true GROUP BY {_value(subject)}
         """
     statement = chosen.bound(f"""
-        SELECT key, scope, priority, sessions, first_seen, last_day, known_scanner, scanner_list,
-            priority / {CLASS_STEP} AS value_class, false AS is_refresh
-        FROM ({keys}) AS keys ORDER BY {BY_WORTH}
-    """).columns(first_seen=UtcDateTime(), last_day=Date())
+        SELECT key, scope, priority, CAST(sessions AS bigint), first_seen, last_day, known_scanner,
+            scanner_list
+        FROM (
+            SELECT *, priority / {CLASS_STEP} AS value_class, false AS is_refresh FROM ({keys}) AS keys
+        ) AS classed ORDER BY {BY_WORTH}
+    """)
+    moment, day = (_moment, _day) if database.is_sqlite else (_as_it_is, _as_it_is)
     rows = connection.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
     for page in rows.partitions():
-        for key, scope, priority, sessions, first_seen, last_day, scanner, on_list, *_ in page:
+        for key, scope, priority, sessions, first_seen, last_day, scanner, on_list in page:
             yield Key(
                 key,
                 _SCOPES[scope],
-                int(priority),
-                int(sessions),
-                first_seen,
-                last_day,
-                bool(scanner),
+                priority,
+                sessions,
+                moment(first_seen),
+                day(last_day),
+                scanner == 1,
                 on_list,
             )
+
+
+def _moment(text: str) -> datetime:
+    """A moment as SQLite keeps it: thousands of them, of which a type of the column makes twice the work."""
+    return datetime.fromisoformat(f"{text}+00:00")
+
+
+_day = lru_cache(date.fromisoformat)
+"""Few days are told of many keys."""
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def occurring(database: Database, days: Days, subject: Subject) -> Among:
     """The keys of these days, as a condition on the queue's rows."""
     chosen = Chosen.of_days(days)
     if subject is Subject.IP:
-        keys = f"SELECT a.src_ip FROM session_ips AS a WHERE {chosen.addresses}"
+        keys = "SELECT src_ip FROM session_ips WHERE day BETWEEN :first AND :last"
     else:
         source = _items(database, subject)
         keys = f"SELECT {_value(subject)} FROM {source} WHERE {chosen.sessions}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import text
 
 from cowrie_enrich_dagster.cache import DatabaseCache, Hit, HybridEnrichmentCache, is_fresh
-from cowrie_enrich_dagster.enrichment.keys import Key
+from cowrie_enrich_dagster.enrichment.keys import Key, that_may_be_sent
 from cowrie_enrich_dagster.enrichment.networks_told import NetworkTold
 from cowrie_enrich_dagster.enrichment.spending import Spending
 from cowrie_enrich_dagster.enrichment.written_days import forget_written
@@ -129,6 +129,26 @@ class Knowledge:
             return LookupStatus.AUTH_FAILED if self.asked.is_refused else LookupStatus.DEFERRED
         return last.status
 
+    def by_status(self) -> Iterator[tuple[LookupStatus, list[Key]]]:
+        """The keys in some lots, each with the status of all in it (see `status`).
+
+        Of most keys nothing was ever told: of those that may be sent, or not, one speaks for all.
+        """
+        of_some = self.history.keys() | self.statuses.keys() | self.spared.keys()
+        lots: dict[LookupStatus | bool, list[Key]] = {}
+        sent = {key.value for key in that_may_be_sent(self.keys, self.asked.service)}
+        for key in self.keys:
+            lot = self.status(key) if key.value in of_some else key.value in sent
+            lots.setdefault(lot, []).append(key)
+        for lot, keys in lots.items():
+            yield self.status(keys[0]) if isinstance(lot, bool) else lot, keys
+
+    @property
+    def stale(self) -> int:
+        """How many keys have a newest answer that is stale."""
+        answered = [key.value for key in self.keys if key.value in self.history]
+        return sum(of_key[-1].stale for key in answered if (of_key := self.history[key]))
+
     def without_answer(self, key: Key) -> dict[str, Any]:
         """As it stands in `enriched_sessions.intel` where nothing is known: why not."""
         spared = None
@@ -211,7 +231,7 @@ def standing(
     query = text(f"""
         SELECT key, status, max(coalesce(told_until, fetched_at)) AS fetched_at,
             feed IS NOT NULL AS is_feed
-        FROM observations WHERE service = :service AND {database.among("key")}
+        FROM {database.rows_among("observations", "key")} AND service = :service
         GROUP BY key, status, feed IS NOT NULL
     """).columns(fetched_at=UtcDateTime())
     history: dict[str, list[Observed]] = {}
@@ -238,8 +258,8 @@ def _observed(hit: Hit) -> Observed:
 
 def _history(database: Database, service: Service, keys: Sequence[str]) -> dict[str, list[Observed]]:
     query = text(
-        "SELECT key, status, payload, fetched_at, told_at, feed FROM observations "
-        f"WHERE service = :service AND {database.among('key')} ORDER BY key, fetched_at"
+        "SELECT key, status, payload, fetched_at, told_at, feed "
+        f"FROM {database.rows_among('observations', 'key')} AND service = :service ORDER BY key, fetched_at"
     ).columns(fetched_at=UtcDateTime(), payload=Json, told_at=Json)
     history: dict[str, list[Observed]] = {}
     with database.read() as connection:

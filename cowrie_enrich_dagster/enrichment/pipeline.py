@@ -34,7 +34,7 @@ from cowrie_enrich_dagster.enrichment.learned import note_changed
 from cowrie_enrich_dagster.enrichment.lists import ListReport
 from cowrie_enrich_dagster.enrichment.nat import ask_about_nat
 from cowrie_enrich_dagster.enrichment.pieces import followed, moved_days
-from cowrie_enrich_dagster.enrichment.plan import Plan, ServicePlan, Take, plan_service
+from cowrie_enrich_dagster.enrichment.plan import Plan, ServicePlan, Take, all_wanted, plan_service
 from cowrie_enrich_dagster.enrichment.row_writing import RowWriting
 from cowrie_enrich_dagster.enrichment.run_report import RunReport
 from cowrie_enrich_dagster.enrichment.runs import begin_run, end_run
@@ -215,6 +215,7 @@ class Pipeline(RowWriting):
             return told_in_time(self.database, service, addresses, days)
 
         course, keys = ColumnCourse(self.spending()), self._keys_of_days(days)
+        weigh = course.weigh if self.settings.want else all_wanted()
         plans, tallies = {}, {name: Tally(self.database, self.cache, name) for name in self.services}
         for name, service in self.services.items():
             plans[name] = plan_service(
@@ -226,7 +227,7 @@ class Pipeline(RowWriting):
                 has_key=self.has_key(name),
                 take=take,
                 count=tallies[name].count,
-                weigh=course.weigh if self.settings.want else None,
+                weigh=weigh,
                 release=self.release if take else None,
             )
             plans[name].rates = tallies[name].rates

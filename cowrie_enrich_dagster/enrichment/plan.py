@@ -161,7 +161,7 @@ def plan_service(
     has_key: bool,
     take: Take | None = None,
     count: Count | None = None,
-    weigh: Weigh | None = None,
+    weigh: Weigh,
     release: Release | None = None,
 ) -> ServicePlan:
     """Look every key that may be sent up in the cache; the rest is wanted, and given to `take`.
@@ -192,7 +192,7 @@ def plan_service(
         if not has_key:
             plan.skipped[LookupStatus.SKIPPED_NO_KEY.value] += len(missing)
             continue
-        why, wanted = weigh(service, missing) if weigh else ({}, {key.value: key.wanted for key in missing})
+        why, wanted = weigh(service, missing)
         plan.spared.update(why.values())
         if release and why:
             release(service.name, list(why))
@@ -207,6 +207,18 @@ def plan_service(
     if plan.wanted:
         _foresee(plan, service, pace, worth)
     return plan
+
+
+def all_wanted() -> Weigh:
+    """Every key is worth a call. How the queue takes it is the same for all services, and said once."""
+    known: dict[Subject, dict[str, Wanted]] = {subject: {} for subject in Subject}
+
+    def weigh(service: Service, keys: Sequence[Key]) -> tuple[Mapping[str, str], Mapping[str, Wanted]]:
+        of_subject = known[service.subject]
+        of_subject.update((key.value, key.wanted) for key in keys if key.value not in of_subject)
+        return {}, {key.value: of_subject[key.value] for key in keys}
+
+    return weigh
 
 
 def _spared_by_lists(

@@ -79,10 +79,10 @@ def _told_by_day(
         f"WHERE day BETWEEN :first AND :last AND {database.among('src_ip')}"
     ).bindparams(*_span(days)).columns(day=Date())  # fmt: skip
     answers = text(f"""
-        SELECT key, fetched_at, told_at, status, feed FROM observations
-        WHERE service = :service AND {database.among("key")}
-        UNION ALL SELECT cache_key, fetched_at, NULL, status, NULL FROM enrichment_cache
-        WHERE service = :service AND {database.among("cache_key")}
+        SELECT key, fetched_at, told_at, status, feed
+        FROM {database.rows_among("observations", "key")} AND service = :service
+        UNION ALL SELECT cache_key, fetched_at, NULL, status, NULL
+        FROM {database.rows_among("enrichment_cache", "cache_key")} AND service = :service
     """).columns(fetched_at=UtcDateTime(), told_at=Json)
     wanted = to_json(list(keys))
     moments: dict[str, list[tuple[timedelta, datetime, bool]]] = {}

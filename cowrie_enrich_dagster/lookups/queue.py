@@ -84,8 +84,8 @@ class LookupQueue(Claiming):
         """What of the wanted is not open as it should be: on a live day nearly all is."""
         wanted = list(wanted)
         statement = text(f"""
-            SELECT key, priority, last_day, asked_for FROM lookups
-            WHERE service = :service AND {self._database.among("key")}
+            SELECT key, priority, last_day, asked_for FROM {self._database.rows_among("lookups", "key")}
+              AND service = :service
               AND next_attempt_at IS NOT NULL AND (ready OR claimed_by IS NOT NULL)
         """).columns(last_day=Date())
         with self._database.read() as connection:

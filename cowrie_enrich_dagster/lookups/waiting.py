@@ -117,10 +117,10 @@ class Waiting:
     def _statuses(self, service: str, keys: Sequence[str], those: str) -> dict[str, LastStatus]:
         statement = (
             "SELECT key, status, CASE WHEN next_attempt_at IS NULL THEN last_error END AS detail "
-            f"FROM lookups WHERE service = :service AND {self._database.among('key')} AND {those}"
+            f"FROM {self._database.rows_among('lookups', 'key')} AND service = :service AND {those}"
         )
         with self._database.read() as connection:
-            values = {"service": service, "keys": to_json(list(keys))}
+            values = {"service": service, "keys": to_json(list(dict.fromkeys(keys)))}
             rows = connection.execute(text(statement), values).all()
             ended = lru_cache(lambda status, detail: LastStatus(LookupStatus(status), detail))  # few differ
             return {key: ended(status, detail) for key, status, detail in rows}

@@ -291,6 +291,15 @@ class Database:
             return f"{column} IN (SELECT value FROM json_each(:keys))"
         return f"{column} IN (SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)))"
 
+    def rows_among(self, table: str, column: str) -> str:
+        """SQL, what follows FROM: the rows of a table whose `column` is one of the strings in `:keys`, a
+        JSON array of distinct ones; it ends with a condition. Where these are thousands, `among` takes twice
+        as long on SQLite, which sorts them first."""
+        if self.is_sqlite:
+            keys = "(SELECT value FROM json_each(:keys)) AS wanted_keys"
+            return f"{keys} CROSS JOIN {table} WHERE {table}.{column} = wanted_keys.value"
+        return f"{table} WHERE {self.among(column)}"
+
     def copy_beside(self, name: str) -> Path:
         """A copy of the SQLite file as it is now, beside it and for nobody else to read; where it is."""
         path = Path(f"{self.url.database}.{name}.bak")
