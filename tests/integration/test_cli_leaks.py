@@ -7,6 +7,7 @@ import os
 import pty
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_another_projects_database_is_left_alone(
 ) -> None:
     """Every command: exit 2 (doctor: 1), the setting named, the file as it was."""
     path = tmp_path / "theirs.sqlite"
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE raw_events (id INTEGER)")
     before = path.read_bytes()
     result = cli(*arguments, DATABASE_URL=f"sqlite:///{path}")

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_full_disk_is_a_sentence(small: Path, sample_logs: Path) -> None:
     for _ in range(2):
         done = warm.run(*command, env={**os.environ, **environment}, timeout=150)
         if done.returncode == 0:
-            with sqlite3.connect(small / "enrich.db") as connection:
+            with closing(sqlite3.connect(small / "enrich.db")) as connection:
                 query = "SELECT count(*) FROM enriched_sessions"
                 assert connection.execute(query).fetchone() == (1400,)
         else:

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -258,7 +259,7 @@ def test_the_files_of_older_versions_come_in(
 def test_its_database_is_left_alone(table: str, tmp_path: Path) -> None:
     """Recognised before anything is done to it: not a byte of the file changes."""
     path = tmp_path / "theirs.sqlite"
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"CREATE TABLE {table} (id INTEGER)")
     before = path.read_bytes()
     for use in (migrate.current, migrate.upgrade, lambda d: migrate.require_current(d, makes=True)):

@@ -26,7 +26,10 @@ def _told(*, stale: bool) -> list[Observed]:
 @pytest.mark.parametrize("service", ["greynoise", "cymru"])
 @pytest.mark.parametrize("has_key", [True, False])
 @pytest.mark.parametrize("is_refused", [True, False])
-def test_keys_counted_in_lots_have_the_statuses_of_each(service: str, has_key: bool, is_refused: bool):
+def test_keys_counted_in_lots_have_the_statuses_of_each(
+    service: str, has_key: bool, is_refused: bool
+) -> None:
+    """Each status with as many keys and sessions as where every key is asked, and in the same order."""
     keys = [
         _key("198.51.100.1", 3),
         _key("198.51.100.2", 5),
@@ -58,6 +61,6 @@ def test_keys_counted_in_lots_have_the_statuses_of_each(service: str, has_key: b
     for key in keys:
         one_by_one[known.status(key).value] += 1
         sessions[known.status(key).value] += key.sessions
-    assert list(report.lookups[service].items()) == list(one_by_one.items())  # in the same order, too
+    assert list(report.lookups[service].items()) == list(one_by_one.items())
     assert list(report.sessions_by_status[service].items()) == list(sessions.items())
     assert report.stale == 1
