@@ -8,7 +8,7 @@ def main() -> None:
     gc.disable()  # a fifth of the start would go into looking for garbage among what is imported
     from cowrie_enrich_dagster.cli import app
 
-    gc.freeze()  # and of all that none ever will be
+    gc.freeze()  # it stays: later searches pass over it
     gc.enable()
     app()
 
