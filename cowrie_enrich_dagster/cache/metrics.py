@@ -6,7 +6,6 @@ import math
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Mapping
-from itertools import repeat
 from typing import Any
 
 _COUNTS = ("hits", "misses", "stores", "errors", "dropped")
@@ -66,16 +65,10 @@ class CacheMetrics:
     ) -> None:
         """Record a request for `keys` (repeats included), which of them a tier had, which had an answer."""
         hits = repeats = repeat_hits = 0
-        identities = [*map(hash, zip(repeat(service), keys, strict=False))]
-        distinct = set(identities)
         with self._lock:
             seen = self._seen
-            is_new = len(distinct) == len(identities) and seen.isdisjoint(distinct)
-            if is_new and len(seen) + len(distinct) <= _MAX_SEEN:  # as a rule; all at once is cheaper
-                seen |= distinct
-                hits = sum(map(cached.__contains__, keys))
-                identities = []
-            for identity, key in zip(identities, keys, strict=False):
+            for key in keys:
+                identity = hash((service, key))
                 if identity in seen:
                     repeats += 1
                     if key in answered:

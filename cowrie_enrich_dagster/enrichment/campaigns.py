@@ -32,7 +32,6 @@ SESSIONS_AT_ONCE = 200_000
 """About so many sessions of days are put in place in one transaction (a day at least)."""
 _ROWS_AT_ONCE = 5_000
 _DEEDS_AT_ONCE = 2_000
-_DEEDS = ("logins", "command_lines", "files", "urls")
 _CHANGED = table_of(tables.DayWithoutCampaigns)
 _SESSIONS = table_of(tables.SessionRecord)
 _ARTEFACTS, _IN_SETS = table_of(tables.Artefact), table_of(tables.ArtefactInSet)
@@ -47,7 +46,8 @@ _FOUND = Table(
     prefixes=["TEMPORARY"],
 )  # fmt: skip
 _WITH_DEEDS = """
-    SELECT sensor, session_id, started_at, day, src_ip, {deeds} FROM sessions
+    SELECT sensor, session_id, started_at, day, src_ip, CAST(logins AS text),
+        CAST(command_lines AS text), CAST(files AS text), CAST(urls AS text) FROM sessions
     WHERE day = :day AND (command_lines <> '[]' OR files <> '[]' OR urls <> '[]' OR {has_key})
 """
 _HAS_KEY = {
@@ -173,9 +173,8 @@ def _begin(database: Database, connection: Connection) -> None:
 @few_collections()
 def _gather(database: Database, connection: Connection, day: date) -> None:
     """The artefacts of the day's sessions -> `found_artefacts`, and their sets."""
-    deeds = ", ".join(f"CAST({column} AS text)" for column in _DEEDS)
     query = (
-        text(_WITH_DEEDS.format(deeds=deeds, has_key=_HAS_KEY[connection.dialect.name]))
+        text(_WITH_DEEDS.format(has_key=_HAS_KEY[connection.dialect.name]))
         .bindparams(bindparam("day", day, Date))
         .columns(started_at=UtcDateTime, day=Date)
     )

@@ -70,7 +70,7 @@ class JoinReport:
         """Add up what one service has told."""
         keys: Counter[str] = Counter()
         sessions: Counter[str] = Counter()
-        for status, of_status in known.by_status():
+        for status, of_status in known.by_status().items():
             keys[status.value] += len(of_status)
             sessions[status.value] += sum([key.sessions for key in of_status])
         self.lookups[known.name], self.sessions_by_status[known.name] = keys, sessions

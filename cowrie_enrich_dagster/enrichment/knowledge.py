@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -129,25 +129,30 @@ class Knowledge:
             return LookupStatus.AUTH_FAILED if self.asked.is_refused else LookupStatus.DEFERRED
         return last.status
 
-    def by_status(self) -> Iterator[tuple[LookupStatus, list[Key]]]:
-        """The keys in some lots, each with the status of all in it (see `status`).
+    def by_status(self) -> dict[LookupStatus, list[Key]]:
+        """The keys by their `status`, in the order in which each comes first.
 
         Of most keys nothing was ever told: of those that may be sent, or not, one speaks for all.
         """
         of_some = self.history.keys() | self.statuses.keys() | self.spared.keys()
-        lots: dict[LookupStatus | bool, list[Key]] = {}
         sent = {key.value for key in that_may_be_sent(self.keys, self.asked.service)}
+        of_others: dict[bool, LookupStatus] = {}
+        keys: dict[LookupStatus, list[Key]] = {}
         for key in self.keys:
-            lot = self.status(key) if key.value in of_some else key.value in sent
-            lots.setdefault(lot, []).append(key)
-        for lot, keys in lots.items():
-            yield self.status(keys[0]) if isinstance(lot, bool) else lot, keys
+            is_sent = key.value in sent
+            if key.value in of_some:
+                status = self.status(key)
+            elif is_sent in of_others:
+                status = of_others[is_sent]
+            else:
+                status = of_others[is_sent] = self.status(key)
+            keys.setdefault(status, []).append(key)
+        return keys
 
     @property
     def stale(self) -> int:
         """How many keys have a newest answer that is stale."""
-        answered = [key.value for key in self.keys if key.value in self.history]
-        return sum(of_key[-1].stale for key in answered if (of_key := self.history[key]))
+        return sum(last.stale for key in self.keys if (last := self.latest(key.value)))
 
     def without_answer(self, key: Key) -> dict[str, Any]:
         """As it stands in `enriched_sessions.intel` where nothing is known: why not."""
