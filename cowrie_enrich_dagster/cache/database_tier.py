@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -20,7 +20,7 @@ from cowrie_enrich_dagster.storage.chunks import chunks
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import from_json
 from cowrie_enrich_dagster.storage.outages import survives_outage
-from cowrie_enrich_dagster.storage.tables import EnrichmentCache, UtcDateTime
+from cowrie_enrich_dagster.storage.tables import EnrichmentCache, UtcDateTime, moment_of
 from cowrie_enrich_dagster.vocabulary import LookupStatus
 
 BATCH_ROWS = 20_000
@@ -105,8 +105,8 @@ class DatabaseCache:
                         key,
                         LookupStatus(status),
                         None if payload is None else from_json(payload),
-                        _moment(fetched_at),
-                        _moment(expires_at),
+                        moment_of(fetched_at),
+                        moment_of(expires_at),
                     )
                 except (ValueError, TypeError):  # somebody else's row; Unstorable is a ValueError
                     self.metrics.dropped(self.name, service)
@@ -119,7 +119,7 @@ class DatabaseCache:
         moments: dict[str, datetime] = {}
         for key, moment in self._rows(service, storable(keys), "fetched_at"):
             with suppress(ValueError):  # a row that is no entry
-                moments[key] = _moment(moment)
+                moments[key] = moment_of(moment)
         return moments
 
     def standing(
@@ -130,7 +130,7 @@ class DatabaseCache:
             service, storable(keys), "status, fetched_at, expires_at"
         ):
             with suppress(ValueError):  # a row that is no entry
-                yield key, LookupStatus(status), _moment(fetched_at), _moment(expires_at)
+                yield key, LookupStatus(status), moment_of(fetched_at), moment_of(expires_at)
 
     def expiring(self, connection: Connection, service: str, before: datetime) -> set[str]:
         """The keys whose answers have expired at the moment `before`, in the caller's transaction."""
@@ -304,13 +304,6 @@ class DatabaseCache:
             }
             for service, entries, found, not_found, expired, size, oldest, newest_ in rows
         }
-
-
-def _moment(value: Any) -> datetime:
-    """An aware moment from what the driver gives: a datetime, or SQLite's text."""
-    if isinstance(value, datetime):
-        return value
-    return datetime.fromisoformat(value).replace(tzinfo=timezone.utc)
 
 
 def _iso(value: Any) -> str:

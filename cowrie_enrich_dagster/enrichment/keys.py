@@ -17,7 +17,7 @@ from cowrie_enrich_dagster.services import FREE, Service
 from cowrie_enrich_dagster.storage.bulk import insert_rows
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
-from cowrie_enrich_dagster.storage.tables import UtcDateTime
+from cowrie_enrich_dagster.storage.tables import UtcDateTime, moment_of
 from cowrie_enrich_dagster.storage.temporary import make_anew
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus, Scope, Subject
 
@@ -221,7 +221,7 @@ def keys_of(database: Database, connection: Connection, chosen: Chosen, subject:
             SELECT *, priority / {CLASS_STEP} AS value_class, false AS is_refresh FROM ({keys}) AS keys
         ) AS classed ORDER BY {BY_WORTH}
     """)
-    moment, day = (_moment, _day) if database.is_sqlite else (_as_it_is, _as_it_is)
+    day = _day if database.is_sqlite else _as_it_is
     rows = connection.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
     for page in rows.partitions():
         for key, scope, priority, sessions, first_seen, last_day, scanner, on_list in page:
@@ -230,16 +230,11 @@ def keys_of(database: Database, connection: Connection, chosen: Chosen, subject:
                 _SCOPES[scope],
                 priority,
                 sessions,
-                moment(first_seen),
+                moment_of(first_seen),
                 day(last_day),
                 scanner == 1,
                 on_list,
             )
-
-
-def _moment(text: str) -> datetime:
-    """A moment as SQLite keeps it: thousands of them, of which a type of the column makes twice the work."""
-    return datetime.fromisoformat(f"{text}+00:00")
 
 
 _day = lru_cache(date.fromisoformat)

@@ -22,7 +22,7 @@ from cowrie_enrich_dagster.services import Facts, Service
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage
-from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
+from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime, moment_of
 from cowrie_enrich_dagster.vocabulary import LookupStatus, Scope
 
 FEED, HISTORY = "feed", "history"
@@ -272,18 +272,13 @@ def _history(database: Database, service: Service, keys: Sequence[str]) -> dict[
         for row in connection.execute(query, {"service": service.name, "keys": to_json(list(keys))}):
             status = LookupStatus(row.status)
             of_key = history.setdefault(row.key, [])
-            for moment in (row.fetched_at, *map(in_utc, row.told_at or ())):
+            for moment in (row.fetched_at, *map(moment_of, row.told_at or ())):
                 expires_at = moment + ttl_of(service, status)
                 stale = row.feed is None or expires_at <= now
                 of_key.append(Observed(status, row.payload, moment, expires_at, stale, row.feed))
     for of_key in history.values():
         of_key.sort(key=lambda observed: observed.fetched_at)
     return history
-
-
-def in_utc(text: str) -> datetime:
-    """A moment as `told_at` keeps it."""
-    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
 
 
 def ttl_of(service: Service, status: LookupStatus) -> timedelta:

@@ -8,12 +8,12 @@ from datetime import date, datetime, time, timedelta, timezone
 from sqlalchemy import BindParameter, Date, bindparam, text
 
 from cowrie_enrich_dagster.enrichment.keys import rows_that_may_be_sent
-from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY, in_utc, ttl_of
+from cowrie_enrich_dagster.enrichment.knowledge import FEED, HISTORY, ttl_of
 from cowrie_enrich_dagster.services import Service
 from cowrie_enrich_dagster.storage.engine import Database
 from cowrie_enrich_dagster.storage.json_text import to_json
 from cowrie_enrich_dagster.storage.outages import repeats_after_outage
-from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime
+from cowrie_enrich_dagster.storage.tables import Json, UtcDateTime, moment_of
 from cowrie_enrich_dagster.vocabulary import Days, LookupStatus
 
 
@@ -92,7 +92,7 @@ def _told_by_day(
         for row in connection.execute(answers, {"service": service.name, "keys": wanted}).all():
             ttl = ttl_of(service, LookupStatus(row.status))
             moments.setdefault(row.key, []).extend(
-                (ttl, at, row.feed is not None) for at in (row.fetched_at, *map(in_utc, row.told_at or ()))
+                (ttl, at, row.feed is not None) for at in (row.fetched_at, *map(moment_of, row.told_at or ()))
             )
         if answered_only:
             wanted = to_json(list(moments))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cowrie_enrich_dagster.storage.tables.answers import EnrichmentCache, Observation
-from cowrie_enrich_dagster.storage.tables.base import Base, BigId, Json, UtcDateTime, table_of
+from cowrie_enrich_dagster.storage.tables.base import Base, BigId, Json, UtcDateTime, moment_of, table_of
 from cowrie_enrich_dagster.storage.tables.campaigns import (
     Artefact,
     ArtefactInSet,
@@ -58,5 +58,6 @@ __all__ = [
     "SessionRecord",
     "UtcDateTime",
     "WrittenDay",
+    "moment_of",
     "table_of",
 ]

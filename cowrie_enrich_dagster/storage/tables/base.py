@@ -36,6 +36,16 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
 
 
+def moment_of(value: Any) -> datetime:
+    """An aware moment from what a driver gives for a plain column: a datetime, or SQLite's text (no zone).
+
+    For thousands of rows, where `UtcDateTime` as the type of the column takes twice as long.
+    """
+    if isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(value).replace(tzinfo=timezone.utc)
+
+
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 BigId = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER keys count up by themselves on SQLite
 
