@@ -37,6 +37,8 @@ _BATCH_BYTES = 128 * 1024
 _LINES_AT_ONCE = 200
 _DAYS_AHEAD = 3
 """So many packed days may lie on the disk for each process."""
+_DELETIONS = 20
+"""A folder to which something was added while it was being deleted is deleted again, up to so often."""
 
 
 def main() -> None:
@@ -46,13 +48,14 @@ def main() -> None:
     os.dup2(2, 1)  # whatever prints must not do so between two messages
     waiting: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
     ahead = threading.Semaphore(_DAYS_AHEAD)
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, waiting, ahead), daemon=True).start()
+    listener = threading.Thread(target=_listen, args=(sys.stdin.buffer, waiting, ahead), daemon=True)
+    listener.start()
     try:
         with few_collections():
             while True:
                 _read(waiting.get(), answers, ahead)
     except BrokenPipeError:
-        os._exit(0)
+        listener.join()  # it has yet to delete what is packed, and then ends us
 
 
 def _listen(asked: BinaryIO, waiting: queue.SimpleQueue[list[Any]], ahead: threading.Semaphore) -> None:
@@ -69,8 +72,16 @@ def _listen(asked: BinaryIO, waiting: queue.SimpleQueue[list[Any]], ahead: threa
             folder = packing and packing[0]
             waiting.put(message)
     if folder:
-        shutil.rmtree(folder, ignore_errors=True)
+        delete(Path(folder))
     os._exit(0)
+
+
+def delete(folder: Path) -> None:
+    """Delete a folder in which others write; without it they cannot."""
+    for _ in range(_DELETIONS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
 
 
 def _read(message: list[Any], answers: BinaryIO, ahead: threading.Semaphore) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import date, timedelta
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 
 from cowrie_enrich_dagster.cowrie import ReadingFailed, index_files, read_pieces
 from cowrie_enrich_dagster.cowrie.shares import shares
+from cowrie_enrich_dagster.cowrie.worker import delete
 from cowrie_enrich_dagster.vocabulary import Days
 
 from .logs import SAMPLES, Reading, connect, event, line, read
@@ -193,14 +195,8 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize(
-    ("sent", "packed_for"), [(signal.SIGTERM, ""), (signal.SIGINT, "sqlite"), (signal.SIGKILL, "sqlite")]
-)
-def test_they_go_with_the_process_that_asks(
-    logs: Path, tmp_path: Path, sent: signal.Signals, packed_for: str
-) -> None:
-    """However that is ended: none is left to read on for nobody, and no packed rows that nobody takes."""
-    folder = tmp_path / "tmp"
+def left_by(logs: Path, folder: Path, sent: signal.Signals, packed_for: str, more: int = 0) -> list[Path]:
+    """What is left in the folder when who asks was ended in the middle; so many more files lay in it."""
     folder.mkdir()
     asking = subprocess.Popen(
         [sys.executable, "-c", ASKS, str(logs), packed_for],
@@ -212,7 +208,10 @@ def test_they_go_with_the_process_that_asks(
     asking.stdout.readline()
     pids = readers(asking.pid)
     assert len(pids) == 2
-    assert len(list(folder.iterdir())) == bool(packed_for)
+    packed_in = list(folder.iterdir())
+    assert len(packed_in) == bool(packed_for)
+    for number in range(more):
+        (packed_in[0] / f"more {number}").touch()
     asking.send_signal(sent)
     asking.wait(10)
     asking.stdout.close()
@@ -220,7 +219,53 @@ def test_they_go_with_the_process_that_asks(
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < until
         time.sleep(0.05)
-    assert list(folder.iterdir()) == []
+    return list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("sent", "packed_for"), [(signal.SIGTERM, ""), (signal.SIGINT, "sqlite"), (signal.SIGKILL, "sqlite")]
+)
+def test_they_go_with_the_process_that_asks(
+    logs: Path, tmp_path: Path, sent: signal.Signals, packed_for: str
+) -> None:
+    """However that is ended: none is left to read on for nobody, and no packed rows that nobody takes."""
+    assert left_by(logs, tmp_path / "tmp", sent, packed_for) == []
+
+
+def test_they_delete_what_is_packed_before_they_go(tmp_path: Path) -> None:
+    """Also when they are answering just then, and so find out at once; and there is much to delete."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for number in range(DAYS):
+        day = FIRST + timedelta(days=number)
+        lines = [line(connect("alone", f"{day}T10:00:00Z"))]
+        for n in range(1000):
+            # An id used again is not packed: it is answered, more than a pipe takes.
+            lines.append(line(connect(f"a{n}", f"{day}T10:00:00Z")))
+            lines.append(line(event("session.closed", f"a{n}", f"{day}T10:01:00Z")))
+            lines.append(line(connect(f"a{n}", f"{day}T12:00:00Z")))
+        (logs / f"cowrie.json.{day}").write_bytes(b"".join(lines))
+    assert left_by(logs, tmp_path / "tmp", signal.SIGKILL, "sqlite", more=3000) == []
+
+
+def test_a_folder_is_deleted_while_others_write_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is added after its files were listed is deleted, too."""
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    late = iter(["2025-11-02", "2025-11-03"])
+    remove = os.rmdir
+
+    def rmdir(path: Any, **at: Any) -> None:
+        for name in islice(late, 1):
+            (folder / name).touch()
+        remove(path, **at)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    delete(folder)
+    assert not folder.exists()
+    assert next(late, None) is None
 
 
 def test_memory_of_each_is_bounded(tmp_path: Path) -> None:
