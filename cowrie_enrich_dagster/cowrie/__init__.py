@@ -5,12 +5,12 @@ from __future__ import annotations
 from .addresses import address_scope
 from .day_reading import DayReading
 from .discovery import LogFile, find_log_files
-from .file_index import FileIndex, Scan, days_touched, index_file, index_files, scan, survey
+from .file_index import FileIndex, Scan, index_file, index_files, scan, survey
 from .garbage import few_collections
-from .processes import ReadingFailed
 from .read_days import DayOfPieces
 from .read_pieces import DayReadOn, PieceStream, read_on, read_pieces
 from .read_report import DayCounts, PassedOver, QuarantinedLine, ReadRange, ReadReport
+from .readers import ReadingFailed
 from .sessions import NOTHING_DONE, Row, Session
 from .timeline import sessions_of
 
@@ -32,7 +32,6 @@ __all__ = [
     "Scan",
     "Session",
     "address_scope",
-    "days_touched",
     "few_collections",
     "find_log_files",
     "index_file",

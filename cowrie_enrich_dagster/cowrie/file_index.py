@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -118,11 +118,17 @@ class Scan:
     complete: bool
 
 
+Indexer = Callable[[Mapping[LogFile, FileIndex | None], int], Iterator[tuple[LogFile, FileIndex]]]
+"""Given files with what is known of them, and how many bytes there are to look through: see `one_by_one`."""
+
+
 def index_files(
-    root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
+    root: Path,
+    index_cache: MutableMapping[str, dict[str, Any]] | None = None,
+    by: Indexer | None = None,
 ) -> dict[LogFile, FileIndex]:
     """The index of every file under `root`, also of what is passed over, sorted by name; see `scan`."""
-    return scan(root, {} if index_cache is None else index_cache).indexes
+    return scan(root, {} if index_cache is None else index_cache, by=by).indexes
 
 
 def scan(
@@ -130,6 +136,7 @@ def scan(
     index_cache: MutableMapping[str, dict[str, Any]],
     seconds: float = inf,
     progress: Callable[[int, int], None] | None = None,
+    by: Indexer | None = None,
 ) -> Scan:
     """Bring the indexes of the files under `root` up to date, for about `seconds`; 0: read nothing.
 
@@ -139,7 +146,8 @@ def scan(
     compressed file cannot be left in the middle, nor can a record (as an array on one line is): it is read
     whole, whatever the time. At least one file or block is read. Of a file that is no log the first bytes are
     read; that counts as all of it.
-    `progress` gets the bytes done and in all. Raises FileNotFoundError if `root` is not a folder.
+    `progress` gets the bytes done and in all. `by` looks through the files, else it is done `one_by_one`.
+    Raises FileNotFoundError if `root` is not a folder.
     """
     deadline = monotonic() + seconds
     indexes: dict[LogFile, FileIndex | None] = {}
@@ -162,16 +170,13 @@ def scan(
             done += min(size, _bytes_scanned(known))
     for name in set(index_cache) - {file.name for file in indexes if not file.unseen}:
         del index_cache[name]
-    waiting = list(reversed(changed)) if seconds else []
-    while waiting:
-        file = waiting[-1]
-        known, until = changed[file], min(monotonic() + STEP_SECONDS, deadline)
-        index = changed[file] = index_file(file.path, known, partial(_is_past, until))
+    indexed = by(changed, total - done) if by else one_by_one(changed, deadline)
+    for file, index in indexed if seconds else ():
         index_cache[file.name] = index.to_dict()
-        done += _bytes_scanned(index) - min(index.size, _bytes_scanned(known))
+        done += _bytes_scanned(index) - min(index.size, _bytes_scanned(changed[file]))
+        changed[file] = index
         if index.complete:
             indexes[file] = index
-            waiting.pop()
         if progress:
             progress(done, total)
         if _is_past(deadline):
@@ -180,12 +185,21 @@ def scan(
     return Scan(found, done, total, complete=len(found) == len(indexes))
 
 
-def days_touched(
-    root: Path, index_cache: MutableMapping[str, dict[str, Any]] | None = None
-) -> dict[str, set[date]]:
-    """The UTC days each log file under `root` may hold events of; see `index_files`."""
-    indexes = index_files(root, index_cache).items()
-    return {file.name: index.days_touched for file, index in indexes if index.passed_over is None}
+def one_by_one(
+    changed: Mapping[LogFile, FileIndex | None], deadline: float = inf
+) -> Iterator[tuple[LogFile, FileIndex]]:
+    """Each file with its index, given what is known of it, every `STEP_SECONDS` until that is complete."""
+    for file, known in changed.items():
+        index = index_step(file.path, known, deadline)
+        yield file, index
+        while not index.complete:
+            index = index_step(file.path, index, deadline)
+            yield file, index
+
+
+def index_step(path: Path, known: FileIndex | None, deadline: float = inf) -> FileIndex:
+    """Scan one file, a plain one for `STEP_SECONDS` at most; see `index_file`."""
+    return index_file(path, known, partial(_is_past, min(monotonic() + STEP_SECONDS, deadline)))
 
 
 def survey(root: Path, index_cache: Mapping[str, dict[str, Any]]) -> tuple[int, list[PassedOver]]:

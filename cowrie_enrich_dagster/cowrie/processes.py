@@ -1,154 +1,32 @@
-"""Days of logs read by several processes, each a stretch of them at a time; one process takes what they read.
-
-They are started as commands, not forked: so it does not matter what the asking process has open, which of
-its threads asks, or what started it.
-"""
+"""Log files looked through, and days of them read, by several processes; one takes what they found."""
 
 from __future__ import annotations
 
 import os
-import selectors
-import signal
-import subprocess
-import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import date
-from io import BufferedWriter, RawIOBase
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal
 
 from cowrie_enrich_dagster.vocabulary import Days
 
 from .discovery import LogFile
 from .file_index import FileIndex
-from .frames import receive, send
 from .quarantine import Rejected, together
 from .read_days import DayOfPieces
 from .read_report import ReadReport
+from .readers import Reader, Readers
 from .sessions import Row
-
-_BEGIN = (
-    "import sys; sys.path[:] = sys.argv[1:]; from cowrie_enrich_dagster.cowrie.worker import main; main()"
-)
 
 Packed = Literal["sqlite", "postgresql"]
 """The database that packed rows are for."""
 _File = tuple[str, str, str, dict[str, Any]]
 """Of a log file: its path, name and sensor, and its index; all JSON."""
-_Packing = tuple[str, bool]
-"""The folder for packed rows, and whether they are for SQLite."""
 OnReject = Callable[[Rejected], None]
-
-
-class ReadingFailed(Exception):
-    """A process that read days of logs could not be started, ended or failed; the message says which and how.
-
-    None of what was given out is wrong, but it is not all.
-    """
-
-
-class _Reader:
-    """One process, and the stretches that it reads, the first of them now."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-I", "-c", _BEGIN, *sys.path]
-        try:
-            # Nothing may wait in a buffer of ours when we look whether there is something to read.
-            self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-            )
-        except OSError as problem:
-            raise ReadingFailed(f"no process that reads logs could be started: {problem}") from problem
-        self._asked = BufferedWriter(cast(RawIOBase, self._process.stdin))
-        self.answers = cast(BinaryIO, self._process.stdout)
-        self._stretches = deque[Days]()
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self._stretches)
-
-    def ask(self, files: list[_File], days: Days, all_days: Days, packing: _Packing | None) -> None:
-        self._stretches.append(days)
-        self._tell(files, days.ends, all_days.ends, packing)
-
-    def take(self) -> None:
-        """Say that a packed day was taken."""
-        self._tell("taken")
-
-    def _tell(self, *message: Any) -> None:
-        with suppress(BrokenPipeError):  # that it has ended is told where its answer is waited for
-            send(self._asked, *message)
-
-    def answer(self) -> list[Any]:
-        """What it says next. Raises ReadingFailed."""
-        message = receive(self.answers)
-        if message is None:
-            raise ReadingFailed(f"the process that read {self._stretches[0]} {_how(self._process.wait())}")
-        if message[0] == "failed":
-            raise ReadingFailed(f"the process that read {self._stretches[0]} failed: {message[1]}")
-        if message[0] == "done":
-            self._stretches.popleft()
-        return message
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._asked, self.answers):
-            with suppress(OSError):
-                stream.close()
-
-
-class _Readers:
-    """The processes that are there, ended at the end of a `with` block, whatever ends it."""
-
-    def __init__(self) -> None:
-        self._all: list[_Reader] = []
-        self._selector = selectors.DefaultSelector()
-        self._ready: list[_Reader] = []
-
-    def __enter__(self) -> _Readers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for reader in self._all:
-            reader.end()
-        self._selector.close()
-
-    def __iter__(self) -> Iterator[_Reader]:
-        return iter(self._all)
-
-    def start(self) -> _Reader:
-        reader = _Reader()
-        self._all.append(reader)
-        self._selector.register(reader.answers, selectors.EVENT_READ, reader)
-        return reader
-
-    @property
-    def are_busy(self) -> bool:
-        return bool(self._selector.get_map())
-
-    def next(self) -> _Reader:
-        """The next one that has something to say; each in turn, if several have."""
-        if not self._ready:
-            self._ready = [key.data for key, _ in self._selector.select()]
-        return self._ready.pop()
-
-    def release(self, reader: _Reader) -> None:
-        """Nothing more is asked of it."""
-        self._selector.unregister(reader.answers)
-        reader.end()
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"ended with code {code}"
-    with suppress(ValueError):
-        return f"was ended by {signal.Signals(-code).name}; was there too little memory?"
-    return f"was ended by signal {-code}"
 
 
 class _Gathered:
@@ -183,10 +61,35 @@ class _Gathered:
                 self._on_reject(one)
 
 
+def index_by_processes(
+    changed: Mapping[LogFile, FileIndex | None], readers: Readers
+) -> Iterator[tuple[LogFile, FileIndex]]:
+    """Like `one_by_one`, in any order. Raises ReadingFailed."""
+    waiting = list(changed.items())[::-1]
+    asked = dict[Reader, LogFile]()
+
+    def ask(reader: Reader) -> None:
+        file, known = waiting.pop()
+        asked[reader] = file
+        reader.ask(file.name, "index", _plain(file.path), known and known.to_dict())
+
+    for reader in readers.first(len(waiting)):
+        ask(reader)
+    while asked:
+        reader = readers.next()
+        _, plain = reader.answer()
+        file, index = asked.pop(reader), FileIndex.from_dict(plain)
+        if not index.complete:
+            waiting.append((file, index))
+        if waiting:
+            ask(reader)
+        yield file, index
+
+
 def read_by_processes(
     logs: Mapping[LogFile, FileIndex],
     stretches: Sequence[Days],
-    workers: int,
+    readers: Readers,
     on_reject: OnReject,
     report: ReadReport,
     packed_for: Packed | None = None,
@@ -207,12 +110,16 @@ def read_by_processes(
                 TemporaryDirectory(prefix="cowrie-enrich-", ignore_cleanup_errors=True)
             )
             packing = folder, packed_for == "sqlite"
-        readers = stack.enter_context(_Readers())
-        for days in islice(waiting, workers):
-            readers.start().ask(files[days], days, all_days, packing)
-        # Each has one to go on with when it is done: what it has read has yet to be taken then.
-        for reader, days in zip(readers, waiting, strict=False):
-            reader.ask(files[days], days, all_days, packing)
+
+        def ask(reader: Reader, days: Days) -> None:
+            reader.ask(str(days), "read", files[days], days.ends, all_days.ends, packing)
+
+        stack.enter_context(readers)
+        # Each has two, one to go on with when it is done: what it has read has yet to be taken then.
+        for _ in range(2):
+            asked = list(islice(waiting, readers.number))
+            for reader, days in zip(readers.first(len(asked)), asked, strict=True):
+                ask(reader, days)
         while readers.are_busy:
             reader = readers.next()
             kind, *content = reader.answer()
@@ -221,7 +128,7 @@ def read_by_processes(
             elif kind == "done":
                 gathered.count(*content)
                 if (more := next(waiting, None)) is not None:
-                    reader.ask(files[more], more, all_days, packing)
+                    ask(reader, more)
                 elif not reader.is_busy:
                     readers.release(reader)
             else:
@@ -232,11 +139,11 @@ def read_by_processes(
                 deque(of_day, maxlen=0)
                 if packed:
                     packed.unlink()
-                    reader.take()
+                    reader.tell("taken")
     gathered.finish()
 
 
-def _pieces(reader: _Reader, first: list[list[Row]]) -> Iterator[list[Row]]:
+def _pieces(reader: Reader, first: list[list[Row]]) -> Iterator[list[Row]]:
     """All pieces of a day, of which the first have come; the last message of a day has none."""
     pieces = first
     while pieces:
@@ -248,8 +155,7 @@ def _files_of(logs: Mapping[LogFile, FileIndex], stretches: Sequence[Days]) -> d
     """What each stretch has to be read from; files without dates belong to the first."""
     files: dict[Days, list[_File]] = {days: [] for days in stretches}
     for file, index in logs.items():
-        path = os.fsencode(file.path).decode("latin-1")
-        plain = (path, file.name, file.sensor, index.to_dict())
+        plain = (_plain(file.path), file.name, file.sensor, index.to_dict())
         for days in stretches if index.segments else stretches[:1]:
             if not index.segments or any(
                 segment.first_day <= days.last and segment.last_day >= days.first
@@ -257,3 +163,7 @@ def _files_of(logs: Mapping[LogFile, FileIndex], stretches: Sequence[Days]) -> d
             ):
                 files[days].append(plain)
     return files
+
+
+def _plain(path: Path) -> str:
+    return os.fsencode(path).decode("latin-1")

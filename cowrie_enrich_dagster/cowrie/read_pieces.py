@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, MutableMapping
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,30 +13,38 @@ from cowrie_enrich_dagster.vocabulary import Days
 
 from .day_reading import DayKeeper, DayReading
 from .discovery import LogFile
-from .file_index import FileIndex, index_files
+from .file_index import FileIndex, index_files, one_by_one
 from .piece import Piece
-from .processes import Packed, read_by_processes
+from .processes import Packed, index_by_processes, read_by_processes
 from .quarantine import Rejected
 from .read_days import DayOfPieces, read_days
 from .read_report import QuarantinedLine, ReadReport, passed_over
+from .readers import Readers
 from .sessioniser import Key, Sessioniser
 from .sessions import Row
-from .shares import shares
+from .shares import is_enough, shares
 from .stretches import StretchReader
 
 
 class PieceStream(Iterator[DayOfPieces]):
-    """Every day of a reading, also those without any; `report` is final after the last."""
+    """Every day of a reading, also those without any; `report` is final after the last.
+
+    `days_touched` are those that some log may hold events of, also before and after those that are read.
+    """
 
     def __init__(
         self,
         days: Generator[DayOfPieces, None, None],
         report: ReadReport,
+        days_touched: frozenset[date],
         keeper: DayKeeper | None = None,
+        close: Callable[[], None] = lambda: None,
     ) -> None:
         self._days = days
         self._keeper = keeper
+        self._close = close
         self.report = report
+        self.days_touched = days_touched
 
     @property
     def reading(self) -> DayReading | None:
@@ -48,6 +57,7 @@ class PieceStream(Iterator[DayOfPieces]):
     def close(self) -> None:
         """Read no further: processes that read are ended, files closed."""
         self._days.close()
+        self._close()
 
 
 def read_pieces(
@@ -67,29 +77,32 @@ def read_pieces(
     `index_cache` is as for `index_files`. `on_quarantine` gets each line that could not be read, and each
     file that is broken (as its line 0).
 
-    With several `workers` so many processes read, where there is enough to read that it pays; then the days
-    come in any order and, if that is asked for, packed.
+    With several `workers` so many processes look through the files and read them, where there is enough to
+    read that it pays; then the days come in any order and, if that is asked for, packed.
 
     Raises FileNotFoundError if `root` is not a folder and ValueError if the days are the wrong way round, but
-    nothing for what the files are or hold. With several workers the stream raises ReadingFailed; with one the
-    same can be read.
+    nothing for what the files are or hold. With several workers this and the stream raise ReadingFailed; with
+    one the same can be read.
     """
     if first_day > last_day:
         raise ValueError(f"the first day, {first_day}, is after the last, {last_day}")
     days = Days(first_day, last_day)
     report = ReadReport()
-    logs = logs_in(root, report, index_cache)
 
     def reject(rejected: Rejected) -> None:
         if on_quarantine is not None:
             on_quarantine(rejected.told())
 
-    stretches = shares(logs.values(), days, workers)
-    if len(stretches) > 1:
-        days_read = read_by_processes(logs, stretches, workers, reject, report, packed_for)
-        return PieceStream(days_read, report)
+    with ExitStack() as until_closed:
+        readers = until_closed.enter_context(Readers(workers))
+        logs = logs_in(root, report, index_cache, readers)
+        touched = frozenset[date]().union(*(index.days_touched for index in logs.values()))
+        stretches = shares(logs.values(), days, workers)
+        if len(stretches) > 1:
+            by_processes = read_by_processes(logs, stretches, readers, reject, report, packed_for)
+            return PieceStream(by_processes, report, touched, close=until_closed.pop_all().close)
     keeper = DayKeeper(first_day, logs) if first_day == last_day else None
-    return PieceStream(read_days(logs, days, reject, report, keep=keeper), report, keeper)
+    return PieceStream(read_days(logs, days, reject, report, keep=keeper), report, touched, keeper)
 
 
 class DayReadOn(NamedTuple):
@@ -157,10 +170,19 @@ def _events(piece: Piece) -> int:
 
 
 def logs_in(
-    root: Path, report: ReadReport, index_cache: MutableMapping[str, dict[str, Any]] | None = None
+    root: Path,
+    report: ReadReport,
+    index_cache: MutableMapping[str, dict[str, Any]] | None = None,
+    readers: Readers | None = None,
 ) -> dict[LogFile, FileIndex]:
     """The logs under `root`; how many they are, and what is passed over, goes to `report`."""
-    indexes = index_files(root, index_cache)
+
+    def by(changed: Mapping[LogFile, FileIndex | None], size: int) -> Iterator[tuple[LogFile, FileIndex]]:
+        if readers and len(changed) > 1 and is_enough(size, readers.number):
+            return index_by_processes(changed, readers)
+        return one_by_one(changed)
+
+    indexes = index_files(root, index_cache, by)
     logs = {file: index for file, index in indexes.items() if index.passed_over is None}
     report.files_found = len(logs)
     report.passed_over = passed_over(

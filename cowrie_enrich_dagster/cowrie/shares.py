@@ -12,9 +12,13 @@ from .file_index import FileIndex
 
 LEAST_BYTES = 16 * 1024 * 1024
 """A process takes as long to start as one reads about a fifth of this."""
-_SHARES_PER_WORKER = 4
-_DEAREST_CUT = 0.5
-"""Of a share's bytes, so many may be unpacked a second time for it."""
+_SHARES_PER_WORKER = 8
+"""The fewer, the longer the others wait for the last one."""
+
+
+def is_enough(size: int, workers: int) -> bool:
+    """Whether so many bytes are worth the start of that many processes."""
+    return workers > 1 and size >= 2 * LEAST_BYTES
 
 
 def shares(indexes: Collection[FileIndex], days: Days, workers: int) -> list[Days]:
@@ -22,17 +26,17 @@ def shares(indexes: Collection[FileIndex], days: Days, workers: int) -> list[Day
 
     No two share a byte of a file that holds dates: it is cut only where no record, and no stretch of a file
     in which days alternate, belongs to both sides. What a packed file holds before a cut has to be unpacked
-    for both, so it is not cut where that would be most of the work.
+    for both, so it is not cut where that would be more than a share.
     """
     sizes, joined, unpacked = _weigh(indexes, days)
     total = sum(sizes.values())
-    if workers < 2 or total < 2 * LEAST_BYTES:
+    if not is_enough(total, workers):
         return [days]
     enough = max(LEAST_BYTES, total / (workers * _SHARES_PER_WORKER))
     found, first, size = [], days.first, 0
     for day in sorted(sizes):
         size += sizes[day]
-        if size < enough or day in joined or unpacked[day] > _DEAREST_CUT * enough or day >= days.last:
+        if size < enough or day in joined or unpacked[day] > enough or day >= days.last:
             continue
         found.append(Days(first, day))
         first, size = day + timedelta(days=1), 0

@@ -1,7 +1,8 @@
-"""A process that reads stretches of days for another one, until that one is gone.
+"""A process that looks through log files and reads days of them for another one, until that one is gone.
 
-It gets one message for each stretch: the files in it, its days, all days that are read, and how rows are
-packed, if they are. It sends `pieces` (a day, and the pieces of some ids; of none, when that were all),
+To `index` it gets a file and what is known of that; it sends `indexed` and what it knows then.
+To `read` it gets a stretch: the files in it, its days, all days that are read, and how rows are packed, if
+they are. It sends `pieces` (a day, and the pieces of some ids; of none, when that were all),
 before them `packed` (a file with the others), `rejected` (lines), and at the end of a stretch `done` with the
 counts, or `failed` with what went wrong. It is some packed days ahead: it is told of each that is `taken`.
 """
@@ -25,7 +26,7 @@ from cowrie_enrich_dagster.storage.packed_rows import pack_rows
 from cowrie_enrich_dagster.vocabulary import Days
 
 from .discovery import LogFile
-from .file_index import FileIndex
+from .file_index import FileIndex, index_step
 from .frames import receive, send
 from .garbage import few_collections
 from .quarantine import Rejected
@@ -53,7 +54,11 @@ def main() -> None:
     try:
         with few_collections():
             while True:
-                _read(waiting.get(), answers, ahead)
+                kind, *asked = waiting.get()
+                if kind == "index":
+                    send(answers, "indexed", _indexed(*asked))
+                else:
+                    _read(asked, answers, ahead)
     except BrokenPipeError:
         listener.join()  # it has yet to delete what is packed, and then ends us
 
@@ -67,10 +72,11 @@ def _listen(asked: BinaryIO, waiting: queue.SimpleQueue[list[Any]], ahead: threa
     while (message := receive(asked)) is not None:
         if message == ["taken"]:
             ahead.release()
-        else:
+            continue
+        if message[0] == "read":
             *_, packing = message
             folder = packing and packing[0]
-            waiting.put(message)
+        waiting.put(message)
     if folder:
         delete(Path(folder))
     os._exit(0)
@@ -82,6 +88,10 @@ def delete(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             break
+
+
+def _indexed(path: str, known: dict[str, Any] | None) -> dict[str, Any]:
+    return index_step(_path(path), FileIndex.from_dict(known) if known else None).to_dict()
 
 
 def _read(message: list[Any], answers: BinaryIO, ahead: threading.Semaphore) -> None:
@@ -137,7 +147,11 @@ def _batches(pieces: Iterator[Any]) -> Iterator[bytes]:
 
 def _log(plain: list[Any]) -> tuple[LogFile, FileIndex]:
     path, name, sensor, index = plain
-    return LogFile(Path(os.fsdecode(path.encode("latin-1"))), name, sensor), FileIndex.from_dict(index)
+    return LogFile(_path(path), name, sensor), FileIndex.from_dict(index)
+
+
+def _path(plain: str) -> Path:
+    return Path(os.fsdecode(plain.encode("latin-1")))
 
 
 def _days(ends: list[str]) -> Days:

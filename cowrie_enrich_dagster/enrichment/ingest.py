@@ -23,7 +23,6 @@ from cowrie_enrich_dagster.cowrie import (
     ReadingFailed,
     ReadRange,
     ReadReport,
-    days_touched,
     few_collections,
     read_on,
     read_pieces,
@@ -110,16 +109,15 @@ def _replace_days(
     tokens: dict[date, str] = {}
     with LogIndex(database) as index, tempfile.TemporaryFile() as file, few_collections():
         spool = _Spool(file)
-        on_disk = set[date]().union(*days_touched(root, index).values())
-        index.save()
         stream = read_pieces(
             root, *days.ends, index_cache=index, on_quarantine=spool.keep, workers=workers,
             packed_for="sqlite" if database.is_sqlite else "postgresql",
         )  # fmt: skip
         report = IngestReport(stream.report, stream.report)
         with closing(stream):
+            index.save()
             for of_day in stream:
-                if of_day.day not in on_disk:
+                if of_day.day not in stream.days_touched:
                     report.kept_days.append(of_day.day)
                     continue
                 tokens[of_day.day] = replace_day(database, of_day, days)

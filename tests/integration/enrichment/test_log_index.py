@@ -71,7 +71,7 @@ def test_an_ingest_keeps_what_it_learned_before_it_reads(
     database: Database, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is killed while it reads sessions need not look for days again."""
-    monkeypatch.setattr("cowrie_enrich_dagster.enrichment.ingest.read_pieces", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("cowrie_enrich_dagster.enrichment.ingest.replace_day", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ingest_days(database, logs, Days.parse("2025-11-01"))
     assert log_days(database, logs, seconds=0).complete

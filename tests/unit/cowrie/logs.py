@@ -11,7 +11,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from cowrie_enrich_dagster.cowrie import QuarantinedLine, ReadReport, Session, read_pieces, sessions_of
+from cowrie_enrich_dagster.cowrie import (
+    QuarantinedLine,
+    ReadReport,
+    Session,
+    index_files,
+    read_pieces,
+    sessions_of,
+)
 
 SAMPLES = Path(__file__).parents[2] / "data" / "cowrie"
 SAMPLE_DAYS = (date(2025, 11, 1), date(2025, 11, 3))
@@ -37,6 +44,12 @@ def connect(session: str = "aa11", at: str = "2025-11-02T10:00:00.000000Z", **fi
 def line(record: dict[str, Any]) -> bytes:
     """One event as Cowrie writes it, with its line feed."""
     return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+
+
+def days_touched(root: Path, cache: dict[str, dict[str, Any]] | None = None) -> dict[str, set[date]]:
+    """The days that each log may hold events of."""
+    indexes = index_files(root, cache).items()
+    return {file.name: index.days_touched for file, index in indexes if index.passed_over is None}
 
 
 def joined(pieces: Iterable[Session]) -> list[Session]:

@@ -21,7 +21,6 @@ import pytest
 from cowrie_enrich_dagster.cowrie import (
     FileIndex,
     PieceStream,
-    days_touched,
     fields,
     index_file,
     index_files,
@@ -30,7 +29,7 @@ from cowrie_enrich_dagster.cowrie import (
 from cowrie_enrich_dagster.cowrie.blocks import BLOCK_BYTES
 from cowrie_enrich_dagster.cowrie.dayscan import DayScanner
 
-from .logs import DAY, SAMPLES, connect, event, joined, line, read
+from .logs import DAY, SAMPLES, connect, days_touched, event, joined, line, read
 
 START = date(2025, 11, 1)
 

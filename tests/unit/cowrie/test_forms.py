@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 from backports import zstd
 
-from cowrie_enrich_dagster.cowrie import days_touched
-
-from .logs import DAY, Reading, connect, event, joined, line, read, read_bytes
+from .logs import DAY, Reading, connect, days_touched, event, joined, line, read, read_bytes
 
 CASES = Path(__file__).parents[2] / "data" / "cases" / "logs"
 CASE_DAY = date(2024, 5, 1)

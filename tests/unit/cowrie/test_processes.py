@@ -20,7 +20,9 @@ from typing import Any
 
 import pytest
 
-from cowrie_enrich_dagster.cowrie import ReadingFailed, index_files, read_pieces
+from cowrie_enrich_dagster.cowrie import FileIndex, ReadingFailed, index_file, index_files, read_pieces
+from cowrie_enrich_dagster.cowrie.processes import index_by_processes
+from cowrie_enrich_dagster.cowrie.readers import Readers
 from cowrie_enrich_dagster.cowrie.shares import shares
 from cowrie_enrich_dagster.cowrie.worker import delete
 from cowrie_enrich_dagster.vocabulary import Days
@@ -168,6 +170,70 @@ def test_all_are_ended_when_no_more_is_read(logs: Path, none_is_left: None) -> N
     with closing(read_pieces(logs, FIRST, LAST, workers=2)) as stream:
         next(next(stream).pieces)
         assert readers(os.getpid())
+
+
+def test_all_are_ended_when_nothing_is_read(logs: Path, none_is_left: None) -> None:
+    """They were there to look through the files."""
+    with closing(read_pieces(logs, FIRST, LAST, workers=2)):
+        assert len(readers(os.getpid())) == 2
+
+
+def test_files_are_looked_through_as_by_one_process(logs: Path, none_is_left: None) -> None:
+    """Also those that grew since, and one in a form that nobody knows; what is known of all is kept."""
+    (logs / "a" / "report.csv").write_text("a,b\n" * 9)
+    known: dict[str, Any] = {}
+    with closing(read_pieces(logs, FIRST, LAST, workers=2, index_cache=known)) as stream:
+        days = stream.days_touched
+    assert known == {file.name: index.to_dict() for file, index in index_files(logs).items()}
+    assert days == {FIRST + timedelta(days=number) for number in range(DAYS)}
+
+    with (logs / "b" / "cowrie.json").open("ab") as file:
+        file.write(line(connect("z", "2025-12-24T10:00:00Z")))
+    (logs / "a" / "more.json").write_bytes(line(connect("y", "2025-12-25T10:00:00Z")))
+    with closing(read_pieces(logs, FIRST, LAST, workers=2, index_cache=known)) as stream:
+        assert stream.days_touched == days | {date(2025, 12, 24), date(2025, 12, 25)}
+    assert known == {file.name: index.to_dict() for file, index in index_files(logs).items()}
+
+
+def test_a_long_file_is_looked_through_step_by_step(tmp_path: Path) -> None:
+    """What is known of it is told after each, by whichever process took that."""
+    lines = [line(connect(f"a{n}", f"{FIRST + timedelta(days=n // 2000)}T10:00:00Z")) for n in range(8000)]
+    (tmp_path / "cowrie.json").write_bytes(b"".join(lines))
+    (tmp_path / "cowrie.json.1").write_bytes(lines[0])
+    expected = index_files(tmp_path)
+    with HurriedReaders(1) as hurried:
+        told = list(index_by_processes(dict.fromkeys(expected), hurried))
+    assert len(told) > 3
+    assert {file: index for file, index in told if index.complete} == expected
+
+
+class HurriedReaders(Readers):
+    """Readers of this process, that leave a file after each block."""
+
+    def first(self, number: int) -> list[Any]:
+        return [self]
+
+    def next(self) -> Any:
+        return self
+
+    def ask(self, what: str, kind: str, path: str, known: dict[str, Any] | None) -> None:
+        index = index_file(Path(path), known and FileIndex.from_dict(known), lambda: True)
+        self.asked_for = ["indexed", index.to_dict()]
+
+    def answer(self) -> list[Any]:
+        return self.asked_for
+
+
+def test_one_that_is_killed_while_it_looks_through_files_is_told(logs: Path, none_is_left: None) -> None:
+    """With the file."""
+
+    class Killed(dict[str, Any]):
+        def __setitem__(self, name: str, index: dict[str, Any]) -> None:
+            for pid in readers(os.getpid()):
+                os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(ReadingFailed, match=r"read \w/cowrie\.json\S* was ended by SIGKILL"):
+        read_pieces(logs, FIRST, LAST, workers=2, index_cache=Killed())
 
 
 def test_threads_read_beside_each_other(logs: Path, none_is_left: None) -> None:
