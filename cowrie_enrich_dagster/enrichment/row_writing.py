@@ -81,6 +81,7 @@ class RowWriting(ListKeeping):
             return None
         return before if before.basis == now.basis else None
 
+    @few_collections()
     def _write_whole(
         self, days: Days, now: Written, asked: Asked, by_day: dict[date, JoinReport] | None = None
     ) -> JoinReport:
