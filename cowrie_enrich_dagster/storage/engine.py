@@ -22,13 +22,7 @@ from cowrie_enrich_dagster.vocabulary import Clock, utc_now
 
 SQLITE_BUSY_TIMEOUT_S = 60.0
 # 40 MiB, not 4, are noted before they go to their pages: of a large index each is written less often.
-_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "temp_store=MEMORY",
-    "wal_autocheckpoint=10000",
-    "cache_size=-16000",  # KiB: with 2 MB, the default, pages of a day's rows go to the file several times
-)
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "wal_autocheckpoint=10000")
 _IMMEDIATE = "cowrie_enrich_begin_immediate"
 _LASTING = "cowrie_enrich_lasting"
 _SYNCHRONOUS = "cowrie_enrich_synchronous"
