@@ -60,7 +60,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What was imported stays: looking through it for garbage would be a tenth of the time. New garbage in
     circles is rare, too."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()

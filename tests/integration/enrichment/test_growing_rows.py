@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -143,7 +144,11 @@ class World:
             store.store(chosen, {key: answer(key) for key in chosen})
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    ("database_url", "seed"),
+    [*product(["sqlite"], range(5)), *product(["postgresql"], range(3, 8))],
+    indirect=["database_url"],
+)
 def test_rows_and_figures_are_those_of_writing_all(open_enricher: Open, tmp_path: Path, seed: int) -> None:
     """After each step of a day everything is written anew, and nothing differs."""
     logs = tmp_path / "growing"
